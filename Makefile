@@ -1,0 +1,41 @@
+# Every target sets up what it needs, in .venv of this checkout.
+HOME := $(or $(HOME),$(CURDIR)/.venv/home)
+export HOME
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+PYFLYTE := $(RUN) flytekit.clis.sdk_in_container.pyflyte
+export PYTHONPATH := .
+
+export QUESTION ?= How do I make tenacity wait exponentially longer between retries?
+
+.PHONY: demo test test-dense test-vllm lint types package setup clean
+
+demo: setup  ## Ask a question of the documents that the installation brought along
+	@$(BIN)/python examples/installed_docs.py .venv/installed-docs
+	@$(PYFLYTE) run workflows/rag.py answer_question --question "$$QUESTION" --corpus .venv/installed-docs
+
+test: setup  ## Pass the tests
+	@$(RUN) pytest -n 2 $(ARGS)
+
+test-dense:  ## Pass the tests that need an embedding model (installs torch)
+	@.ci/setup dev dense
+	@$(RUN) pytest -m dense $(ARGS)
+
+test-vllm:  ## Pass the tests that need the real vLLM engine (its CPU build, in .venv-vllm)
+	@.ci/setup-vllm
+	@.venv-vllm/bin/python -m pytest tests/test_vllm.py $(ARGS)
+
+lint: setup  ## Style
+	@$(RUN) ruff check . && $(RUN) ruff format --check .
+
+types: setup  ## Types, strict
+	@$(RUN) mypy
+
+package: setup  ## Package the workflows for a cluster, offline
+	@$(PYFLYTE) --pkgs workflows package --image nemoflows:dev --output .venv/flyte-package.tgz -f
+
+setup:
+	@.ci/setup dev
+
+clean:  ## Remove what the targets made
+	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache

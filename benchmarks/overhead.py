@@ -1,0 +1,134 @@
+"""What the library itself costs, in CPU time: import, replay, a batch through the door.
+
+    python -m benchmarks.overhead
+
+Prints one JSON line per measure: the median of several runs, their range, and what is promised.
+CPU time of this process, user and system together, so that a busy machine changes little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from nemoflows import prompts
+from nemoflows.asks import Ask
+from nemoflows.calls import Reply, Request
+from nemoflows.engines.registry import Engines
+from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.journal import Journal
+from nemoflows.llm import Door
+from nemoflows.settings import Settings
+from nemoflows.types import Evidence, ModelRef
+
+RUNS = 5
+N_CALLS = 1_000
+N_REPLAYS = 5_000
+RECORD_BYTES = 2_300
+MODEL = ModelRef.model_validate("scripted:x")
+QUOTES = [
+    Evidence(quote="The Elbe is 1,094 kilometres long and ends in the North Sea. " * 3,
+             document=f"rivers/{n}.md", start=0, end=180, heading="Rivers > Elbe")
+    for n in range(4)
+]  # fmt: skip
+
+
+def import_s() -> float:
+    """Return the CPU seconds that a fresh interpreter spends on the import, its own start aside."""
+    return _child_s("import nemoflows") - _child_s("pass")
+
+
+def _child_s(code: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def bare_s_per_write(folder: str) -> float:
+    """Return the CPU seconds of a bare atomic write of a record's size: what the disk asks."""
+    for name in (f"{n:02x}" for n in range(256)):
+        Path(folder, name).mkdir(parents=True)
+
+    def write() -> None:
+        for n in range(N_CALLS):
+            path = Path(folder, f"{n % 256:02x}", f"{n}.json")
+            path.with_suffix(".tmp").write_bytes(b"x" * RECORD_BYTES)
+            path.with_suffix(".tmp").replace(path)
+
+    return _cpu_s(write) / N_CALLS
+
+
+def batch_s_per_call(folder: str) -> float:
+    """Return the CPU seconds per call of a batch that is recorded, priced and checked."""
+    door, asks = _door(folder), _asks(N_CALLS)
+    return _cpu_s(lambda: asyncio.run(door.batch(asks))) / N_CALLS
+
+
+def replays_per_s(folder: str) -> float:
+    """Return replays per CPU second: key, read, parse, check, receipt."""
+    asyncio.run(_door(folder).batch(_asks(N_REPLAYS)))
+    door, asks = _door(folder), _asks(N_REPLAYS)
+    seconds = _cpu_s(lambda: asyncio.run(door.batch(asks)))
+    assert all(spent.replayed for spent in door.spent)
+    return N_REPLAYS / seconds
+
+
+def _door(folder: str) -> Door:
+    settings = Settings(run="benchmark")
+    usage = Rule(reply=json.dumps({"summary": "The Elbe is 1,094 kilometres long."}))
+    engines = Engines(settings, given={"scripted": Scripted([usage])})
+    return Door(engines, Journal(str(Path(folder) / "journal"), run="b"), settings=settings)
+
+
+def _asks(n: int) -> list[Ask[str]]:
+    return [Ask(_request(number), _read) for number in range(n)]
+
+
+def _request(number: int) -> Request:
+    return prompts.summarise(f"How long is river {number}?", QUOTES, model=MODEL)
+
+
+def _read(reply: Reply, final: bool) -> str:
+    del final
+    return str(json.loads(reply.text)["summary"])
+
+
+def _cpu_s(work: Callable[[], object]) -> float:
+    started_s = time.process_time()
+    work()
+    return time.process_time() - started_s
+
+
+def _print(measure: str, values: list[float], promised: str) -> None:
+    row = {"measure": measure, "median": median(values), "low": min(values), "high": max(values)}
+    print(json.dumps({**row, "promised": promised}), flush=True)
+
+
+def main() -> None:
+    """Run every measure, all files in one folder.
+
+    It is removed at the end: ext4 passes over inodes that were freed in the last seconds one by
+    one, so that creating files right after removing thousands costs several times as much.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        places = [f"{folder}/{run}" for run in range(RUNS)]
+        _print("import_cpu_s", [import_s() for _ in range(RUNS)], "< 0.3")
+        bare = [bare_s_per_write(f"{place}/bare") * 1e3 for place in places]
+        _print("bare_write_cpu_ms", bare, "what the disk asks of anyone")
+        batch = [batch_s_per_call(f"{place}/batch") * 1e3 for place in places]
+        _print("batch_cpu_ms_per_call", batch, "<= 0.6")
+        replays = [replays_per_s(f"{place}/replays") for place in places]
+        _print("replays_per_cpu_s", replays, ">= 20000")
+
+
+if __name__ == "__main__":
+    main()

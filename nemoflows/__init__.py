@@ -1,0 +1,85 @@
+"""Typed Flyte tasks for multi-agent work on two model tiers.
+
+The tasks, as your own workflow imports them:
+
+    from nemoflows import build_index, retrieve, extract, summarise, synthesise
+
+Names are imported when they are first used, so that `import nemoflows` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nemoflows.tasks.corpus import build_index, retrieve
+    from nemoflows.tasks.efficient import extract, research, summarise
+    from nemoflows.tasks.frontier import escalate, plan_research, synthesise
+    from nemoflows.tasks.pages import report
+    from nemoflows.types import (
+        Answer,
+        Citation,
+        Evidence,
+        Finding,
+        Index,
+        ModelRef,
+        NotFound,
+        Passage,
+        ResearchPlan,
+        Tiers,
+    )
+
+_HOMES = {
+    "nemoflows.tasks.corpus": ("build_index", "retrieve"),
+    "nemoflows.tasks.efficient": ("extract", "research", "summarise"),
+    "nemoflows.tasks.frontier": ("escalate", "plan_research", "synthesise"),
+    "nemoflows.tasks.pages": ("report",),
+    "nemoflows.types": (
+        "Answer",
+        "Citation",
+        "Evidence",
+        "Finding",
+        "Index",
+        "ModelRef",
+        "NotFound",
+        "Passage",
+        "ResearchPlan",
+        "Tiers",
+    ),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "Citation",
+    "Evidence",
+    "Finding",
+    "Index",
+    "ModelRef",
+    "NotFound",
+    "Passage",
+    "ResearchPlan",
+    "Tiers",
+    "build_index",
+    "escalate",
+    "extract",
+    "plan_research",
+    "report",
+    "research",
+    "retrieve",
+    "summarise",
+    "synthesise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'nemoflows' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

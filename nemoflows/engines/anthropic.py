@@ -1,0 +1,251 @@
+"""Claude through the official SDK: the Messages API, structured output, thinking.
+
+Attempts, pauses and deadlines are `nemoflows.engines.line`'s. The API takes no sampling
+parameters: preferences are dropped. Schemas lose their bounds on the way (the API enforces
+structure only), so that replies are checked by code as everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nemoflows.calls import (
+    Answered,
+    Message,
+    Outcome,
+    Reply,
+    Request,
+    Thinking,
+    ToolCall,
+    Unusable,
+    Usage,
+)
+from nemoflows.engines.line import Line, MalformedReplyError
+from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
+from nemoflows.errors import BadModel, EndpointDown
+from nemoflows.models import Endpoint, claude_abilities
+from nemoflows.prompts import render
+from nemoflows.types import ModelRef
+
+if TYPE_CHECKING:
+    import anthropic
+
+PREFLIGHT_S = 10.0
+"""Time that the API has to describe a model."""
+MIN_BUDGET_TOKENS = 1024
+"""Least thinking budget that the API takes. Source: anthropic 2.12, ThinkingConfigEnabledParam."""
+
+
+class Anthropic:
+    """Claude models behind one address."""
+
+    paid = True
+    adapter = "anthropic-1"
+
+    def __init__(self, endpoint: Endpoint, *, name: str, deadline_s: float) -> None:
+        self.line = Line(endpoint, name, deadline_s)
+        self._client: anthropic.AsyncAnthropic | None = None
+
+    def identity(self, model: ModelRef) -> str:
+        """Return the spelling: a served name is all that a client knows."""
+        return str(model)
+
+    async def preflight(self, model: ModelRef) -> None:
+        """Ask the API to describe the model, which is free.
+
+        Raises:
+            BadModel: The key is missing or refused, or there is no such model.
+            EndpointDown: Nothing answers.
+        """
+        import anthropic
+
+        if model.revision or model.adapter:
+            raise BadModel(
+                f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask "
+                "for: name the model alone."
+            )
+        client = self._connect()
+        try:
+            async with asyncio.timeout(PREFLIGHT_S):
+                await client.models.retrieve(model.name)
+        except (anthropic.APIConnectionError, TimeoutError, anthropic.InternalServerError) as error:
+            raise EndpointDown(
+                f"{self.line.where()} did not answer when asked for the model "
+                f"({type(error).__name__}). Mend the address or try again."
+            ) from error
+        except anthropic.AuthenticationError as error:
+            key = self.line.endpoint.key_env
+            raise BadModel(f"{self.line.where()} refuses the key in {key}.") from error
+        except anthropic.NotFoundError as error:
+            raise BadModel(f"{self.line.where()} does not serve {model.name!r}.") from error
+        except (anthropic.APIError, ValueError, TypeError, AttributeError):
+            return  # a proxy without that route: the first call will tell
+
+    async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+        """Ask for a reply, again on transient refusals, within one deadline."""
+        client = self._connect()  # importing the SDK takes seconds that are not the server's
+        arguments = _arguments(request)
+        return await self.line.send(lambda: _ask(client, arguments), on_attempt)
+
+    async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
+        """Refuse: the API has no embeddings."""
+        raise cannot_embed(model, texts, query=query)
+
+    async def rerank(self, model: ModelRef, query: str, texts: Sequence[str]) -> list[float]:
+        """Refuse: the API has no reranking."""
+        raise cannot_rerank(model, query, texts)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    def _connect(self) -> anthropic.AsyncAnthropic:
+        if self._client is None:
+            import anthropic
+
+            self.line.connection_errors = (anthropic.APIConnectionError,)
+            key = self.line.key()
+            with self.line.own_environment():
+                self._client = anthropic.AsyncAnthropic(
+                    api_key=key,
+                    base_url=self.line.endpoint.base_url or "https://api.anthropic.com",
+                    max_retries=0,
+                    # Any timeout of one's own lifts the SDK's refusal of large outputs; the real
+                    # deadline is the line's.
+                    timeout=self.line.deadline_s,
+                    http_client=anthropic.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
+                )
+        return self._client
+
+
+async def _ask(client: anthropic.AsyncAnthropic, arguments: dict[str, Any]) -> Outcome:
+    message = await client.messages.create(**arguments)
+    try:
+        return _outcome(message)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        kind = type(message).__name__
+        raise MalformedReplyError(f"status 200 with {kind} of another shape") from error
+
+
+def _arguments(request: Request) -> dict[str, Any]:
+    """Return the SDK's arguments; what is not asked for is not sent."""
+    arguments: dict[str, Any] = {
+        "model": request.model.name,
+        "max_tokens": request.max_output_tokens,
+        "messages": [{"role": turn.role, "content": _content(turn)} for turn in request.messages],
+    }
+    if request.system:
+        arguments["system"] = request.system
+    if request.stop:
+        arguments["stop_sequences"] = request.stop
+    if request.tool_choice:
+        arguments["tool_choice"] = {"type": request.tool_choice}
+    if request.tools:
+        arguments["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.schema_}
+            for tool in request.tools
+        ]
+    thinking, effort = _thinking(request)
+    if thinking:
+        arguments["thinking"] = thinking
+    output = {"effort": effort} if effort else {}
+    if output or request.json_schema is not None:
+        arguments["output_config"] = output | _format(request)
+    return arguments
+
+
+def _format(request: Request) -> dict[str, Any]:
+    if request.json_schema is None:
+        return {}
+    import anthropic
+
+    schema = anthropic.transform_schema(request.json_schema)
+    return {"format": {"type": "json_schema", "schema": schema}}
+
+
+def _thinking(request: Request) -> tuple[dict[str, Any], str]:
+    """Return the API's thinking parameter and effort for a preference."""
+    wanted = request.thinking or Thinking()
+    abilities = claude_abilities(request.model.name)
+    if request.thinking is None:
+        return {}, ""
+    if wanted.mode == "off":
+        off = {"type": abilities.thinking_off} if abilities.thinking_off else {}
+        return off, "" if off else "low"
+    if wanted.mode == "budget" and abilities.budgets:
+        most = max(MIN_BUDGET_TOKENS, min(wanted.budget_tokens, request.max_output_tokens - 1))
+        return {"type": "enabled", "budget_tokens": most}, ""
+    return {"type": "adaptive"}, ""
+
+
+def _content(turn: Message) -> Any:
+    return turn.blocks or "\n\n".join(render(part) for part in turn.parts)
+
+
+def _outcome(message: Any) -> Outcome:
+    reply = _reply(message)
+    match message.stop_reason:
+        case "refusal":
+            details = message.stop_details
+            why = getattr(details, "explanation", None) or getattr(details, "category", None)
+            return Unusable(
+                reason="refused", detail=str(why or "No reason given.")[:500], reply=reply
+            )
+        case "max_tokens":
+            detail = f"Cut off at {message.model}'s limit of output tokens."
+            return Unusable(reason="truncated", detail=detail, reply=reply)
+        case "model_context_window_exceeded":
+            detail = f"The context of {message.model} ended before the reply did."
+            return Unusable(reason="context", detail=detail, reply=reply)
+        case _:
+            return Answered(reply=reply)
+
+
+_STOPS = {
+    "refusal": "refusal",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "context",
+    "tool_use": "tool",
+    "pause_turn": "pause",
+}
+
+
+def _reply(message: Any) -> Reply:
+    """Return the reply; blocks are told apart by type, for thinking may come first."""
+    blocks = [block.model_dump(mode="json", exclude_none=True) for block in message.content]
+    texts = [block.get("text", "") for block in blocks if block["type"] == "text"]
+    thoughts = [block.get("thinking", "") for block in blocks if block["type"] == "thinking"]
+    calls = [
+        ToolCall(id=block["id"], name=block["name"], arguments=json.dumps(block["input"]))
+        for block in blocks
+        if block["type"] == "tool_use"
+    ]
+    return Reply(
+        text="".join(texts),
+        reasoning="\n".join(filter(None, thoughts)),
+        tool_calls=calls,
+        stop=_STOPS.get(message.stop_reason or "", "end"),  # type: ignore[arg-type]
+        usage=_usage(message.usage),
+        model=message.model or "",
+        request_id=getattr(message, "_request_id", None) or "",
+        blocks=blocks if len(texts) < len(blocks) else [],
+    )
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Return the usage in our one meaning: Anthropic's input excludes the cached tokens."""
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    details = usage.output_tokens_details
+    return Usage(
+        input_tokens=usage.input_tokens or 0,
+        cache_read_tokens=usage.cache_read_input_tokens or 0,
+        cache_write_tokens=usage.cache_creation_input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        reasoning_tokens=getattr(details, "thinking_tokens", None) or 0,
+    )

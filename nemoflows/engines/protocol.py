@@ -1,0 +1,62 @@
+"""What the door expects of an engine: three verbs over values, attempts reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemoflows.calls import Attempt, Outcome, Request
+from nemoflows.errors import BadModel
+from nemoflows.types import ModelRef
+
+Vectors = NDArray[np.float32]
+"""Shape (texts, dimensions), rows of length 1."""
+
+OnAttempt = Callable[[Attempt], None]
+
+
+class Engine(Protocol):
+    """One way to reach models. An engine has no memory: replay and recording are the door's."""
+
+    paid: bool
+    """Whether a call costs anything worth recording; the embedded tier's does not."""
+    adapter: str
+    """Version of the request's translation, part of every key: new bytes, new version."""
+
+    def identity(self, model: ModelRef) -> str:
+        """Return what the model's spelling stands for, as keys must tell it."""
+
+    async def preflight(self, model: ModelRef) -> None:
+        """Check without paying that `model` can be asked.
+
+        Raises:
+            BadModel: Unknown model, missing key or extra.
+            EndpointDown: Nothing answers at the address.
+        """
+
+    async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+        """Ask for a reply; failures of the provider come back as outcomes, never raised."""
+
+    async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
+        """Return a unit vector per text; `query` tells a question from a passage."""
+
+    async def rerank(self, model: ModelRef, query: str, texts: Sequence[str]) -> list[float]:
+        """Return a relevance per text; only the order means something."""
+
+    async def aclose(self) -> None:
+        """Give back connections, processes and memory."""
+
+
+def cannot_embed(model: ModelRef, texts: Sequence[str], *, query: bool) -> BadModel:
+    """Return the error of an engine that has no vectors."""
+    return BadModel(
+        f"{str(model)!r} cannot embed ({len(texts)} texts, query={query}): use `dense:`."
+    )
+
+
+def cannot_rerank(model: ModelRef, query: str, texts: Sequence[str]) -> BadModel:
+    """Return the error of an engine that has no relevances."""
+    return BadModel(f"{str(model)!r} cannot rerank {len(texts)} texts for {query!r}: use `dense:`.")

@@ -1,0 +1,72 @@
+"""From a model's endpoint to the engine that reaches it: one engine per endpoint and process."""
+
+from __future__ import annotations
+
+from nemoflows.engines.protocol import Engine
+from nemoflows.models import Endpoint
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+
+
+class Engines:
+    """Engines by endpoint, made at first use; `given` ones take precedence."""
+
+    def __init__(self, settings: Settings, *, given: dict[str, Engine] | None = None) -> None:
+        self.settings = settings
+        self._engines: dict[str, Engine] = dict(given or {})
+        self._known: dict[tuple[str, str], Engine] = {}
+
+    def of(self, model: ModelRef) -> Engine:
+        """Return the engine for `model`.
+
+        Raises:
+            BadModel: The endpoint is unknown.
+        """
+        found = self._known.get((model.endpoint, model.name))
+        if found is None:
+            found = self._known[model.endpoint, model.name] = self._find(model)
+        return found
+
+    def _find(self, model: ModelRef) -> Engine:
+        endpoint = self.settings.endpoint(model)
+        place = model.endpoint
+        if endpoint.dialect == "scripted" and place not in self._engines:
+            place = f"{model.endpoint}:{model.name}"  # every script is an engine of its own
+        if place not in self._engines:
+            self._engines[place] = _make(endpoint, model, self.settings)
+        return self._engines[place]
+
+    async def aclose(self) -> None:
+        """Close every engine."""
+        for engine in self._engines.values():
+            await engine.aclose()
+        self._engines.clear()
+        self._known.clear()
+
+
+def _make(endpoint: Endpoint, model: ModelRef, settings: Settings) -> Engine:
+    match endpoint.dialect:
+        case "embedded":
+            from nemoflows.engines.embedded import Embedded
+
+            return Embedded()
+        case "scripted":
+            from nemoflows.engines.scripted import Scripted
+
+            return Scripted()
+        case "dense":
+            from nemoflows.engines.dense import Dense
+
+            return Dense(offline=settings.offline)
+        case "openai":
+            from nemoflows.engines.openai import OpenAI
+
+            return OpenAI(endpoint, name=model.endpoint, deadline_s=settings.deadline_s)
+        case "anthropic":
+            from nemoflows.engines.anthropic import Anthropic
+
+            return Anthropic(endpoint, name=model.endpoint, deadline_s=settings.deadline_s)
+        case "vllm":
+            from nemoflows.engines.vllm import Vllm
+
+            return Vllm(settings.vllm, deadline_s=settings.deadline_s)

@@ -1,0 +1,343 @@
+"""The one door to a model: replay or call, price, record, check.
+
+The order is fixed and is the product's promise: (1) replay, (2) single flight, (3) budget,
+(5) call, (6) record before anything reads the reply, (7) settle and receipt, (8) check, and ask
+once more where the check fails. Point 4, intents on paid engines, belongs to a later version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+from nemoflows import costs, prompts
+from nemoflows.asks import Ask, Done, Failed, read_outcome, refuse_too_many
+from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable, Usage
+from nemoflows.engines.protocol import Engine, Vectors
+from nemoflows.engines.registry import Engines
+from nemoflows.errors import OverBudget
+from nemoflows.journal import Journal, Receipt, Record, Recorded
+from nemoflows.models import Endpoint
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+
+T = TypeVar("T")
+
+
+class Budget(Protocol):
+    """What the door asks before a call and tells after it."""
+
+    async def reserve(self, request: Request) -> float:
+        """Wait until the call's worst case fits, and return it in USD; raise OverBudget."""
+
+    def settle(self, reserved_usd: float, usd: float | None) -> None:
+        """Replace a reservation by what the call cost."""
+
+
+class NoBudget:
+    """Lets every call through: the default, until a run names a limit."""
+
+    async def reserve(self, request: Request) -> float:  # noqa: ARG002  (the protocol's shape)
+        """Reserve nothing."""
+        return 0.0
+
+    def settle(self, reserved_usd: float, usd: float | None) -> None:
+        """Settle nothing."""
+
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many items are finished."""
+
+
+_NOTED = ("key", "purpose", "model", "usd", "replayed", "seconds")
+_Noted = tuple[str, str, str, float | None, bool, float, int, int, int, int, int]
+"""A `costs.Spent` before anyone asks for it, its tokens last.
+
+Plain numbers and texts, for there may be many: the garbage collector passes such tuples over.
+"""
+
+
+class Door:
+    """Asks models. One per process: it holds the single flights and the calls made so far."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        journal: Journal,
+        *,
+        settings: Settings,
+        budget: Budget | None = None,
+        many_processes: bool = False,
+    ) -> None:
+        """Take the engines and the journal to stand between.
+
+        Args:
+            engines: Ways to models.
+            journal: Where calls are recorded.
+            settings: The environment's part.
+            budget: What a call must fit; None lets every call through.
+            many_processes: A run is many processes, as on a cluster: what any of them paid for
+                this run counts as paid now.
+        """
+        self._many_processes = many_processes
+        self.engines, self.journal, self.settings = engines, journal, settings
+        self.budget: Budget = budget or NoBudget()
+        self._noted: list[_Noted] = []
+        self._flights: dict[str, asyncio.Task[Outcome]] = {}
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._checked: set[str] = set()
+        self._checking = asyncio.Lock()
+        self._endpoints: dict[str, Endpoint] = {}
+
+    @property
+    def spent(self) -> list[costs.Spent]:
+        """Return the calls of this process so far, replays included."""
+        return [
+            costs.Spent.model_validate(
+                dict(zip(_NOTED, row, strict=False))
+                | {"usage": dict(zip(Usage.model_fields, row[len(_NOTED) :], strict=True))}
+            )
+            for row in self._noted
+        ]
+
+    async def preflight(self, *models: ModelRef) -> None:
+        """Check, without paying, that the models can be asked; each once per process."""
+        for model in models:
+            if str(model) in self._checked:
+                continue
+            async with self._checking:
+                if str(model) not in self._checked:
+                    await self.engines.of(model).preflight(model)
+                    self._checked.add(str(model))
+
+    def is_recorded(self, request: Request) -> bool:
+        """Return whether a request's outcome can be replayed."""
+        engine = self.engines.of(request.model)
+        return engine.paid and self.journal.outcome(self._key(engine, request)) is not None
+
+    async def ask(self, ask: Ask[T]) -> Done[T] | Failed:
+        """Return the value of one request, asking once more where its reply cannot be used."""
+        calls: list[str] = []
+        outcome = self._recall(ask.request, calls) or await self._outcome(ask.request, calls)
+        read = read_outcome(ask.check, outcome, final=False)
+        again = _second(ask.request, outcome, read) if isinstance(read, Failed) else None
+        if again is not None:
+            outcome = self._recall(again, calls) or await self._outcome(again, calls)
+            read = read_outcome(ask.check, outcome, final=True)
+        if isinstance(read, Failed):
+            return Failed(read.reason, read.detail, read.transient, calls)
+        return Done(read.value, calls)
+
+    async def batch(
+        self,
+        asks: Sequence[Ask[T]],
+        *,
+        max_failed: float = 0.5,
+        progress: Progress | None = None,
+    ) -> list[Done[T] | Failed]:
+        """Return one result per request, in order; a failure is data.
+
+        Args:
+            max_failed: Share of failed items above which the batch fails as a whole.
+            progress: Called as items finish.
+
+        Raises:
+            TooManyFailures: More failed; every finished item is recorded all the same.
+        """
+        done = 0
+
+        async def one(ask: Ask[T]) -> Done[T] | Failed:
+            nonlocal done
+            result = await self.ask(ask)
+            done += 1
+            if progress:
+                progress(done, len(asks))
+            return result
+
+        # A task per item costs as much as a replay does, so recorded items get none.
+        results: list[Done[T] | Failed | None] = [self._replayed(ask) for ask in asks]
+        waiting = [n for n, result in enumerate(results) if result is None]
+        done = len(asks) - len(waiting)
+        live = await together([one(asks[n]) for n in waiting])
+        for n, result in zip(waiting, live, strict=True):
+            results[n] = result
+        finished = [result for result in results if result is not None]
+        refuse_too_many([r for r in finished if isinstance(r, Failed)], len(asks), max_failed)
+        return finished
+
+    async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
+        """Return a unit vector per text; local embedders cost nothing and are not recorded."""
+        return await self.engines.of(model).embed(model, texts, query=query)
+
+    async def rerank(self, model: ModelRef, query: str, texts: Sequence[str]) -> list[float]:
+        """Return a relevance per text; local rerankers cost nothing and are not recorded."""
+        return await self.engines.of(model).rerank(model, query, texts)
+
+    def calls(self, keys: Sequence[str]) -> list[costs.Spent]:
+        """Return the calls behind `keys`, in order: this process's own, else the journal's.
+
+        A call that this process did not make was paid before, so it counts as replayed.
+        """
+        noted = self.spent
+        here = {spent.key: spent for spent in noted}
+        here |= {spent.key: spent for spent in noted if not spent.replayed}
+        found = []
+        for key in dict.fromkeys(keys):
+            record = None if key in here else self.journal.outcome(key)
+            if key in here:
+                found.append(here[key])
+            elif record is not None:
+                elsewhere = self._many_processes and record.run == self.journal.run
+                found.append(_spent(record, replayed=not elsewhere))
+        return found
+
+    async def aclose(self) -> None:
+        """Close the engines."""
+        await self.engines.aclose()
+
+    def _replayed(self, ask: Ask[T]) -> Done[T] | None:
+        """Return an item's recorded value; None where anything is left to ask or to decide."""
+        calls: list[str] = []
+        outcome = self._recall(ask.request, calls)
+        read = read_outcome(ask.check, outcome, final=False) if outcome else None
+        return Done(read.value, calls) if isinstance(read, Done) else None
+
+    def _recall(self, request: Request, calls: list[str]) -> Outcome | None:
+        """Return a recorded outcome and add its key to `calls`."""
+        engine = self.engines.of(request.model)
+        if not engine.paid:
+            return None
+        key = self._key(engine, request)
+        record = self.journal.outcome(key)
+        if record is None:
+            return None
+        calls.append(key)
+        self._note(record, replayed=True)
+        return record.outcome
+
+    async def _outcome(self, request: Request, calls: list[str]) -> Outcome:
+        engine = self.engines.of(request.model)
+        if not engine.paid:
+            return await engine.complete(request, lambda _: None)
+        key = self._key(engine, request)
+        calls.append(key)
+        return await self._single_flight(key, engine, request)
+
+    @staticmethod
+    def _key(engine: Engine, request: Request) -> str:
+        return request.key(identity=engine.identity(request.model), adapter=engine.adapter)
+
+    async def _single_flight(self, key: str, engine: Engine, request: Request) -> Outcome:
+        """Share one call among all who ask for its key; a cancelled caller does not stop it."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.create_task(self._call(key, engine, request))
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        return await asyncio.shield(flight)
+
+    async def _call(self, key: str, engine: Engine, request: Request) -> Outcome:
+        await self.preflight(request.model)
+        try:
+            reserved_usd = await self.budget.reserve(request)
+        except OverBudget as error:
+            return Unanswered(reason="over_budget", detail=error.message, transient=False)
+        usd: float | None = 0.0
+        attempts: list[Attempt] = []
+        try:
+            async with self._slots:
+                started_s = time.time()
+                outcome = await engine.complete(request, attempts.append)
+            if not isinstance(outcome, Unanswered):
+                record = self._record(key, request, outcome, started_s, attempts)
+                usd = record.usd
+        finally:
+            self.budget.settle(reserved_usd, usd)
+        return outcome
+
+    def _record(
+        self,
+        key: str,
+        request: Request,
+        outcome: Answered | Unusable,
+        started_s: float,
+        attempts: list[Attempt],
+    ) -> Record:
+        reply, usd = outcome.reply, outcome.reply.usd
+        if usd is None and reply.usage is not None:
+            endpoint = self._endpoint(request.model)
+            usd = costs.price_usd(request.model, endpoint, reply.usage, at_s=started_s)
+        record = Record(
+            key=key,
+            purpose=request.purpose,
+            model=str(request.model),
+            request=request,
+            outcome=outcome,
+            usd=usd,
+            started_s=started_s,
+            ended_s=time.time(),
+            attempts=attempts,
+            run=self.journal.run,
+        )
+        self.journal.put(record)
+        self._note(record, replayed=False)
+        return record
+
+    def _endpoint(self, model: ModelRef) -> Endpoint:
+        if model.endpoint not in self._endpoints:
+            self._endpoints[model.endpoint] = self.settings.endpoint(model)
+        return self._endpoints[model.endpoint]
+
+    def _note(self, record: Recorded, *, replayed: bool) -> None:
+        used, seconds = record.usage, record.ended_s - record.started_s
+        self._noted.append(
+            (
+                record.key,
+                record.purpose,
+                record.model,
+                record.usd,
+                replayed,
+                seconds,
+                used.input_tokens,
+                used.cache_read_tokens,
+                used.cache_write_tokens,
+                used.output_tokens,
+                used.reasoning_tokens,
+            )
+        )
+        self.journal.receipt(Receipt(key=record.key, replayed=replayed, at_s=time.time()))
+
+
+def _spent(record: Recorded, *, replayed: bool) -> costs.Spent:
+    return costs.Spent(
+        key=record.key,
+        purpose=record.purpose,
+        model=record.model,
+        usage=record.usage,
+        usd=record.usd,
+        replayed=replayed,
+        seconds=record.ended_s - record.started_s,
+    )
+
+
+async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return all results in order; where one raises, the others are ended before it is raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def _second(request: Request, outcome: Outcome, failed: Failed) -> Request | None:
+    """Return what to ask after a failure: the error shown, or twice the room; None to give up."""
+    if isinstance(outcome, Answered):
+        return prompts.ask_again(request, reply_text=outcome.reply.text, error=failed.detail)
+    if failed.reason == "truncated":
+        return request.model_copy(update={"max_output_tokens": 2 * request.max_output_tokens})
+    return None

@@ -1,0 +1,223 @@
+"""Find the files of a corpus: what is there, what is passed over, and why.
+
+A corpus is a folder, one file or an object-store prefix (`s3://...`). Hidden files and folders,
+`node_modules` and `__pycache__` are passed over in silence; everything else that is not a regular
+file inside the corpus is reported. No link out of the corpus is followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from nemoflows.errors import CorpusError
+from nemoflows.search.store import translated
+from nemoflows.types import Skipped
+
+_PASSED_OVER = frozenset({"node_modules", "__pycache__"})
+_SETTLED_S = 2.0
+"""A file changed more recently may change again within one tick of its file system's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that may hold documents; nothing of it has been read."""
+
+    name: str
+    """Path relative to the corpus, with `/`."""
+    path: str
+    size_bytes: int
+    signature: tuple[int | str, ...] = ()
+    """Same signature, same content; empty where that cannot be promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The files of a corpus in order of their names, and what was left out."""
+
+    uri: str
+    """Absolute, so that it names the same corpus from any working folder."""
+    files: list[File]
+    skipped: list[Skipped]
+    filesystem: Any = None
+    """fsspec's, for an object store; None for a local corpus."""
+
+    def read(self, file: File, *, limit_bytes: int) -> bytes:
+        """Return the file's content.
+
+        Raises:
+            CorpusError: It cannot be read, or is longer than `limit_bytes`.
+        """
+        if file.size_bytes > limit_bytes:
+            raise CorpusError(_too_long(file.size_bytes, limit_bytes))
+        try:
+            if self.filesystem is None:
+                data = _read_local(file.path, limit_bytes)
+            else:
+                data = self._fetch(file)
+        except OSError as error:
+            raise CorpusError(f"unreadable: {error.strerror or error}") from error
+        if len(data) > limit_bytes:
+            raise CorpusError(_too_long(len(data), limit_bytes))
+        return data
+
+    def _fetch(self, file: File) -> bytes:
+        with translated(f"{file.path} cannot be read", but=(OSError,)):
+            data: bytes = self.filesystem.cat_file(file.path)
+        return data
+
+
+@dataclass(slots=True)
+class _Found:
+    files: list[File] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note a file that is left out; a name that is not text is shown escaped."""
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        self.skipped.append(Skipped(document=shown, reason=reason))
+
+
+def scan(corpus: str) -> Corpus:
+    """Return the files of `corpus`.
+
+    Raises:
+        CorpusError: There is nothing at `corpus`, or it cannot be listed.
+    """
+    if not corpus.strip():
+        raise CorpusError("The corpus has no name. Give a folder, a file or an s3:// prefix.")
+    if "://" in corpus and not corpus.startswith("file://"):
+        return _scan_remote(corpus)
+    root = Path(corpus.removeprefix("file://")).expanduser()
+    try:
+        found = _walk(root.resolve(strict=True))
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CorpusError(
+            f"The corpus {corpus!r} cannot be read: {reason}. "
+            "Give an existing folder, a file or an s3:// prefix that this process may read."
+        ) from error
+    return _sorted(str(root.resolve()), found, None)
+
+
+def _sorted(uri: str, found: _Found, filesystem: object) -> Corpus:
+    files = sorted(found.files, key=lambda file: file.name)
+    return Corpus(uri, files, sorted(found.skipped, key=lambda s: s.document), filesystem)
+
+
+def _walk(root: Path) -> _Found:
+    found = _Found()
+    if not root.is_dir():
+        _visit(root, root.name, root.parent, found)
+        return found
+    os.scandir(root).close()  # an unreadable root is the caller's error, not a skipped folder
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        for path in _listing(folder, root, found):
+            name = path.relative_to(root).as_posix()
+            try:
+                mode = path.lstat().st_mode
+            except OSError as error:
+                found.skip(name, f"unreadable: {error.strerror}")
+                continue
+            if stat.S_ISDIR(mode):
+                folders.append(path)
+            else:
+                _visit(path, name, root, found)
+    return found
+
+
+def _listing(folder: Path, root: Path, found: _Found) -> Iterator[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        found.skip(folder.relative_to(root).as_posix(), f"unreadable: {error.strerror}")
+        return
+    yield from (path for path in paths if not _hidden(path.name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in _PASSED_OVER
+
+
+def _visit(path: Path, name: str, root: Path, found: _Found) -> None:
+    """Add one path that is no folder, or say why not."""
+    try:
+        target = _target(path, root) if path.is_symlink() else path
+        status = target.stat()
+        name.encode()
+    except (OSError, RuntimeError, CorpusError) as error:
+        loop = isinstance(error, RuntimeError) or getattr(error, "errno", 0) == errno.ELOOP
+        reason = getattr(error, "strerror", None) or str(error)
+        found.skip(name, "a link that points to itself" if loop else reason)
+    except UnicodeEncodeError:
+        found.skip(name, "its name is not UTF-8")
+    else:
+        if stat.S_ISREG(status.st_mode):
+            found.files.append(File(name, str(target), status.st_size, _signature(status)))
+        else:
+            found.skip(name, f"not a regular file but {_kind(status.st_mode)}")
+
+
+def _target(link: Path, root: Path) -> Path:
+    """Return the file inside the corpus that a link stands for."""
+    target = link.resolve(strict=True)
+    if not target.is_relative_to(root):
+        raise CorpusError("a link that leads out of the corpus")
+    if target.is_dir():
+        raise CorpusError("a link to a folder")
+    if not any(_hidden(part) for part in target.relative_to(root).parts):
+        raise CorpusError(f"a link to {target.relative_to(root)}, which is indexed itself")
+    return target
+
+
+def _kind(mode: int) -> str:
+    names = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return names.get(stat.S_IFMT(mode), "a device")
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    changed_s = max(status.st_mtime, status.st_ctime)
+    if time.time() - changed_s < _SETTLED_S:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _read_local(path: str, limit_bytes: int) -> bytes:
+    # A path may have become a link or a pipe since it was listed.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "no longer a regular file")
+        # One more than allowed: it may have grown since it was listed.
+        return file.read(limit_bytes + 1)
+
+
+def _too_long(size_bytes: int, limit_bytes: int) -> str:
+    mib = 2**20
+    return f"{size_bytes / mib:.0f} MiB is over the limit of {limit_bytes // mib} MiB for its kind"
+
+
+def _scan_remote(corpus: str) -> Corpus:
+    import fsspec
+
+    with translated(f"The corpus {corpus!r} cannot be listed"):
+        filesystem, root = fsspec.core.url_to_fs(corpus)
+        # A resumed or concurrent build must not see a listing from before the upload.
+        filesystem.invalidate_cache()
+        listed = filesystem.find(root, detail=True)
+    found = _Found()
+    for path, info in listed.items():
+        name = path.removeprefix(root).strip("/") or PurePosixPath(path).name
+        if not any(_hidden(part) for part in name.split("/")) and not path.endswith("/"):
+            tag = str(info.get("ETag") or "")
+            signature = (info["size"], tag) if tag else ()
+            found.files.append(File(name, path, info["size"], signature))
+    return _sorted(corpus.rstrip("/"), found, filesystem)

@@ -1,0 +1,61 @@
+"""The dense leg: a LanceDB table of unit vectors, searched exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TABLE = "vectors"
+
+
+def write(uri: str, parts: Iterable[NDArray[np.float32]], *, n_dimensions: int) -> None:
+    """Write the vectors of all passages, in the order of the passages.
+
+    Args:
+        uri: Folder of the database.
+        parts: Arrays of shape (passages, dimensions), one after the other.
+        n_dimensions: Length of each vector.
+    """
+    import lancedb
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [pa.field("row", pa.int64()), pa.field("vector", pa.list_(pa.float32(), n_dimensions))]
+    )
+    reader = pa.RecordBatchReader.from_batches(schema, _batches(parts, schema, n_dimensions))
+    lancedb.connect(uri).create_table(_TABLE, data=reader, schema=schema)
+
+
+def _batches(parts: Iterable[NDArray[np.float32]], schema: Any, n: int) -> Iterator[Any]:
+    import pyarrow as pa
+
+    row = 0
+    for part in parts:
+        flat = pa.array(np.ascontiguousarray(part, dtype=np.float32).reshape(-1))
+        rows = pa.array(range(row, row + len(part)), pa.int64())
+        vectors = pa.FixedSizeListArray.from_arrays(flat, n)
+        yield pa.RecordBatch.from_arrays([rows, vectors], schema=schema)
+        row += len(part)
+
+
+class Dense:
+    """The table, opened in place."""
+
+    def __init__(self, uri: str) -> None:
+        import lancedb
+
+        self._table: Any = lancedb.connect(uri).open_table(_TABLE)
+
+    def best(
+        self, vector: NDArray[np.float32], depth: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the rows and similarities of the nearest passages, nearest first."""
+        query = self._table.search(vector).distance_type("dot").bypass_vector_index()
+        found = query.limit(depth).select(["row", "_distance"]).to_arrow()
+        rows = found["row"].to_numpy()
+        similarities = 1 - found["_distance"].to_numpy()
+        order = np.lexsort((rows, -similarities))
+        return rows[order], similarities[order]

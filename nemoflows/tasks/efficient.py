@@ -1,0 +1,109 @@
+"""Tasks of the efficient tier: on a GPU where its model runs in process, on a CPU otherwise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nemoflows import agents, rag, routing
+from nemoflows.progress import progress
+from nemoflows.tasks._session import run
+from nemoflows.tasks._task import TIERS, ready, task
+from nemoflows.types import Evidence, Finding, Index, NotFound, Passage, ResearchPlan, Tiers
+
+
+class Researched(NamedTuple):
+    """What the agents found, and what the next tier must look at."""
+
+    findings: list[Finding]
+    failed: list[NotFound]
+
+
+@task(efficient=True)
+def extract(
+    question: str, passages: list[Passage], tiers: Tiers = TIERS, fresh: str = ""
+) -> list[Evidence]:
+    """Return verbatim quotes that help to answer a question, the most useful first.
+
+    Every quote was found by code, letter by letter, at its offsets in its document.
+
+    Args:
+        question: What is asked.
+        passages: What `retrieve` returned.
+        tiers: The two models; the efficient one is asked.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        Quotes with document and offsets; empty where nothing helps.
+
+    Raises:
+        BadReply: The model's reply was unusable twice; it is recorded.
+    """
+    desk = _desk(tiers, fresh, "extract")
+    return run(rag.extract(question, passages, desk=desk))
+
+
+@task(efficient=True)
+def summarise(
+    question: str, evidence: list[Evidence], tiers: Tiers = TIERS, fresh: str = ""
+) -> Finding:
+    """Answer a question from quotes alone.
+
+    Args:
+        question: What is asked.
+        evidence: What `extract` returned.
+        tiers: The two models; the efficient one is asked.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        A finding; without quotes one that says what was not found, and no model is asked.
+
+    Raises:
+        BadReply: The model's reply was unusable twice; it is recorded.
+    """
+    desk = _desk(tiers, fresh, "summarise")
+    return run(rag.summarise(question, evidence, desk=desk))
+
+
+@task(efficient=True)
+def research(
+    plan: ResearchPlan,
+    index: Index,
+    tiers: Tiers = TIERS,
+    fresh: str = "",
+) -> Researched:
+    """Send out one agent per sub-question, all at once on one engine.
+
+    Each agent retrieves, extracts quotes, searches again with another query while they do not
+    cover its question, and summarises.
+
+    Args:
+        plan: What `plan_research` returned: the questions, passages per agent and searches.
+        index: What `build_index` returned.
+        tiers: The two models; the efficient one is asked.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        Findings, one per answered sub-question, and the questions that failed.
+
+    Raises:
+        TooManyFailures: The calls of more than half of the agents were refused for good.
+    """
+    desk = _desk(tiers, fresh, "research")
+    with progress("research") as tell:
+        found = run(
+            rag.research(
+                plan.questions,
+                index=index,
+                desk=desk,
+                k=plan.k,
+                hops=plan.hops,
+                progress=tell,
+            )
+        )
+    answered = [finding for finding in found if finding.not_found is None]
+    return Researched(findings=answered, failed=routing.failed(found))
+
+
+def _desk(tiers: Tiers, fresh: str, task_name: str) -> agents.Desk:
+    current = ready(tiers.efficient, task_name=task_name, efficient=True)
+    return agents.Desk(door=current.door, model=tiers.efficient, salt=fresh)

@@ -1,0 +1,102 @@
+"""CPU tasks of the frontier tier: plan, look again where the efficient tier failed, write up."""
+
+from __future__ import annotations
+
+from nemoflows import agents, rag, routing
+from nemoflows.tasks._session import run
+from nemoflows.tasks._task import TIERS, ready, task
+from nemoflows.types import Answer, Finding, Index, NotFound, ResearchPlan, Tiers
+
+
+@task()
+def plan_research(
+    question: str,
+    agents: int = 4,
+    k: int = 8,
+    hops: int = 2,
+    tiers: Tiers = TIERS,
+    fresh: str = "",
+) -> ResearchPlan:
+    """Split a question into sub-questions, one per agent.
+
+    Args:
+        question: What is asked.
+        agents: How many sub-questions at most.
+        k: Passages in an agent's context.
+        hops: Searches an agent may make, at least 1.
+        tiers: The two models; the frontier one is asked.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        The sub-questions that together cover the question.
+
+    Raises:
+        BadInput: The question is empty or too long.
+        BadModel: A tier's endpoint, model or key is missing; checked before the first call.
+    """
+    current = ready(tiers.efficient, task_name="research", efficient=True)
+    others = [] if current.settings.needs_gpu(tiers.efficient) else [tiers.efficient]
+    desk = _desk(tiers, fresh, "plan_research")
+    return run(rag.plan_research(question, desk=desk, n=agents, k=k, hops=hops, others=others))
+
+
+@task()
+def escalate(
+    failed: list[NotFound],
+    index: Index,
+    tiers: Tiers = TIERS,
+    k: int = 8,
+    hops: int = 2,
+    fresh: str = "",
+) -> list[Finding]:
+    """Research again on the frontier tier what the efficient tier did not find.
+
+    Args:
+        failed: What `research` did not find; an empty list costs nothing.
+        index: What `build_index` returned.
+        tiers: The two models; where both are the same nothing is asked twice.
+        k: Passages in an agent's context.
+        hops: Searches an agent may make, at least 1.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        One finding per question, in order; those not found either say so.
+
+    Raises:
+        EndpointDown: The frontier's endpoint does not answer.
+    """
+    again = routing.next_model(tiers) is not None and bool(failed)
+    desk = _desk(tiers, fresh, "escalate") if again else None
+    return run(rag.escalate(failed, index=index, desk=desk, k=k, hops=hops))
+
+
+@task()
+def synthesise(
+    question: str,
+    findings: list[Finding],
+    escalated: list[Finding] | None = None,
+    tiers: Tiers = TIERS,
+    fresh: str = "",
+) -> Answer:
+    """Write an answer whose sentences cite quotes; code resolves every citation.
+
+    Args:
+        question: What was asked at first.
+        findings: What `research` found, or `summarise` one by one.
+        escalated: What `escalate` found.
+        tiers: The two models; the frontier one is asked.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        The answer, its citations, and what nothing supports or covers.
+
+    Raises:
+        BadReply: The model's reply was unusable twice; it is recorded.
+    """
+    desk = _desk(tiers, fresh, "synthesise")
+    return run(rag.synthesise(question, [*findings, *(escalated or [])], desk=desk))
+
+
+def _desk(tiers: Tiers, fresh: str, task_name: str) -> agents.Desk:
+    current = ready(tiers.frontier, task_name=task_name)
+    return agents.Desk(door=current.door, model=tiers.frontier, salt=fresh)

@@ -1,0 +1,69 @@
+"""The CPU task that writes a run's page."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import flytekit
+from flytekit.types.file import FlyteFile
+
+from nemoflows import page, rag
+from nemoflows.settings import home
+from nemoflows.tasks._session import Session, in_pod, session
+from nemoflows.tasks._task import TIERS, task
+from nemoflows.types import Answer, Finding, Index, ResearchPlan, Tiers
+
+
+@task(deck=True)
+def report(
+    answer: Answer,
+    index: Index,
+    findings: list[Finding],
+    escalated: list[Finding] | None = None,
+    plan: ResearchPlan | None = None,
+    tiers: Tiers = TIERS,
+) -> FlyteFile:
+    """Write the run's page: answer, sources in context, findings, calls, cost.
+
+    Args:
+        answer: What `synthesise` returned.
+        index: What `build_index` returned; quotes are shown in their context.
+        findings: What `research` found.
+        escalated: What `escalate` found.
+        plan: What `plan_research` returned; its calls count too.
+        tiers: The two models, to be named.
+
+    Returns:
+        One HTML file without external resources; a local run prints its path.
+    """
+    current = session()
+    shown = rag.report(
+        answer,
+        [*findings, *(escalated or [])],
+        plan=plan,
+        index=index,
+        tiers=tiers,
+        door=current.door,
+    )
+    path = _folder(current) / f"{_name(answer, index, tiers)}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    html = page.render(shown)
+    path.write_text(html, encoding="utf-8")
+    flytekit.Deck("answer", page.framed(html))
+    if not in_pod():
+        print(f"\n{answer.question}\n\n{answer}\n\n{shown.ledger}\npage: {path}\n")
+        return FlyteFile(str(path), remote_path=False)
+    return FlyteFile(str(path))
+
+
+def _folder(current: Session) -> Path:
+    if in_pod():
+        return Path(flytekit.current_context().working_directory)
+    return Path(current.settings.reports or home() / ".nemoflows" / "reports").expanduser()
+
+
+def _name(answer: Answer, index: Index, tiers: Tiers) -> str:
+    words = (answer.question, index.corpus_hash, str(tiers.efficient), str(tiers.frontier))
+    content = "\n".join(words).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,240 @@
+"""A model server on loopback that speaks both dialects, for tests over real sockets.
+
+By default it answers each purpose sensibly from the prompt it gets; `faults` are served first,
+one per request. It counts and keeps what it was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+_DATA = re.compile(r"<data ([0-9a-f]{12}): (\w+) ?(\S*)>\n(.*?)\n</data \1>", re.DOTALL)
+
+
+class ModelServer:
+    """A server that runs while its `with` block does."""
+
+    def __init__(self, *, models: tuple[str, ...] = ("tiny",), latency_s: float = 0.0) -> None:
+        self.models, self.latency_s = models, latency_s
+        self.faults: deque[str] = deque()
+        self.requests: list[dict[str, Any]] = []
+        self.authorizations: list[str] = []
+        self.replies: dict[str, str] = {}
+        """Purpose → reply text, instead of the default one."""
+        outer = self
+
+        class Handler(_Handler):
+            server_state = outer
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def purposes(self) -> list[str]:
+        return [purpose_of(body) for body in self.requests]
+
+    def endpoints(self, name: str = "local", **more: object) -> str:
+        """Return a value for NEMOFLOWS_ENDPOINTS."""
+        return json.dumps({name: {"dialect": "openai", "base_url": self.url, **more}})
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+    """The default of 5 refuses some of 64 connections that open at once on a busy machine."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_state: ModelServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        return
+
+    def do_GET(self) -> None:
+        if "/models/" in self.path:
+            self._model(self.path.rpartition("/")[2])
+            return
+        rows = [{"id": name, "object": "model"} for name in self.server_state.models]
+        self._json(200, {"object": "list", "data": rows})
+
+    def _model(self, name: str) -> None:
+        if name in self.server_state.models:
+            self._json(200, {"id": name, "type": "model", "display_name": name, "created_at": "x"})
+        else:
+            self._json(404, {"type": "error", "error": {"type": "not_found_error", "message": ""}})
+
+    def do_POST(self) -> None:
+        state = self.server_state
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        state.requests.append(body)
+        state.authorizations.append(self.headers.get("authorization", ""))
+        if state.latency_s:
+            time.sleep(state.latency_s)
+        fault = state.faults.popleft() if state.faults else ""
+        if not self._fault(fault):
+            answer = message if self.path.endswith("/messages") else completion
+            self._json(200, answer(body, state.replies, finish=fault))
+
+    def _fault(self, fault: str) -> bool:
+        kind, _, detail = fault.partition(":")
+        if kind.isdigit():
+            code = {"code": detail or None, "details": {"error_code": detail or None}}
+            error = {"type": "error", "error": {"message": "no", "type": "error", **code}}
+            self._json(int(kind), error, retry_after=detail if detail.isdigit() else "")
+        elif kind == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.close_connection = True
+            self.connection.close()
+        elif kind == "cut":
+            self._bytes(200, b'{"id": "x", "choi', "application/json", length=1000)
+            self.close_connection = True
+        elif kind == "text":
+            self._bytes(200, b"hello", "text/plain")
+        elif kind == "malformed":
+            self._bytes(200, b'{"id": ', "application/json")
+        elif kind == "empty":
+            self._bytes(200, b"", "application/json")
+        elif kind == "shape":
+            self._json(200, {"hello": 1})
+        elif kind == "hang":
+            time.sleep(float(detail or 30))
+            self.close_connection = True
+        else:
+            return False
+        return True
+
+    def _json(self, status: int, body: object, *, retry_after: str = "") -> None:
+        self._bytes(status, json.dumps(body).encode(), "application/json", retry_after=retry_after)
+
+    def _bytes(
+        self,
+        status: int,
+        body: bytes,
+        kind: str,
+        *,
+        length: int | None = None,
+        retry_after: str = "",
+    ) -> None:
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body) if length is None else length))
+        if retry_after:
+            self.send_header("retry-after", retry_after)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def completion(body: dict[str, Any], replies: dict[str, str], *, finish: str) -> dict[str, Any]:
+    """Return a chat completion for a request of the library's."""
+    purpose = purpose_of(body)
+    text = replies.get(purpose) or json.dumps(_sensible(purpose, body))
+    return {
+        "id": "c1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "system_fingerprint": "fp1",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": finish or "stop",
+                "message": {"role": "assistant", "content": text},
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 120,
+            "completion_tokens": 30,
+            "total_tokens": 150,
+            "prompt_tokens_details": {"cached_tokens": 20},
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        },
+    }
+
+
+def message(body: dict[str, Any], replies: dict[str, str], *, finish: str) -> dict[str, Any]:
+    """Return an Anthropic message; it begins with an empty thinking block, as real ones may."""
+    purpose = purpose_of(body)
+    text = replies.get(purpose) or json.dumps(_sensible(purpose, body))
+    return {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": body["model"],
+        "stop_reason": finish or "end_turn",
+        "stop_sequence": None,
+        "content": [
+            {"type": "thinking", "thinking": "", "signature": "s1"},
+            {"type": "text", "text": text},
+        ],
+        "usage": {
+            "input_tokens": 100,
+            "cache_read_input_tokens": 20,
+            "cache_creation_input_tokens": 10,
+            "output_tokens": 30,
+            "output_tokens_details": {"thinking_tokens": 5},
+        },
+    }
+
+
+_PURPOSES = {
+    "questions": "plan",
+    "quotes": "extract",
+    "query": "rewrite",
+    "summary": "summarise",
+    "sentences": "synthesise",
+}
+
+
+def purpose_of(body: dict[str, Any]) -> str:
+    """Return what a request is for, told by the schema it asks for."""
+    openai = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    claude = body.get("output_config", {}).get("format", {}).get("schema", {})
+    names = {**openai.get("properties", {}), **claude.get("properties", {})}
+    return next((_PURPOSES[name] for name in names if name in _PURPOSES), "chat")
+
+
+def data_parts(body: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (kind, id, text) of every delimited part of a prompt."""
+    text = "\n".join(turn["content"] for turn in body["messages"])
+    return [(found[2], found[3], found[4]) for found in _DATA.finditer(text)]
+
+
+def _sensible(purpose: str, body: dict[str, Any]) -> dict[str, Any]:
+    parts = data_parts(body)
+    question = next((text for kind, _, text in parts if kind == "question"), "")
+    match purpose:
+        case "plan":
+            return {"questions": [question]}
+        case "extract":
+            passages = [(mark, text) for kind, mark, text in parts if kind == "passage"]
+            return {"quotes": [{"passage": m, "quote": _last_line(t)} for m, t in passages[:2]]}
+        case "rewrite":
+            return {"query": ""}
+        case "summarise":
+            return {"summary": "A short summary."}
+        case "synthesise":
+            n = sum(kind == "evidence" for kind, _, _ in parts)
+            return {"sentences": [{"text": "It is so.", "citations": list(range(1, n + 1))[:2]}]}
+        case _:
+            return {"text": "hello"}
+
+
+def _last_line(text: str) -> str:
+    return [line for line in text.splitlines() if line.strip()][-1]

@@ -1,0 +1,94 @@
+"""What several tests share: doors, corpora, and this checkout's commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemoflows.calls import Part, Request, user
+from nemoflows.engines.protocol import Engine
+from nemoflows.engines.registry import Engines
+from nemoflows.journal import Journal
+from nemoflows.llm import Door
+from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+ELBE = """# Rivers
+
+The Elbe rises in the Giant Mountains of Bohemia. It is 1,094 kilometres long.
+
+## Ports
+
+Hamburg is the largest port on the Elbe. Its harbour was founded in 1189.
+"""
+DANUBE = """# The Danube
+
+The Danube flows through ten countries, more than any other river in the world.
+It rises in the Black Forest and ends in the Black Sea.
+"""
+BREAD = """# Bread
+
+Rye bread keeps for a week. Wheat bread dries out within two days.
+"""
+
+
+def write_corpus(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("elbe.md", ELBE), ("danube.md", DANUBE), ("bread.md", BREAD)):
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    return folder
+
+
+def request(text: str = "hello", *, model: str = "scripted:x", **changes: Any) -> Request:
+    given: dict[str, object] = {
+        "model": ModelRef.model_validate(model),
+        "messages": [user([Part(text=text)])],
+        "purpose": "summarise",
+    }
+    return Request.model_validate(given | changes)
+
+
+def make_door(
+    engine: Engine,
+    journal: Path | str,
+    *,
+    endpoint: str = "scripted",
+    many_processes: bool = False,
+) -> Door:
+    known = {} if endpoint in BUILT_IN else {endpoint: Endpoint(dialect="scripted")}
+    settings = Settings(run="test", endpoints=known)
+    engines = Engines(settings, given={endpoint: engine})
+    return Door(
+        engines,
+        Journal(str(journal), run="test"),
+        settings=settings,
+        many_processes=many_processes,
+    )
+
+
+def run_command(
+    *words: str | Path,
+    cwd: Path = ROOT,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 240,
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the environment's commands, output captured together."""
+    command: Sequence[str] = [str(BIN / str(words[0])), *map(str, words[1:])]
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )

@@ -1,0 +1,172 @@
+"""The journal: whole records, private files, damage counted as missing."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from nemoflows.calls import Answered, Reply, Unusable, Usage
+from nemoflows.errors import BadInput
+from nemoflows.journal import SEGMENT_LINES, Journal, Receipt, Record
+from tests.support import ROOT, request
+
+KEY = "ab" + "0" * 62
+
+
+TOOL = {"name": "f", "description": "d", "schema": {"type": "object"}}
+
+
+def record(key: str = KEY, text: str = "hi") -> Record:
+    reply = Reply(text=text, usage=Usage(input_tokens=3), blocks=[{"type": "x", "n": [1]}])
+    return Record(
+        key=key,
+        purpose="plan",
+        model="openai:m",
+        request=request(json_schema={"a": 1}, tools=[TOOL], purpose="chat"),
+        outcome=Answered(reply=reply),
+        usd=None,
+        started_s=1.0,
+        ended_s=2.0,
+    )
+
+
+def receipt(key: str = KEY) -> Receipt:
+    return Receipt(key=key, replayed=False, at_s=1.0)
+
+
+@pytest.fixture(params=["local", "memory"])
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    return str(tmp_path / "j") if request.param == "local" else f"memory://{uuid.uuid4()}"
+
+
+def test_a_record_comes_back_as_it_was(root: str) -> None:
+    Journal(root).put(record())
+    assert Journal(root).get(KEY) == record()
+
+
+def test_an_unusable_outcome_comes_back_as_one(root: str) -> None:
+    outcome = Unusable(reason="refused", detail="no", reply=Reply(stop="refusal"))
+    Journal(root).put(record().model_copy(update={"outcome": outcome}))
+    found = Journal(root).get(KEY)
+    assert found is not None
+    assert found.outcome == outcome
+
+
+def test_an_unknown_key_is_none(root: str) -> None:
+    assert Journal(root).get(KEY) is None
+
+
+def test_without_a_root_nothing_is_remembered() -> None:
+    journal = Journal("")
+    journal.put(record())
+    journal.receipt(receipt())
+    journal.flush()
+    assert journal.get(KEY) is None
+    assert not journal.durable
+
+
+def test_the_layout_is_one_file_per_key(tmp_path: Path) -> None:
+    Journal(str(tmp_path / "j")).put(record())
+    files = [str(p.relative_to(tmp_path / "j")) for p in (tmp_path / "j").rglob("*.json")]
+    assert files == [f"calls/ab/{KEY}.json"]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "j"))
+    journal.put(record())
+    journal.receipt(receipt())
+    for path in (tmp_path / "j").rglob("*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+    assert stat.S_IMODE((tmp_path / "j").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\x00" * 50, b'{"key": "x"}'])
+def test_a_damaged_record_counts_as_missing(damage: bytes, tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "j"))
+    journal.put(record())
+    (tmp_path / "j" / "calls" / "ab" / f"{KEY}.json").write_bytes(damage)
+    assert journal.get(KEY) is None
+    journal.put(record(text="again"))
+    found = journal.get(KEY)
+    assert found is not None
+    assert found.outcome.reply.text == "again"
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="NEMOFLOWS_JOURNAL"):
+        Journal(str(tmp_path / "file" / "j"))
+
+
+def test_receipts_are_lines_of_this_process(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "j"), run="r1")
+    for _ in range(3):
+        journal.receipt(receipt())
+    [segment] = (tmp_path / "j" / "receipts" / "r1").iterdir()
+    rows = [json.loads(line) for line in segment.read_text().splitlines()]
+    assert [row["key"] for row in rows] == [KEY] * 3
+
+
+def test_receipts_on_an_object_store_are_segments() -> None:
+    import fsspec
+
+    root = f"memory://{uuid.uuid4()}"
+    journal = Journal(root, run="r1")
+    for _ in range(SEGMENT_LINES + 2):
+        journal.receipt(receipt())
+    journal.flush()
+    files, inner = fsspec.core.url_to_fs(f"{root}/receipts/r1")
+    lines = [files.cat_file(path).count(b"\n") for path in sorted(files.ls(inner, detail=False))]
+    assert sorted(lines) == [2, SEGMENT_LINES]
+
+
+def test_many_processes_write_one_root(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tests.test_journal import record, receipt; "
+        "from nemoflows.journal import Journal; j = Journal(sys.argv[1]); "
+        "[(j.put(record(f'{i:064x}')), j.receipt(receipt())) for i in range(200)]"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "j")]
+    running = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    journal = Journal(str(tmp_path / "j"))
+    assert all(journal.get(f"{i:064x}") == record(f"{i:064x}") for i in range(200))
+
+
+def test_a_write_that_fails_is_said_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(str(tmp_path / "j"))
+    (tmp_path / "j" / "calls").write_text("in the way")
+    journal.put(record())
+    assert "could not be recorded" in caplog.text
+    assert not journal.durable
+    (tmp_path / "j" / "calls").unlink()
+    journal.put(record())
+    assert journal.get(KEY) == record()
+
+
+def test_a_record_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
+    journal = Journal(str(tmp_path / "j"))
+    (tmp_path / "j" / "calls" / "ab" / f"{KEY}.json").mkdir(parents=True)
+    with pytest.raises(BadInput, match="cannot be read"):
+        journal.get(KEY)
+
+
+def test_a_relative_root_is_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Journal("./here").put(record())
+    assert Journal(str(tmp_path / "here")).get(KEY) == record()
+
+
+def test_a_record_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        record().usd = 1.0

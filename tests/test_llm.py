@@ -1,0 +1,354 @@
+"""The door: replay, single flight, record before parse, ask once more, failures as data."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from nemoflows.asks import Ask, Done, Failed, unwrap
+from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Usage
+from nemoflows.engines.embedded import Embedded
+from nemoflows.engines.openai import OpenAI
+from nemoflows.engines.protocol import OnAttempt
+from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.errors import BadReply, EndpointDown, OverBudget, RateLimited, TooManyFailures
+from nemoflows.journal import Journal
+from nemoflows.llm import Door
+from nemoflows.models import Endpoint
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+from tests.loopback import ModelServer
+from tests.support import make_door, request
+
+
+def text(reply: Reply, final: bool) -> str:
+    del final
+    return reply.text
+
+
+def strict(reply: Reply, final: bool) -> int:
+    del final
+    try:
+        return int(reply.text)
+    except ValueError as error:
+        raise BadReply(f"{reply.text!r} is no number") from error
+
+
+def ask(door: Door, what: Request | None = None) -> Done[str] | Failed:
+    return asyncio.run(door.ask(Ask(what or request(), text)))
+
+
+def test_a_second_call_is_replayed_not_paid(scripted: Scripted, tmp_path: Path) -> None:
+    first = make_door(scripted, tmp_path / "j")
+    second = make_door(scripted, tmp_path / "j")
+    assert ask(first) == ask(second)
+    assert len(scripted.asked) == 1
+    assert [spent.replayed for spent in first.spent + second.spent] == [False, True]
+
+
+def test_the_key_travels_with_the_value(door: Door) -> None:
+    done = unwrap(ask(door))
+    assert done.calls == [request().key(adapter="scripted-1", identity="scripted:x")]
+    record = door.journal.get(done.calls[0])
+    assert record is not None
+    assert record.outcome.reply.text == done.value
+
+
+def test_another_salt_pays_again(door: Door, scripted: Scripted) -> None:
+    ask(door)
+    ask(door, request(salt="fresh"))
+    assert len(scripted.asked) == 2
+
+
+def test_one_key_asked_many_times_at_once_is_one_call(tmp_path: Path) -> None:
+    engine = Scripted([Rule(reply="x", latency_s=0.05)])
+    door = make_door(engine, tmp_path / "j")
+
+    async def many() -> list[Done[str] | Failed]:
+        return await door.batch([Ask(request(), text)] * 20)
+
+    results = asyncio.run(many())
+    assert len(engine.asked) == 1
+    assert all(unwrap(result).value == "x" for result in results)
+
+
+def test_a_reply_is_recorded_before_it_is_read(scripted: Scripted, tmp_path: Path) -> None:
+    door = make_door(scripted, tmp_path / "j")
+
+    def crash(reply: Reply, final: bool) -> str:
+        raise RuntimeError(f"{reply.text} {final}")
+
+    with pytest.raises(RuntimeError):
+        asyncio.run(door.ask(Ask(request(), crash)))
+    assert len(list((tmp_path / "j" / "calls").rglob("*.json"))) == 1
+
+
+def test_a_cancelled_caller_still_pays_only_once(tmp_path: Path) -> None:
+    engine = Scripted([Rule(reply="x", latency_s=0.1)])
+    door = make_door(engine, tmp_path / "j")
+
+    async def cancel() -> None:
+        task = asyncio.create_task(door.ask(Ask(request(), text)))
+        await asyncio.sleep(0.03)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.15)
+
+    asyncio.run(cancel())
+    assert unwrap(ask(make_door(engine, tmp_path / "j"))).value == "x"
+    assert len(engine.asked) == 1
+
+
+def test_a_failed_check_asks_once_more_with_the_error(tmp_path: Path) -> None:
+    engine = Scripted([Rule(reply="seven", times=1), Rule(contains="is no number", reply="7")])
+    door = make_door(engine, tmp_path / "j")
+    done = unwrap(asyncio.run(door.ask(Ask(request(), strict))))
+    assert done.value == 7
+    assert len(done.calls) == len(engine.asked) == 2
+    assert [turn.role for turn in engine.asked[1].messages] == ["user", "assistant", "user"]
+
+
+def test_a_reply_invalid_twice_replays_as_the_same_failure(tmp_path: Path) -> None:
+    engine = Scripted([Rule(reply="seven")])
+    for _ in range(2):
+        door = make_door(engine, tmp_path / "j")
+        failed = asyncio.run(door.ask(Ask(request(), strict)))
+        assert isinstance(failed, Failed)
+        assert failed.reason == "invalid"
+        assert isinstance(failed.error(), BadReply)
+    assert len(engine.asked) == 2
+
+
+def test_a_refusal_is_recorded_and_not_asked_again(tmp_path: Path) -> None:
+    engine = Scripted([Rule(fault="refused")])
+    results = [ask(make_door(engine, tmp_path / "j")) for _ in range(2)]
+    assert results[0] == results[1]
+    assert isinstance(results[0], Failed)
+    assert results[0].reason == "refused"
+    assert len(engine.asked) == 1
+
+
+def test_a_truncated_reply_is_asked_again_once_with_twice_the_room(tmp_path: Path) -> None:
+    engine = Scripted([Rule(fault="truncated", times=1), Rule(reply="whole")])
+    assert unwrap(ask(make_door(engine, tmp_path / "j"))).value == "whole"
+    assert [asked.max_output_tokens for asked in engine.asked] == [1024, 2048]
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("rate_limited", RateLimited), ("down", EndpointDown)])
+def test_an_unanswered_call_is_not_recorded(fault: str, kind: type, tmp_path: Path) -> None:
+    engine = Scripted([Rule.model_validate({"fault": fault, "times": 1}), Rule(reply="now")])
+    door = make_door(engine, tmp_path / "j")
+    failed = ask(door)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error(), kind)
+    assert not list((tmp_path / "j").rglob("*.json"))
+    assert unwrap(ask(door)).value == "now"
+
+
+def test_a_batch_keeps_order_and_isolates_failures(tmp_path: Path) -> None:
+    engine = Scripted([Rule(contains="odd", fault="rejected"), Rule(reply="ok")])
+    door = make_door(engine, tmp_path / "j")
+    asks = [Ask(request(f"{'odd' if n % 5 == 3 else 'even'} {n}"), text) for n in range(20)]
+    seen: list[tuple[int, int]] = []
+    results = asyncio.run(door.batch(asks, progress=lambda *count: seen.append(count)))
+    assert [isinstance(result, Failed) for result in results] == [n % 5 == 3 for n in range(20)]
+    assert seen == [(n, 20) for n in range(1, 21)]
+
+
+@pytest.mark.parametrize(("fault", "kind"), [("rejected", TooManyFailures), ("down", EndpointDown)])
+def test_a_batch_fails_above_the_stated_share(fault: str, kind: type, tmp_path: Path) -> None:
+    rule = Rule.model_validate({"contains": "bad", "fault": fault})
+    door = make_door(Scripted([rule, Rule(reply="ok")]), tmp_path / "j")
+    asks = [Ask(request(f"{'bad' if n < 3 else 'good'} {n}"), text) for n in range(5)]
+    with pytest.raises(kind, match="3 of 5 items failed"):
+        asyncio.run(door.batch(asks, max_failed=0.5))
+    assert len(list((tmp_path / "j" / "calls").rglob("*.json"))) == 2
+
+
+def test_concurrency_is_bounded(tmp_path: Path) -> None:
+    class Counting(Scripted):
+        now = most = 0
+
+        async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.01)
+            self.now -= 1
+            return await super().complete(request, on_attempt)
+
+    engine = Counting([Rule(reply="x")])
+    door = make_door(engine, tmp_path / "j")
+    object.__setattr__(door, "_slots", asyncio.Semaphore(4))
+    asyncio.run(door.batch([Ask(request(str(n)), text) for n in range(30)]))
+    assert engine.most == 4
+
+
+def test_the_embedded_tier_is_not_recorded(tmp_path: Path) -> None:
+    door = make_door(Embedded(), tmp_path / "j", endpoint="embedded")
+    done = unwrap(ask(door, request("Rivers flow. Birds fly.", model="embedded", purpose="chat")))
+    assert done.calls == []
+    assert not list((tmp_path / "j").rglob("*.json"))
+
+
+def test_the_record_holds_usage_price_and_attempts(tmp_path: Path) -> None:
+    usage = Usage(input_tokens=1_000_000, output_tokens=1_000_000)
+    door = make_door(Scripted([Rule(reply="x", usage=usage)]), tmp_path / "j")
+    priced = {"scripted": {"dialect": "scripted", "usd_per_mtok": [0.25, 0.75]}}
+    door.settings = type(door.settings).model_validate({"endpoints": priced})
+    record = door.journal.get(unwrap(ask(door)).calls[0])
+    assert record is not None
+    assert record.usd == 1.0
+    assert record.usage == usage
+    assert [attempt.status for attempt in record.attempts] == ["ok"]
+    assert record.started_s <= record.ended_s
+
+
+def test_an_unpriced_call_costs_none(door: Door) -> None:
+    ask(door)
+    assert [spent.usd for spent in door.spent] == [None]
+
+
+def test_a_budget_refuses_before_the_call(scripted: Scripted, tmp_path: Path) -> None:
+    class Empty:
+        def __init__(self) -> None:
+            self.settled: list[tuple[float, float | None]] = []
+
+        async def reserve(self, request: Request) -> float:
+            raise OverBudget(f"{request.max_output_tokens} tokens do not fit")
+
+        def settle(self, reserved_usd: float, usd: float | None) -> None:
+            self.settled.append((reserved_usd, usd))
+
+    door = make_door(scripted, tmp_path / "j")
+    budget = door.budget = Empty()
+    failed = ask(door)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error(), OverBudget)
+    assert "1024" in failed.detail
+    assert not scripted.asked
+    assert budget.settled == []
+
+
+def test_calls_of_another_process_count_as_replayed(scripted: Scripted, tmp_path: Path) -> None:
+    keys = unwrap(ask(make_door(scripted, tmp_path / "j"))).calls
+    later = make_door(scripted, tmp_path / "j")
+    [call] = later.calls([*keys, *keys, "f" * 64])
+    assert call.replayed
+    assert call.key == keys[0]
+
+
+def test_no_key_is_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ModelServer
+) -> None:
+    monkeypatch.setenv("KEY_A", "canary-123")
+    endpoint = Endpoint(dialect="openai", base_url=server.url, key_env="KEY_A")
+    door = make_door(OpenAI(endpoint, name="local", deadline_s=60), tmp_path / "j", endpoint="l")
+    door.settings = Settings(endpoints={"l": endpoint})
+    server.faults.append("500")
+    unwrap(ask(door, request(model="l:tiny")))
+    assert server.authorizations == ["Bearer canary-123"] * 2
+    content = b"".join(p.read_bytes() for p in (tmp_path / "j").rglob("*") if p.is_file())
+    assert b"InternalServerError" in content
+    assert b"canary" not in content
+
+
+def test_a_reply_that_cannot_be_recorded_is_used_all_the_same(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    door = make_door(scripted, tmp_path / "j")
+    (tmp_path / "j" / "calls").write_text("in the way")
+    assert unwrap(ask(door)).value
+    assert not door.journal.durable
+
+
+def test_a_reply_without_usage_costs_nobody_knows_what(tmp_path: Path) -> None:
+    class Silent(Scripted):
+        async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+            outcome = await super().complete(request, on_attempt)
+            assert isinstance(outcome, Answered)
+            return Answered(reply=outcome.reply.model_copy(update={"usage": None}))
+
+    door = make_door(Silent([Rule(reply="x")]), tmp_path / "j")
+    priced = {"scripted": {"dialect": "scripted", "usd_per_mtok": [1, 1]}}
+    door.settings = type(door.settings).model_validate({"endpoints": priced})
+    ask(door)
+    assert [spent.usd for spent in door.spent] == [None]
+
+
+def test_what_the_provider_charged_beats_the_price(tmp_path: Path) -> None:
+    door = make_door(Scripted([Rule(reply="x", usd=0.125)]), tmp_path / "j")
+    ask(door)
+    assert [spent.usd for spent in door.spent] == [0.125]
+
+
+def test_on_a_cluster_what_another_pod_of_the_run_paid_is_paid_now(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    keys = unwrap(ask(make_door(scripted, tmp_path / "j"))).calls
+    later = make_door(scripted, tmp_path / "j", many_processes=True)
+    assert [call.replayed for call in later.calls(keys)] == [False]
+
+
+def test_a_recorded_call_needs_no_server(tmp_path: Path) -> None:
+    class Down(Scripted):
+        async def preflight(self, model: ModelRef) -> None:
+            raise EndpointDown(f"{model} is off")
+
+    unwrap(ask(make_door(Scripted([Rule(reply="x")]), tmp_path / "j")))
+    later = make_door(Down([Rule(reply="x")]), tmp_path / "j")
+    assert unwrap(ask(later)).value == "x"
+    with pytest.raises(EndpointDown, match="is off"):
+        ask(later, request("another"))
+
+
+def test_where_one_item_raises_the_others_are_ended(tmp_path: Path) -> None:
+    class Picky(Scripted):
+        async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+            if "bad" in request.messages[0].parts[0].text:
+                raise RuntimeError("no")
+            await asyncio.sleep(0.05)
+            return await super().complete(request, on_attempt)
+
+    engine = Picky([Rule(reply="x")])
+    door = make_door(engine, tmp_path / "j")
+    door._slots = asyncio.Semaphore(1)
+    asks = [Ask(request(f"{'bad' if n == 0 else 'good'} {n}"), text) for n in range(5)]
+
+    async def whole() -> None:
+        with pytest.raises(RuntimeError):
+            await door.batch(asks)
+        before = len(engine.asked)
+        assert all(task.done() for task in asyncio.all_tasks() if "ask" in str(task.get_coro()))
+        assert before <= 1
+
+    asyncio.run(whole())
+
+
+def test_an_attempt_says_its_status_only() -> None:
+    assert set(Attempt.model_fields) == {"number", "started_s", "ended_s", "status"}
+
+
+def test_a_door_without_journal_pays_every_time(scripted: Scripted, tmp_path: Path) -> None:
+    door = make_door(scripted, tmp_path / "j")
+    door.journal = Journal("")
+    ask(door)
+    ask(door)
+    assert len(scripted.asked) == 2
+
+
+def test_preflight_is_done_once_per_model(tmp_path: Path) -> None:
+    class Counting(Scripted):
+        checked: ClassVar[list[str]] = []
+
+        async def preflight(self, model: ModelRef) -> None:
+            self.checked.append(str(model))
+            await asyncio.sleep(0.01)
+
+    door = make_door(Counting([Rule(reply="x")]), tmp_path / "j")
+    asyncio.run(door.batch([Ask(request(str(n)), text) for n in range(9)]))
+    n_by_the_engine_itself = 9
+    assert len(Counting.checked) == 1 + n_by_the_engine_itself

@@ -1,0 +1,214 @@
+"""Tasks as pods run them, and what registering them would ask of a cluster."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flyteidl.admin import task_pb2
+from flyteidl.core import tasks_pb2
+
+import nemoflows
+from nemoflows.types import ModelRef, ResearchPlan, Tiers
+from tests.loopback import ModelServer
+from tests.pods import Finished, run_pod
+from tests.support import run_command
+
+RESOURCE = tasks_pb2.Resources.ResourceName
+NEMOTRON = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
+EFFICIENT = {"extract", "summarise", "research"}
+PATH = {"build_index", "plan_research", "research", "escalate", "synthesise", "report"}
+
+
+def value(done: Finished, name: str = "o0") -> Any:
+    assert done.error is None, done.error
+    assert done.outputs is not None, done.log
+    return done.outputs[name]
+
+
+def test_every_task_of_the_path_runs_as_a_pod(corpus: Path, tmp_path: Path) -> None:
+    question, runs = "How long is the Elbe?", tmp_path / "runs"
+    index = value(run_pod(nemoflows.build_index, runs / "index", corpus=str(corpus)))
+    plan = value(run_pod(nemoflows.plan_research, runs / "plan", question=question))
+    found = run_pod(nemoflows.research, runs / "research", plan=plan, index=index)
+    findings, failed = value(found, "findings"), value(found, "failed")
+    again = run_pod(nemoflows.escalate, runs / "escalate", failed=failed, index=index)
+    assert value(again) == []
+    answer = value(
+        run_pod(nemoflows.synthesise, runs / "answer", question=question, findings=findings)
+    )
+    assert "1,094" in answer.text
+    done = run_pod(nemoflows.report, runs / "report", answer=answer, index=index, findings=findings)
+    html = Path(value(done).path)
+    assert "1,094" in html.read_text()
+    assert html.is_relative_to(runs / "report" / "raw")
+    assert "not durable" in found.log
+
+
+def test_the_single_steps_run_as_pods(corpus: Path, tmp_path: Path) -> None:
+    question, runs = "How long is the Elbe?", tmp_path / "runs"
+    index = value(run_pod(nemoflows.build_index, runs / "index", corpus=str(corpus)))
+    passages = value(run_pod(nemoflows.retrieve, runs / "a", question=question, index=index))
+    assert passages[0].document == "elbe.md"
+    quotes = value(run_pod(nemoflows.extract, runs / "b", question=question, passages=passages))
+    finding = value(run_pod(nemoflows.summarise, runs / "c", question=question, evidence=quotes))
+    assert "1,094" in finding.summary
+
+
+def test_an_error_of_ours_is_final_and_says_what_to_do(tmp_path: Path) -> None:
+    done = run_pod(nemoflows.build_index, tmp_path / "pod", corpus=str(tmp_path / "nowhere"))
+    assert done.outputs is None
+    assert done.error is not None
+    assert done.error.kind == done.error.NON_RECOVERABLE
+    assert "nowhere" in done.error.message
+
+
+def test_a_passing_error_is_one_that_flyte_retries(tmp_path: Path) -> None:
+    dead = {"local": {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}}
+    tiers = Tiers(frontier=ModelRef.model_validate("local:x"))
+    done = run_pod(
+        nemoflows.plan_research,
+        tmp_path / "pod",
+        env={"NEMOFLOWS_ENDPOINTS": json.dumps(dead)},
+        question="Who?",
+        tiers=tiers,
+    )
+    assert done.error is not None
+    assert done.error.kind == done.error.RECOVERABLE
+    assert "did not answer" in done.error.message
+
+
+def test_an_in_process_tier_on_a_task_without_a_gpu_names_both(
+    corpus: Path, tmp_path: Path
+) -> None:
+    index = value(run_pod(nemoflows.build_index, tmp_path / "index", corpus=str(corpus)))
+    tiers = Tiers(efficient=ModelRef.model_validate(NEMOTRON))
+    plan = ResearchPlan(question="Who?", questions=["Who?"])
+    done = run_pod(nemoflows.research, tmp_path / "pod", plan=plan, index=index, tiers=tiers)
+    assert done.error is not None
+    assert done.error.kind == done.error.NON_RECOVERABLE
+    for words in (NEMOTRON, "'research'", "without a GPU", "NEMOFLOWS_EFFICIENT"):
+        assert words in done.error.message
+
+
+def test_a_recorded_call_is_replayed_by_the_next_pod(
+    corpus: Path, tmp_path: Path, server: ModelServer
+) -> None:
+    env = {
+        "NEMOFLOWS_ENDPOINTS": server.endpoints(),
+        "NEMOFLOWS_JOURNAL": str(tmp_path / "journal"),
+    }
+    tiers = Tiers(frontier=ModelRef.model_validate("local:tiny"))
+    plans = [
+        value(run_pod(nemoflows.plan_research, tmp_path / n, env=env, question="Who?", tiers=tiers))
+        for n in ("first", "second")
+    ]
+    assert plans[0] == plans[1]
+    assert len(server.requests) == 1
+    assert (corpus / "elbe.md").exists()
+
+
+def package(folder: Path, env: dict[str, str]) -> dict[str, Any]:
+    """Package the workflows and return the tasks' templates by short name."""
+    folder.mkdir()
+    path = folder / "flyte.tgz"
+    done = run_command(
+        "pyflyte", "--pkgs", "workflows", "package", "--image", "image:t", "--output", path, "-f",
+        env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    templates = {}
+    with tarfile.open(path) as archive:
+        for member in archive.getmembers():
+            if member.name.endswith("_1.pb"):
+                content = archive.extractfile(member)
+                assert content is not None
+                found = task_pb2.TaskSpec()
+                found.ParseFromString(io.BytesIO(content.read()).getvalue())
+                templates[found.template.id.name.rpartition(".")[2]] = found.template
+    return templates
+
+
+def gpus(template: Any) -> tuple[str, str]:
+    """Return the requested and the limited number of GPUs; empty where there is none."""
+    resources = template.container.resources
+    sides = (resources.requests, resources.limits)
+    named = [{RESOURCE.Name(row.name): row.value for row in side} for side in sides]
+    return named[0].get("GPU", ""), named[1].get("GPU", "")
+
+
+def environment(template: Any) -> dict[str, str]:
+    return {pair.key: pair.value for pair in template.container.env}
+
+
+def test_without_a_model_no_task_asks_for_a_gpu(tmp_path: Path) -> None:
+    templates = package(tmp_path / "p", {})
+    assert set(templates) >= PATH
+    assert {gpus(template) for template in templates.values()} == {("", "")}
+    assert all(not environment(t).get("NEMOFLOWS_EFFICIENT") for t in templates.values())
+
+
+def test_an_in_process_efficient_tier_puts_a_gpu_on_its_tasks_alone(tmp_path: Path) -> None:
+    templates = package(tmp_path / "p", {"NEMOFLOWS_EFFICIENT": NEMOTRON})
+    with_gpu = {name for name, template in templates.items() if gpus(template) == ("1", "1")}
+    assert with_gpu == EFFICIENT & set(templates)
+    assert {gpus(templates[name]) for name in set(templates) - with_gpu} == {("", "")}
+    assert environment(templates["research"])["NEMOFLOWS_EFFICIENT"] == NEMOTRON
+
+
+def test_an_endpoint_puts_no_gpu_anywhere(tmp_path: Path) -> None:
+    declared = {"near": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}}
+    env = {"NEMOFLOWS_EFFICIENT": "near:x", "NEMOFLOWS_ENDPOINTS": json.dumps(declared)}
+    templates = package(tmp_path / "p", env)
+    assert {gpus(template) for template in templates.values()} == {("", "")}
+
+
+def test_a_packaged_pod_knows_its_endpoint_from_its_own_environment(tmp_path: Path) -> None:
+    far = {"far": {"dialect": "openai", "base_url": "http://models.internal/v1", "key_env": "K"}}
+    env = {
+        "NEMOFLOWS_EFFICIENT": "far:x",
+        "NEMOFLOWS_ENDPOINTS": json.dumps(far),
+        "NEMOFLOWS_OFFLINE": "0",
+    }
+    templates = package(tmp_path / "p", env)
+    own = environment(templates["build_index"])
+    assert json.loads(own["NEMOFLOWS_ENDPOINTS"]) == far
+    code = "import nemoflows; from nemoflows.tasks import TIERS; nemoflows.research; print(TIERS)"
+    done = run_command("python", "-c", code, env=own)
+    assert done.returncode == 0, done.stdout
+    assert "far" in done.stdout
+
+
+def test_a_loopback_address_stays_at_home(tmp_path: Path) -> None:
+    declared = {"near": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}}
+    env = {"NEMOFLOWS_EFFICIENT": "near:x", "NEMOFLOWS_ENDPOINTS": json.dumps(declared)}
+    templates = package(tmp_path / "p", env)
+    assert all("127.0.0.1" not in str(template) for template in templates.values())
+    own = environment(templates["build_index"])
+    done = run_command("python", "-c", "import nemoflows; nemoflows.build_index", env=own)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_environment_carries_keys_or_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    env = {"NEMOFLOWS_JOURNAL": "/somewhere", "NEMOFLOWS_FRONTIER": "openai:gpt-6-luna"}
+    env["NEMOFLOWS_OFFLINE"] = "0"
+    templates = package(tmp_path / "p", env)
+    allowed = {"NEMOFLOWS_EFFICIENT", "NEMOFLOWS_FRONTIER", "NEMOFLOWS_EMBEDDER"}
+    for template in templates.values():
+        names = {name for name in environment(template) if not name.startswith("_F")}
+        assert names - {"FLYTE_INTERNAL_IMAGE"} <= allowed, names
+        assert "canary" not in str(template)
+
+
+def test_retries_and_decks_are_the_houses_own() -> None:
+    research: Any = nemoflows.research
+    assert research.metadata.retries == 2
+    assert research.metadata.cache is False
+    assert not research.deck_fields

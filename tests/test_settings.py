@@ -1,0 +1,135 @@
+"""Settings: what is read, what is refused, and that values never reach an error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nemoflows import settings
+from nemoflows.errors import BadInput, BadModel
+from nemoflows.types import ModelRef, Tiers
+
+
+def model(spelling: str) -> ModelRef:
+    return ModelRef.model_validate(spelling)
+
+
+def test_the_default_of_both_tiers_is_embedded() -> None:
+    assert settings.load().tiers() == Tiers()
+    assert str(Tiers().efficient) == "embedded"
+
+
+def test_tiers_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMOFLOWS_EFFICIENT", "vllm:nvidia/x@main+lora#fp8")
+    tiers = settings.load().tiers()
+    assert tiers.efficient == ModelRef(
+        endpoint="vllm", name="nvidia/x", revision="main", adapter="lora", label="fp8"
+    )
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "embedded",
+        "openai:gpt-6-luna",
+        "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8",
+        "vllm:/mnt/weights/nano",
+        "local:llama3.1:8b",
+        "a:b@c+d#e",
+        "a:b#e",
+        "a:b+d",
+    ],
+)
+def test_a_spelling_survives_a_round_trip(spelling: str) -> None:
+    assert str(model(spelling)) == spelling
+    assert ModelRef.model_validate_json(model(spelling).model_dump_json()) == model(spelling)
+
+
+@pytest.mark.parametrize("spelling", ["", "gpt-6", "openai:", "Open AI:x", ":x", "a: b"])
+def test_what_is_no_model_says_how_to_write_one(spelling: str) -> None:
+    with pytest.raises(ValueError, match="endpoint:name"):
+        model(spelling)
+
+
+def test_an_sdk_address_with_a_secret_in_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:canary@localhost:5/v1")
+    with pytest.raises(BadModel, match="OPENAI_BASE_URL") as caught:
+        settings.load().endpoint(model("openai:x"))
+    assert "canary" not in caught.value.message
+
+
+def test_an_unknown_endpoint_names_the_known_ones() -> None:
+    with pytest.raises(BadModel, match=r"'nowhere'.*embedded, .*openai.*NEMOFLOWS_ENDPOINTS"):
+        settings.load().endpoint(model("nowhere:x"))
+
+
+def test_offline_refuses_every_address_but_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    far, near = "http://10.0.0.1/v1", "http://127.0.0.1:1/v1"
+    declared = {
+        name: {"dialect": "openai", "base_url": url} for name, url in (("far", far), ("near", near))
+    }
+    monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", json.dumps(declared))
+    loaded = settings.load()
+    assert loaded.endpoint(model("near:x")).base_url == near
+    for spelling in ("far:x", "openai:x", "anthropic:x"):
+        with pytest.raises(BadModel, match="NEMOFLOWS_OFFLINE"):
+            loaded.endpoint(model(spelling))
+
+
+def test_an_sdk_address_is_honoured_for_its_built_in_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:5/v1")
+    assert settings.load().endpoint(model("openai:x")).base_url == "http://localhost:5/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "key": "canary"}}'),
+        ("NEMOFLOWS_ENDPOINTS", "{canary"),
+        ("NEMOFLOWS_CONCURRENCY", "canary"),
+        ("NEMOFLOWS_EFFICIENT", "canary x"),
+        ("NEMOFLOWS_FRONTIER", "sk-canary"),
+        ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "base_url": "http://u:canary@h"}}'),
+        ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "base_url": "http://h/?k=canary"}}'),
+    ],
+)
+def test_a_bad_setting_is_named_without_its_value(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match="NEMOFLOWS_") as caught:
+        settings.load()
+    assert "canary" not in caught.value.message
+
+
+def test_home_is_found_without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "")
+    assert settings.home().is_absolute()
+    monkeypatch.delenv("HOME")
+    assert settings.home() != Path()
+
+
+def test_a_command_has_one_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = settings.command_id()
+    assert settings.command_id() == first
+    monkeypatch.setattr("sys.argv", ["pyflyte", "run", "other"])
+    assert settings.command_id() != first
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:80", True),
+        ("http://localhost/x", True),
+        ("http://[::1]:3/", True),
+        ("http://127.evil.example/", False),
+        ("http://example.org/?127.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(url: str, *, expected: bool) -> None:
+    assert settings.is_loopback(url) is expected

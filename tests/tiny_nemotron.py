@@ -1,0 +1,62 @@
+"""A tiny Nemotron-H with random weights, made in seconds: the real architecture, dense."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n"
+    "{% endfor %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>"
+    "{% else %}<think>\n{% endif %}"
+)
+SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+
+
+def make(folder: Path, *, seed: int = 0) -> Path:
+    """Write configuration, weights and tokeniser into `folder` and return it."""
+    import torch
+    from transformers import NemotronHConfig, NemotronHForCausalLM
+
+    tokeniser = _tokeniser()
+    tokeniser.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = NemotronHConfig(
+        hybrid_override_pattern="M-*-",
+        hidden_size=128,
+        intermediate_size=256,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        mamba_num_heads=8,
+        mamba_head_dim=32,
+        ssm_state_size=16,
+        n_groups=1,
+        max_position_embeddings=8192,
+        vocab_size=max(2048, len(tokeniser)),
+        bos_token_id=tokeniser.convert_tokens_to_ids("<s>"),
+        eos_token_id=tokeniser.convert_tokens_to_ids("<|im_end|>"),
+        pad_token_id=tokeniser.convert_tokens_to_ids("</s>"),
+    )
+    NemotronHForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def _tokeniser() -> Any:
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    text = Path(__file__).read_text() + json.dumps(SPECIAL)
+    trained.train_from_iterator([text] * 4, vocab_size=1024, special_tokens=SPECIAL)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="</s>",
+        additional_special_tokens=SPECIAL[3:],
+        chat_template=TEMPLATE,
+    )

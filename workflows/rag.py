@@ -1,0 +1,72 @@
+"""Ask a question of a folder of documents and get a cited answer.
+
+pyflyte run workflows/rag.py answer_question --question "…" --corpus DIR
+"""
+
+from typing import NamedTuple
+
+from flytekit import workflow
+from flytekit.types.file import FlyteFile
+
+from nemoflows import (
+    Answer,
+    Tiers,
+    build_index,
+    escalate,
+    plan_research,
+    report,
+    research,
+    synthesise,
+)
+from nemoflows.tasks import EMBEDDER, TIERS
+
+
+class Answered(NamedTuple):
+    """What a run returns."""
+
+    answer: Answer
+    page: FlyteFile
+
+
+@workflow
+def answer_question(
+    question: str,
+    corpus: str,
+    tiers: Tiers = TIERS,
+    agents: int = 4,
+    k: int = 8,
+    hops: int = 2,
+    embedder: str = EMBEDDER,
+    fresh: str = "",
+) -> Answered:
+    """Answer a question from a corpus, with citations that are checked by code.
+
+    Args:
+        question: What is asked.
+        corpus: Folder, file or object-store prefix of documents and tables.
+        tiers: The efficient and the frontier model, each as `endpoint:name`.
+        agents: Sub-questions to research at once, at most.
+        k: Passages in an agent's context.
+        hops: Searches an agent may make.
+        embedder: Embedding model as `endpoint:name`; empty for lexical search alone.
+        fresh: Salt: another value asks again what is recorded.
+
+    Returns:
+        The answer and the page that shows how it came about.
+    """
+    index = build_index(corpus=corpus, embedder=embedder)
+    plan = plan_research(question=question, agents=agents, k=k, hops=hops, tiers=tiers, fresh=fresh)
+    found = research(plan=plan, index=index, tiers=tiers, fresh=fresh)
+    escalated = escalate(failed=found.failed, index=index, tiers=tiers, k=k, hops=hops, fresh=fresh)
+    answer = synthesise(
+        question=question, findings=found.findings, escalated=escalated, tiers=tiers, fresh=fresh
+    )
+    page = report(
+        answer=answer,
+        index=index,
+        findings=found.findings,
+        escalated=escalated,
+        plan=plan,
+        tiers=tiers,
+    )
+    return Answered(answer=answer, page=page)
