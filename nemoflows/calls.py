@@ -39,6 +39,9 @@ Object = dict[str, Any]
 
 _NOT_IN_KEY = {"model"}
 
+THINKING_ROOM_TOKENS = 8192
+"""Output tokens that thinking without a budget may take on top of the reply's own."""
+
 Purpose = Literal[
     "plan", "extract", "rewrite", "summarise", "synthesise", "chat", "embed", "rerank"
 ]
@@ -106,6 +109,7 @@ class Request(Value):
     json_schema: Object | None = None
     """JSON schema that the reply's text must satisfy; None asks for free text."""
     max_output_tokens: int = Field(default=1024, gt=0)
+    """Tokens of the reply itself; what thinking may take comes on top, in `limit_tokens`."""
     stop: list[str] = Field(default_factory=list)
     sampling: Sampling | None = None
     """None leaves sampling to the model."""
@@ -116,6 +120,20 @@ class Request(Value):
     salt: str = ""
     """A run's `fresh` input: another salt, another key."""
     purpose: Purpose = Field(default="chat", exclude=True)
+    shared_parts: int = Field(default=0, ge=0, exclude=True)
+    """Leading parts of the first message that other requests of the run begin with too: worth a
+    provider's prefix cache. Decides a price and no answer, so it is not in the key."""
+
+    @property
+    def limit_tokens(self) -> int:
+        """Return the most output tokens the call may take, thinking included."""
+        match self.thinking:
+            case Thinking(mode="budget", budget_tokens=budget_tokens):
+                return self.max_output_tokens + budget_tokens
+            case Thinking(mode="on"):
+                return self.max_output_tokens + THINKING_ROOM_TOKENS
+            case _:
+                return self.max_output_tokens
 
     def key(self, *, identity: str = "", adapter: str = "1") -> str:
         """Return the request's SHA-256 in hexadecimal.
@@ -184,6 +202,8 @@ class Reply(Value):
     request_id: str = ""
     blocks: list[dict[str, Any]] = Field(default_factory=list)
     """Opaque provider blocks, to be sent back in a later turn as they are."""
+    notes: list[str] = Field(default_factory=list)
+    """Preferences that the model has no way to follow, and what was done instead."""
 
 
 class Attempt(Value):
@@ -208,7 +228,7 @@ class Unusable(Value):
     """The call was paid and its reply cannot be used: recorded, replayed at no cost."""
 
     kind: Literal["unusable"] = "unusable"
-    reason: Literal["refused", "truncated", "invalid", "context"]
+    reason: Literal["refused", "truncated", "invalid", "context", "paused"]
     detail: str
     reply: Reply
 
@@ -217,7 +237,9 @@ class Unanswered(Value):
     """No reply ever came: nothing is recorded, and a rerun asks again."""
 
     kind: Literal["unanswered"] = "unanswered"
-    reason: Literal["rate_limited", "down", "deadline", "rejected", "over_budget", "cancelled"]
+    reason: Literal[
+        "rate_limited", "down", "deadline", "rejected", "too_long", "over_budget", "cancelled"
+    ]
     detail: str
     transient: bool
 

@@ -87,7 +87,7 @@ class Door:
         self._noted: list[_Noted] = []
         self._flights: dict[str, asyncio.Task[Outcome]] = {}
         self._slots = asyncio.Semaphore(settings.concurrency)
-        self._checked: set[str] = set()
+        self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
         self._endpoints: dict[str, Endpoint] = {}
 
@@ -105,12 +105,16 @@ class Door:
     async def preflight(self, *models: ModelRef) -> None:
         """Check, without paying, that the models can be asked; each once per process."""
         for model in models:
-            if str(model) in self._checked:
+            if str(model) in self._contexts:
                 continue
             async with self._checking:
-                if str(model) not in self._checked:
-                    await self.engines.of(model).preflight(model)
-                    self._checked.add(str(model))
+                if str(model) not in self._contexts:
+                    self._contexts[str(model)] = await self.engines.of(model).preflight(model)
+
+    async def context_tokens(self, model: ModelRef) -> int | None:
+        """Return the context of a model that was checked; None where nobody knows."""
+        await self.preflight(model)
+        return self._contexts[str(model)]
 
     def is_recorded(self, request: Request) -> bool:
         """Return whether a request's outcome can be replayed."""
@@ -340,4 +344,6 @@ def _second(request: Request, outcome: Outcome, failed: Failed) -> Request | Non
         return prompts.ask_again(request, reply_text=outcome.reply.text, error=failed.detail)
     if failed.reason == "truncated":
         return request.model_copy(update={"max_output_tokens": 2 * request.max_output_tokens})
+    if failed.reason == "paused" and isinstance(outcome, Unusable):
+        return prompts.go_on(request, outcome.reply)
     return None

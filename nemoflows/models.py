@@ -16,7 +16,28 @@ def secret_in(url: str) -> bool:
     return bool(parts.username or parts.password or parts.query)
 
 
-Dialect = Literal["embedded", "scripted", "dense", "openai", "anthropic", "vllm"]
+Dialect = Literal[
+    "embedded",
+    "scripted",
+    "dense",
+    "openai",
+    "compatible",
+    "nim",
+    "sglang",
+    "deepseek",
+    "vllm-server",
+    "anthropic",
+    "vllm",
+]
+"""How an endpoint is spoken to; `compatible` is anything else that takes chat completions."""
+
+CHAT_COMPLETIONS: frozenset[Dialect] = frozenset(
+    {"openai", "compatible", "nim", "sglang", "deepseek", "vllm-server"}
+)
+"""Dialects of the OpenAI family; they differ in `nemoflows.engines.dialects`."""
+
+REMOTE: frozenset[Dialect] = CHAT_COMPLETIONS | {"anthropic"}
+"""Dialects that ask an address."""
 
 
 class Endpoint(Value):
@@ -31,6 +52,12 @@ class Endpoint(Value):
     """Provider id in the price table; empty leaves calls unpriced."""
     usd_per_mtok: tuple[float, float] | None = Field(default=None)
     """Own price in USD per million input and output tokens; beats the table."""
+    rpm: int | None = Field(default=None, gt=0)
+    """Requests per minute that the endpoint allows; None asks as fast as it answers."""
+    itpm: int | None = Field(default=None, gt=0)
+    """Input tokens per minute."""
+    otpm: int | None = Field(default=None, gt=0)
+    """Output tokens per minute."""
 
     @field_validator("base_url")
     @classmethod
@@ -47,17 +74,18 @@ BUILT_IN = {
     "vllm": Endpoint(dialect="vllm"),
     "openai": Endpoint(dialect="openai", key_env="OPENAI_API_KEY", price_key="openai"),
     "nim": Endpoint(
-        dialect="openai",
+        dialect="nim",
         base_url="https://integrate.api.nvidia.com/v1",
         key_env="NVIDIA_API_KEY",
     ),
     "deepseek": Endpoint(
-        dialect="openai",
+        dialect="deepseek",
         base_url="https://api.deepseek.com",
         key_env="DEEPSEEK_API_KEY",
         price_key="deepseek",
     ),
-    "sglang": Endpoint(dialect="openai", base_url="http://127.0.0.1:30000/v1"),
+    "sglang": Endpoint(dialect="sglang", base_url="http://127.0.0.1:30000/v1"),
+    "vllm-server": Endpoint(dialect="vllm-server", base_url="http://127.0.0.1:8000/v1"),
     "anthropic": Endpoint(dialect="anthropic", key_env="ANTHROPIC_API_KEY", price_key="anthropic"),
 }
 """Endpoints that need no declaration; the SDKs' own variables are honoured for them."""
@@ -93,6 +121,59 @@ _CLAUDE = (
 Source: the providers' pages and anthropic 2.12's model list, read in November 2026; no live
 server was asked.
 """
+
+
+CACHE_MINIMUM_TOKENS = (
+    ("claude-haiku-4-5", 4096),
+    ("claude-sonnet-4-", 1024),
+    ("claude-opus-4-", 1024),
+    ("claude-sonnet-5-5", 512),
+    ("claude-sonnet-5", 1024),
+    ("claude-", 512),
+)
+"""Shortest prefix that a Claude model's cache takes, by the beginning of the name.
+
+Source: litellm 1.106's model table and pydantic-ai 2.68's profiles, read in November 2026.
+"""
+
+
+def claude_cache_minimum(name: str) -> int:
+    """Return the shortest prefix, in tokens, that a Claude model's cache takes."""
+    longest = max(minimum for _, minimum in CACHE_MINIMUM_TOKENS)
+    return next(
+        (least for prefix, least in CACHE_MINIMUM_TOKENS if name.startswith(prefix)), longest
+    )
+
+
+class OpenAIAbilities(Value):
+    """What a model of the OpenAI API lets a caller decide about thinking."""
+
+    reasons: bool
+    """Whether it takes `reasoning_effort`; other models refuse the field."""
+    off: str = ""
+    """The effort that comes nearest to no thinking."""
+
+
+_OPENAI = (
+    ("gpt-5-", OpenAIAbilities(reasons=True, off="minimal")),
+    ("gpt-5.", OpenAIAbilities(reasons=True, off="none")),
+    ("gpt-5", OpenAIAbilities(reasons=True, off="minimal")),
+    ("gpt-6", OpenAIAbilities(reasons=True, off="none")),
+    ("o1", OpenAIAbilities(reasons=True, off="low")),
+    ("o3", OpenAIAbilities(reasons=True, off="low")),
+    ("o4", OpenAIAbilities(reasons=True, off="low")),
+)
+"""By the beginning of the name, the first that fits.
+
+Source: openai 3.54's ReasoningEffort and ChatModel, and the provider's model pages, read in
+November 2026; no live server was asked.
+"""
+
+
+def openai_abilities(name: str) -> OpenAIAbilities:
+    """Return the abilities of a model of the OpenAI API; of an unknown one, none."""
+    unknown = OpenAIAbilities(reasons=False)
+    return next((found for prefix, found in _OPENAI if name.startswith(prefix)), unknown)
 
 
 def claude_abilities(name: str) -> ClaudeAbilities:

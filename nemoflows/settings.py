@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nemoflows.errors import BadInput, BadModel
-from nemoflows.models import BASE_URL_ENV, BUILT_IN, IN_PROCESS, Endpoint, secret_in
+from nemoflows.models import BASE_URL_ENV, BUILT_IN, IN_PROCESS, REMOTE, Endpoint, secret_in
 from nemoflows.types import ModelRef, Tiers
 
 
@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     embedder: str = ""
     """Default embedding model; empty leaves the search lexical."""
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
-    """Own endpoints, as JSON: name → dialect, base_url, key_env, price_key, usd_per_mtok."""
+    """Own endpoints, as JSON: name → what `nemoflows.models.Endpoint` holds."""
     journal: str = ""
     """Root of the journal, a path or an fsspec URL; `off` turns it off."""
     index: str = ""
@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         return found is not None and found.dialect in IN_PROCESS
 
     def _refuse_when_offline(self, model: ModelRef, endpoint: Endpoint) -> None:
-        remote = endpoint.dialect in {"openai", "anthropic"}
+        remote = endpoint.dialect in REMOTE
         if self.offline and remote and not is_loopback(endpoint.base_url):
             raise BadModel(
                 f"{str(model)!r} is at {endpoint.base_url or 'its public address'}, and "

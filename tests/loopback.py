@@ -29,6 +29,9 @@ class ModelServer:
         self.authorizations: list[str] = []
         self.replies: dict[str, str] = {}
         """Purpose → reply text, instead of the default one."""
+        self.extra_message: dict[str, Any] = {}
+        """More fields of a chat completion's message."""
+        self.context_tokens = 32_768
         outer = self
 
         class Handler(_Handler):
@@ -70,12 +73,14 @@ class _Handler(BaseHTTPRequestHandler):
         if "/models/" in self.path:
             self._model(self.path.rpartition("/")[2])
             return
-        rows = [{"id": name, "object": "model"} for name in self.server_state.models]
+        more = {"object": "model", "max_model_len": self.server_state.context_tokens}
+        rows = [{"id": name, **more} for name in self.server_state.models]
         self._json(200, {"object": "list", "data": rows})
 
     def _model(self, name: str) -> None:
         if name in self.server_state.models:
-            self._json(200, {"id": name, "type": "model", "display_name": name, "created_at": "x"})
+            known = {"max_input_tokens": self.server_state.context_tokens, "created_at": "x"}
+            self._json(200, {"id": name, "type": "model", "display_name": name, **known})
         else:
             self._json(404, {"type": "error", "error": {"type": "not_found_error", "message": ""}})
 
@@ -89,7 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = state.faults.popleft() if state.faults else ""
         if not self._fault(fault):
             answer = message if self.path.endswith("/messages") else completion
-            self._json(200, answer(body, state.replies, finish=fault))
+            reply = answer(body, state.replies, finish=fault)
+            for choice in reply.get("choices", []):
+                choice["message"] |= state.extra_message
+            self._json(200, reply)
 
     def _fault(self, fault: str) -> bool:
         kind, _, detail = fault.partition(":")

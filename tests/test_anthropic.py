@@ -111,7 +111,12 @@ def test_what_is_asked_for_is_sent(server: ModelServer) -> None:
         ("claude-sonnet-5-5", {"mode": "off"}, {"type": "between_tools"}, None),
         ("claude-opus-5-5", {"mode": "off"}, None, "low"),
         ("claude-opus-5-5", {"mode": "on"}, {"type": "adaptive"}, None),
-        ("claude-opus-5-5", {"mode": "budget", "budget_tokens": 2000}, {"type": "adaptive"}, None),
+        (
+            "claude-opus-5-5",
+            {"mode": "budget", "budget_tokens": 2000},
+            {"type": "adaptive"},
+            "medium",
+        ),
         (
             "claude-haiku-4-5",
             {"mode": "budget", "budget_tokens": 2000},

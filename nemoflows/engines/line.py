@@ -1,7 +1,8 @@
 """The line to one remote endpoint: attempts, pauses and a deadline, the same for every SDK.
 
 The SDKs' own retries are off. A transient refusal is tried again within the call's deadline and
-every attempt is reported. When a server asks for a pause, everybody on the line pauses once.
+every attempt is reported. When a server asks for a pause, everybody on the line pauses once. How
+many calls are in flight, and how many a minute, is `nemoflows.engines.pace`'s.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from nemoflows.calls import Attempt, Unanswered
+from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
+from nemoflows.engines.pace import Concurrency, Limiter
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.errors import BadModel, NemoflowsError
 from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
 
 T = TypeVar("T")
@@ -30,6 +34,8 @@ FINAL_CODES = frozenset(
     {"insufficient_quota", "enforced_spend_limit_reached", "contract_spend_limit_reached"}
 )
 """Codes of a 429 that no pause mends. Source: openai 3.54 and anthropic 2.12, error codes."""
+TOO_LONG_CODE = "context_length_exceeded"
+TOO_LONG_PHRASES = ("maximum context length", "prompt is too long", "context window")
 RETRIED_STATUSES = frozenset({408, 409, 429})
 """Statuses below 500 that pass by themselves; all from 500 on do too."""
 
@@ -47,7 +53,15 @@ class Line:
     deadline_s: float
     connection_errors: tuple[type[Exception], ...] = ()
     """The SDK's errors for a connection that broke or never came about."""
+    most: int = 64
+    """Calls in flight that are never exceeded."""
+    concurrency: Concurrency = field(init=False)
+    limiter: Limiter = field(init=False)
     _resume_s: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        self.concurrency = Concurrency(self.most)
+        self.limiter = Limiter(self.endpoint.rpm, self.endpoint.itpm, self.endpoint.otpm)
 
     def key(self) -> str:
         """Return the endpoint's key; `none` where it needs none.
@@ -88,16 +102,25 @@ class Line:
         """Return the endpoint as error texts name it."""
         return f"The endpoint {self.name!r} at {self.endpoint.base_url or 'its public address'}"
 
-    async def send(self, call: Callable[[], Awaitable[T]], on_attempt: OnAttempt) -> T | Unanswered:
+    async def send(
+        self,
+        call: Callable[[], Awaitable[T]],
+        on_attempt: OnAttempt,
+        request: Request | None = None,
+    ) -> T | Unanswered:
         """Return what `call` gives, tried again while refusals pass, within one deadline.
 
         Args:
             call: Makes one attempt; raises what its SDK raises, MalformedReplyError included.
             on_attempt: Told of every attempt, the cancelled one too.
+            request: What is asked, for the limits of tokens per minute.
         """
+        taken = (0.0, 0.0)
+        if request is not None:
+            taken = (float(estimated_tokens(request)), float(request.limit_tokens))
         try:
             async with asyncio.timeout(self.deadline_s):
-                return await self._with_retries(call, on_attempt)
+                return await self._with_retries(call, on_attempt, taken)
         except TimeoutError:
             detail = f"{self.where()} gave no reply within {self.deadline_s:g} s."
             return Unanswered(reason="deadline", detail=detail, transient=True)
@@ -118,7 +141,7 @@ class Line:
         return self.is_transient(error) and (retry_after_s(error) or 0.0) <= RETRY_AFTER_CAP_S
 
     async def _with_retries(
-        self, call: Callable[[], Awaitable[T]], on_attempt: OnAttempt
+        self, call: Callable[[], Awaitable[T]], on_attempt: OnAttempt, taken: tuple[float, float]
     ) -> T | Unanswered:
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
@@ -134,16 +157,42 @@ class Line:
                 with attempt:
                     number += 1
                     await self._pause()
-                    return await _reported(call, number, on_attempt)
+                    return await self._attempt(call, number, on_attempt, taken)
         except NemoflowsError:
             raise
         except Exception as error:  # noqa: BLE001  (every foreign error becomes an outcome)
             return self._refused(error, number)
         raise AssertionError("tenacity ends by returning or raising")
 
+    async def _attempt(
+        self,
+        call: Callable[[], Awaitable[T]],
+        number: int,
+        on_attempt: OnAttempt,
+        taken: tuple[float, float],
+    ) -> T:
+        """Make one attempt at the line's pace; what it used replaces what it was estimated at."""
+        await self.limiter.take(*taken)
+        used = taken
+        try:
+            async with self.concurrency.slot():
+                try:
+                    reply = await _reported(call, number, on_attempt)
+                except Exception as error:
+                    used = (0.0, 0.0)
+                    if _is_refusal_for_now(error):
+                        pause_s = min(retry_after_s(error) or 0.0, RETRY_AFTER_CAP_S)
+                        self.concurrency.refused(pause_s)
+                    raise
+                used = _used(reply) or taken
+                self.concurrency.answered()
+                return reply
+        finally:
+            self.limiter.settle(taken, used)
+
     async def _pause(self) -> None:
-        left_s = self._resume_s - time.monotonic()
-        if left_s > 0:
+        """Wait out what a refusal asked of everybody; another may lengthen it meanwhile."""
+        while (left_s := self._resume_s - time.monotonic()) > 0:  # noqa: ASYNC110  (a clock)
             await asyncio.sleep(left_s)
 
     def _wait_s(self, outcome: object, number: int) -> float:
@@ -158,6 +207,9 @@ class Line:
     def _refused(self, error: Exception, n_attempts: int) -> Unanswered:
         status, code = getattr(error, "status_code", None), _code(error)
         words = [type(error).__name__, str(status or ""), f"({code})" if code else ""]
+        if too_long := too_long_numbers(error):
+            detail = f"{self.where()} finds the request too long for its context ({too_long})."
+            return Unanswered(reason="too_long", detail=detail, transient=False)
         transient = self.is_transient(error)
         reason: Literal["rate_limited", "down", "rejected"] = "down" if transient else "rejected"
         if status == 429 and code not in FINAL_CODES:
@@ -165,7 +217,7 @@ class Line:
         return Unanswered(
             reason=reason,
             detail=f"{self.where()} answered {' '.join(filter(None, words))} at attempt "
-            f"{n_attempts} of {MAX_ATTEMPTS}. {_remedy(status, self.endpoint)}".strip(),
+            f"{n_attempts} of {MAX_ATTEMPTS}. {_remedy(status, code, self.endpoint)}".strip(),
             transient=transient,
         )
 
@@ -207,7 +259,43 @@ def _code(error: BaseException) -> str:
     return str(getattr(error, "error_code", None) or getattr(error, "code", None) or "")
 
 
-def _remedy(status: int | None, endpoint: Endpoint) -> str:
+def too_long_numbers(error: BaseException) -> str:
+    """Return the numbers of a refusal of too long a prompt; empty where it is another refusal.
+
+    Of the provider's text only its numbers are kept, for it may quote the prompt.
+
+    Source: vLLM 0.32 (`param` is input_tokens), OpenAI (code context_length_exceeded), Anthropic
+    ("prompt is too long"); the wording is theirs.
+    """
+    if getattr(error, "status_code", None) not in {400, 413}:
+        return ""
+    words = str(getattr(error, "message", ""))
+    told = getattr(error, "param", None) == "input_tokens" or _code(error) == TOO_LONG_CODE
+    if not told and not any(phrase in words.lower() for phrase in TOO_LONG_PHRASES):
+        return ""
+    numbers = re.findall(r"\d[\d,]{2,}", words)
+    return " and ".join(dict.fromkeys(numbers)) + " tokens" if numbers else "no numbers given"
+
+
+def _is_refusal_for_now(error: BaseException) -> bool:
+    """Return whether a failure says that too much was asked at once."""
+    if _code(error) in FINAL_CODES:
+        return False
+    overloaded = getattr(error, "type", None) == "overloaded_error"
+    return overloaded or getattr(error, "status_code", None) in {429, 503, 529}
+
+
+def _used(reply: object) -> tuple[float, float] | None:
+    """Return the input and output tokens of a reply as limits count them; None if unknown."""
+    usage = reply.reply.usage if isinstance(reply, Answered | Unusable) else None
+    if usage is None:
+        return None
+    return float(usage.input_tokens + usage.cache_write_tokens), float(usage.output_tokens)
+
+
+def _remedy(status: int | None, code: str, endpoint: Endpoint) -> str:
+    if code in FINAL_CODES:
+        return "The account's limit of spending is reached: raise it, or name another model."
     if status in {401, 403}:
         return f"Check the key in {endpoint.key_env or 'key_env (none is configured)'}."
     return "Check the model's name." if status == 404 else ""

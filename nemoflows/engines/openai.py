@@ -1,6 +1,7 @@
-"""The OpenAI dialect: chat completions at any address, through the official SDK.
+"""Chat completions at any address, in the dialect of the server, through the official SDK.
 
-Attempts, pauses and deadlines are `nemoflows.engines.line`'s.
+Attempts, pauses and deadlines are `nemoflows.engines.line`'s; what a dialect calls things, and what
+it would pass over in silence, is in `nemoflows.engines.dialects`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from nemoflows.calls import (
     Outcome,
     Reply,
     Request,
+    Tool,
     ToolCall,
     Unusable,
     Usage,
 )
+from nemoflows.engines.dialects import RULES, Rules, Wish, sampling
 from nemoflows.engines.line import Line, MalformedReplyError
+from nemoflows.engines.pace import Leaders
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel, EndpointDown
-from nemoflows.models import Endpoint
-from nemoflows.prompts import render
+from nemoflows.models import Dialect, Endpoint
+from nemoflows.prompts import prefix_key, render, schema_words
 from nemoflows.types import ModelRef
 
 if TYPE_CHECKING:
@@ -39,32 +43,55 @@ class OpenAI:
     paid = True
     adapter = "openai-1"
 
-    def __init__(self, endpoint: Endpoint, *, name: str, deadline_s: float) -> None:
-        self.line = Line(endpoint, name, deadline_s)
+    def __init__(
+        self, endpoint: Endpoint, *, name: str, deadline_s: float, concurrency: int = 64
+    ) -> None:
+        self.line = Line(endpoint, name, deadline_s, most=concurrency)
+        self._rules = RULES[endpoint.dialect]
+        self._leaders = Leaders()
         self._client: openai.AsyncOpenAI | None = None
 
     def identity(self, model: ModelRef) -> str:
         """Return the spelling: a served name is all that a client knows."""
         return str(model)
 
-    async def preflight(self, model: ModelRef) -> None:
+    async def preflight(self, model: ModelRef) -> int | None:
         """List the endpoint's models, which is free; a list that cannot be had is passed over.
 
         Raises:
-            BadModel: The key is missing or refused, or the endpoint does not serve the model.
+            BadModel: The key is missing or refused, the endpoint does not serve the model, or it
+                passes over schemas.
             EndpointDown: Nothing answers.
         """
-        import openai
-
         if model.revision or model.adapter:
             raise BadModel(
                 f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask "
                 "for: name the model as it is served (a label after # is free)."
             )
+        served = await self.served()
+        found = [name for name in served if _is_plausibly(name, model.name)]
+        if served and not found:
+            raise BadModel(
+                f"{self.line.where()} does not serve {model.name!r}; it has "
+                f"{', '.join(list(served)[:8])}."
+            )
+        if self._rules.refuses_bad_schemas:
+            await self._probe_schemas(model)
+        return served[found[0]] if found else None
+
+    async def served(self) -> dict[str, int | None]:
+        """Return the models that the endpoint lists, each with its context in tokens if told.
+
+        Raises:
+            BadModel: The key is missing or refused.
+            EndpointDown: Nothing answers.
+        """
+        import openai
+
         client = self._connect()
         try:
             async with asyncio.timeout(PREFLIGHT_S):
-                served = [found.id async for found in client.models.list()]
+                return {found.id: _context(found) async for found in client.models.list()}
         except (openai.APIConnectionError, TimeoutError, openai.InternalServerError) as error:
             raise EndpointDown(
                 f"{self.line.where()} did not answer when asked for its models "
@@ -74,17 +101,15 @@ class OpenAI:
             key = self.line.endpoint.key_env or "key_env (none is configured)"
             raise BadModel(f"{self.line.where()} refuses the key in {key}.") from error
         except (openai.APIError, ValueError, TypeError, AttributeError):
-            return  # no list of models: some servers have none, so the first call will tell
-        if served and not any(_is_plausibly(name, model.name) for name in served):
-            raise BadModel(
-                f"{self.line.where()} does not serve {model.name!r}; it has "
-                f"{', '.join(served[:8])}."
-            )
+            return {}  # no list of models: some servers have none, so the first call will tell
 
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply, again on transient refusals, within one deadline."""
         client = self._connect()  # importing the SDK takes seconds that are not the server's
-        return await self.line.send(lambda: _ask(client, request), on_attempt)
+        prefix = prefix_key(request) if self._rules.caches_prefixes else ""
+        arguments, notes = _arguments(request, self._rules, self.line.endpoint.dialect)
+        async with self._leaders.turn(prefix):
+            return await self.line.send(lambda: _ask(client, arguments, notes), on_attempt, request)
 
     async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
         """Refuse: embeddings of this dialect are not there yet."""
@@ -116,47 +141,95 @@ class OpenAI:
                 )
         return self._client
 
+    async def _probe_schemas(self, model: ModelRef) -> None:
+        """Ask for a schema that is none: a server that reads schemas refuses it and writes nothing.
 
-async def _ask(client: openai.AsyncOpenAI, request: Request) -> Outcome:
-    completion = await client.chat.completions.create(**_arguments(request))
+        Raises:
+            BadModel: The server answered, so it passes over schemas.
+        """
+        import openai
+
+        arguments: dict[str, Any] = {
+            "model": model.name,
+            "messages": [{"role": "user", "content": "x"}],
+            self._rules.limit: 1,
+            "response_format": _response_format({"type": "wibble"}),
+        }
+        try:
+            async with asyncio.timeout(PREFLIGHT_S):
+                done = await self._connect().chat.completions.create(**arguments)
+        except (openai.APIError, TimeoutError, ValueError):
+            return  # refused as it should be, or a fault, which says nothing about schemas
+        if not getattr(done, "choices", None):
+            return
+        raise BadModel(
+            f"{self.line.where()} answered a request whose JSON schema is none, so it passes over "
+            "schemas and replies would have any shape. Start it with structured outputs, or "
+            'declare the endpoint with the dialect "compatible" to have replies checked alone.'
+        )
+
+
+async def _ask(client: openai.AsyncOpenAI, arguments: dict[str, Any], notes: list[str]) -> Outcome:
+    completion = await client.chat.completions.create(**arguments)
     try:
-        return _outcome(completion)
+        return _outcome(completion, notes)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         kind = type(completion).__name__
         raise MalformedReplyError(f"status 200 with {kind} of another shape") from error
 
 
-def _arguments(request: Request) -> dict[str, Any]:
-    """Return the SDK's arguments; what is not asked for is not sent."""
-    messages = [{"role": "system", "content": request.system}] if request.system else []
-    messages += [{"role": turn.role, "content": _content(turn)} for turn in request.messages]
+def _arguments(
+    request: Request, rules: Rules, dialect: Dialect
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the SDK's arguments and notes; what is not asked for is not sent."""
+    sampled = sampling(request, rules, openai=dialect == "openai")
+    thinks = rules.thinking(request.thinking, request.model.name) if request.thinking else Wish({})
     arguments: dict[str, Any] = {
         "model": request.model.name,
-        "messages": messages,
-        "max_completion_tokens": request.max_output_tokens,
+        "messages": _messages(request, rules),
+        rules.limit: request.limit_tokens,
+        **sampled.fields,
     }
-    if request.sampling is not None:
-        arguments |= request.sampling.model_dump(exclude_none=True)
     if request.stop:
         arguments["stop"] = request.stop
-    if request.json_schema is not None:
-        wrapped = {"name": "reply", "schema": request.json_schema, "strict": True}
-        arguments["response_format"] = {"type": "json_schema", "json_schema": wrapped}
     if request.tool_choice:
         arguments["tool_choice"] = request.tool_choice
+    # As extra fields, for the SDK walks through every level of a known one: half a call's CPU.
+    more = dict(thinks.fields)
+    if request.json_schema is not None:
+        told = rules.schema == "json_schema"
+        more["response_format"] = (
+            _response_format(request.json_schema) if told else {"type": "json_object"}
+        )
     if request.tools:
-        arguments["tools"] = [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": tool.schema_,
-                },
-            }
-            for tool in request.tools
-        ]
-    return arguments
+        more["tools"] = [_tool(tool) for tool in request.tools]
+    if more:
+        arguments["extra_body"] = more
+    return arguments, [note for note in (sampled.note, thinks.note) if note]
+
+
+def _messages(request: Request, rules: Rules) -> list[dict[str, Any]]:
+    system = request.system
+    if request.json_schema is not None and rules.schema == "json_object":
+        system = f"{system}\n\n{schema_words(request.json_schema)}".strip()
+    first = [{"role": "system", "content": system}] if system else []
+    return [*first, *({"role": t.role, "content": _content(t)} for t in request.messages)]
+
+
+def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
+    wrapped = {"name": "reply", "schema": schema, "strict": True}
+    return {"type": "json_schema", "json_schema": wrapped}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    described = {"name": tool.name, "description": tool.description, "parameters": tool.schema_}
+    return {"type": "function", "function": described}
+
+
+def _context(model: Any) -> int | None:
+    """Return the context that a server tells of a model. Source: vLLM 0.32, SGLang's ModelCard."""
+    told = (model.model_extra or {}).get("max_model_len")
+    return told if isinstance(told, int) and told > 0 else None
 
 
 def _is_plausibly(served: str, name: str) -> bool:
@@ -168,9 +241,9 @@ def _content(turn: Message) -> str:
     return "\n\n".join(render(part) for part in turn.parts)
 
 
-def _outcome(completion: Any) -> Outcome:
+def _outcome(completion: Any, notes: list[str]) -> Outcome:
     choice = completion.choices[0]
-    reply = _reply(completion, choice)
+    reply = _reply(completion, choice, notes)
     if reply.stop == "refusal":
         detail = choice.message.refusal or "The provider's filter refused."
         return Unusable(reason="refused", detail=str(detail)[:500], reply=reply)
@@ -183,7 +256,7 @@ def _outcome(completion: Any) -> Outcome:
 _STOPS = {"length": "length", "content_filter": "refusal", "tool_calls": "tool"}
 
 
-def _reply(completion: Any, choice: Any) -> Reply:
+def _reply(completion: Any, choice: Any, notes: list[str]) -> Reply:
     message = choice.message
     extra = message.model_extra or {}
     stop = "refusal" if message.refusal else _STOPS.get(choice.finish_reason or "", "end")
@@ -200,6 +273,7 @@ def _reply(completion: Any, choice: Any) -> Reply:
         model=completion.model or "",
         fingerprint=completion.system_fingerprint or "",
         request_id=getattr(completion, "_request_id", None) or "",
+        notes=notes,
     )
 
 

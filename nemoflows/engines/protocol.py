@@ -29,8 +29,10 @@ class Engine(Protocol):
     def identity(self, model: ModelRef) -> str:
         """Return what the model's spelling stands for, as keys must tell it."""
 
-    async def preflight(self, model: ModelRef) -> None:
-        """Check without paying that `model` can be asked.
+    async def preflight(self, model: ModelRef) -> int | None:
+        """Check without paying that `model` can be asked, and return its context in tokens.
+
+        None is a context that is unknown, or without end on the embedded tier.
 
         Raises:
             BadModel: Unknown model, missing key or extra.

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 from nemoflows.engines.protocol import Engine
-from nemoflows.models import Endpoint
+from nemoflows.models import CHAT_COMPLETIONS, Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
+
+
+class Patience(TypedDict):
+    """How long a remote engine waits, and how many calls it has in flight."""
+
+    deadline_s: float
+    concurrency: int
 
 
 class Engines:
@@ -45,6 +54,10 @@ class Engines:
 
 
 def _make(endpoint: Endpoint, model: ModelRef, settings: Settings) -> Engine:
+    if endpoint.dialect in CHAT_COMPLETIONS:
+        from nemoflows.engines.openai import OpenAI
+
+        return OpenAI(endpoint, name=model.endpoint, **_patience(settings))
     match endpoint.dialect:
         case "embedded":
             from nemoflows.engines.embedded import Embedded
@@ -58,15 +71,17 @@ def _make(endpoint: Endpoint, model: ModelRef, settings: Settings) -> Engine:
             from nemoflows.engines.dense import Dense
 
             return Dense(offline=settings.offline)
-        case "openai":
-            from nemoflows.engines.openai import OpenAI
-
-            return OpenAI(endpoint, name=model.endpoint, deadline_s=settings.deadline_s)
         case "anthropic":
             from nemoflows.engines.anthropic import Anthropic
 
-            return Anthropic(endpoint, name=model.endpoint, deadline_s=settings.deadline_s)
+            return Anthropic(endpoint, name=model.endpoint, **_patience(settings))
         case "vllm":
             from nemoflows.engines.vllm import Vllm
 
             return Vllm(settings.vllm, deadline_s=settings.deadline_s)
+        case _:
+            raise AssertionError(f"{endpoint.dialect} is a dialect of chat completions")
+
+
+def _patience(settings: Settings) -> Patience:
+    return {"deadline_s": settings.deadline_s, "concurrency": settings.concurrency}

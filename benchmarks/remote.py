@@ -1,0 +1,188 @@
+"""What asking an endpoint costs, and how well its capacity is used.
+
+    python -m benchmarks.remote
+
+Prints one JSON line per measure. CPU times are of this process, user and system together; the
+endpoint, on loopback, has a process of its own. The two clients are measured in turns. The journal
+lies in the home folder, as it does by default: in a temporary folder that has just lost thousands
+of files ext4 takes ten times as long to make one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.endpoint import Endpoint
+from nemoflows import prompts
+from nemoflows.asks import Ask, Done
+from nemoflows.calls import Reply, Request
+from nemoflows.engines.registry import Engines
+from nemoflows.journal import Journal
+from nemoflows.llm import Door
+from nemoflows.models import Endpoint as Declared
+from nemoflows.settings import Settings
+from nemoflows.types import Evidence, ModelRef
+
+RUNS = 5
+N_CALLS = 1_280
+AGENTS = 64
+MODEL = ModelRef.model_validate("near:tiny")
+LATENCY_S = 0.05
+CAP = 20
+CAPPED_S = 10.0
+QUOTES = [
+    Evidence(quote="The Elbe is 1,094 kilometres long and ends in the North Sea. " * 3,
+             document=f"rivers/{n}.md", start=0, end=180, heading="Rivers > Elbe")
+    for n in range(4)
+]  # fmt: skip
+
+
+def _request(number: int) -> Request:
+    return prompts.summarise(f"How long is river {number}?", QUOTES, model=MODEL)
+
+
+def _read(reply: Reply, final: bool) -> str:
+    del final
+    return str(json.loads(reply.text)["summary"])
+
+
+def door(url: str, folder: Path) -> Door:
+    """Return a door with everything on: journal, prices, limits, checks."""
+    near = Declared(
+        dialect="openai",
+        base_url=url,
+        usd_per_mtok=(0.05, 0.2),
+        rpm=10_000_000,
+        itpm=10_000_000_000,
+        otpm=10_000_000_000,
+    )
+    settings = Settings(run="benchmark", endpoints={"near": near}, concurrency=AGENTS)
+    return Door(Engines(settings), Journal(str(folder), run="b"), settings=settings)
+
+
+async def ours_s(url: str, folder: Path) -> float:
+    """Return the CPU seconds per call through the door: recorded, priced, checked."""
+    made = door(url, folder)
+    await made.preflight(MODEL)
+    asks = [Ask(_request(number), _read) for number in range(N_CALLS)]
+    started_s = time.process_time()
+    results = await made.batch(asks)
+    spent_s = time.process_time() - started_s
+    assert all(isinstance(result, Done) for result in results)
+    await made.aclose()
+    return spent_s / N_CALLS
+
+
+async def bare_s(url: str) -> float:
+    """Return the CPU seconds per call of the SDK's default client, its reply parsed."""
+    import openai
+
+    slots = asyncio.Semaphore(AGENTS)
+    async with openai.AsyncOpenAI(api_key="none", base_url=url) as client:
+
+        async def one(number: int) -> str:
+            request = _request(number)
+            text = "\n\n".join(prompts.render(part) for part in request.messages[0].parts)
+            async with slots:
+                done = await client.chat.completions.create(
+                    model="tiny",
+                    messages=[{"role": "user", "content": text}],
+                    max_completion_tokens=512,
+                )
+            return str(json.loads(done.choices[0].message.content or "")["summary"])
+
+        await one(0)
+        started_s = time.process_time()
+        await asyncio.gather(*(one(number) for number in range(N_CALLS)))
+        return (time.process_time() - started_s) / N_CALLS
+
+
+def overhead(folder: Path) -> None:
+    """Compare the two clients, in turns, and print both and their ratio."""
+    ours, bare = [], []
+    with Endpoint() as endpoint:
+        for run in range(RUNS):
+            bare.append(asyncio.run(bare_s(endpoint.url)) * 1e3)
+            ours.append(asyncio.run(ours_s(endpoint.url, folder / str(run))) * 1e3)
+    _print("bare_client_cpu_ms_per_call", bare, "what the SDK's default client asks")
+    _print("door_cpu_ms_per_call", ours, "below the bare client, same run")
+    ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+    _print("door_to_bare_client", ratios, "< 1")
+
+
+async def _for_a_while(made: Door, seconds: float, workers: int) -> int:
+    """Ask without a pause from that many workers, and return how many calls were answered."""
+    end_s, n_done, number = time.monotonic() + seconds, 0, 0
+
+    async def worker() -> None:
+        nonlocal n_done, number
+        while time.monotonic() < end_s:
+            number += 1
+            done = await made.ask(Ask(_request(number), _read))
+            n_done += isinstance(done, Done)
+
+    await asyncio.gather(*(worker() for _ in range(workers)))
+    return n_done
+
+
+def driven(seconds: float, folder: Path, **endpoint: Any) -> tuple[int, dict[str, Any]]:
+    """Drive an endpoint from 64 agents; return what was answered and what the endpoint saw."""
+
+    async def work(url: str) -> int:
+        made = door(url, Path(tempfile.mkdtemp(dir=folder)))
+        await made.preflight(MODEL)
+        try:
+            return await _for_a_while(made, seconds, AGENTS)
+        finally:
+            await made.aclose()
+
+    with Endpoint(**endpoint) as running:
+        return asyncio.run(work(running.url)), running.stats()
+
+
+def busy(folder: Path) -> None:
+    """Print how much of the time 64 agents keep an endpoint busy that takes 50 ms a call."""
+    shares, means = [], []
+    for _ in range(3):
+        _, seen = driven(3.0, folder, latency_s=LATENCY_S)
+        shares.append(seen["busy_share"])
+        means.append(seen["mean_in_flight"])
+    _print("busy_share_64_agents_50_ms", shares, ">= 0.95")
+    _print("mean_in_flight_64_agents_50_ms", means, "what two cores and the latency allow")
+
+
+def capped(folder: Path, latency_s: float, retry_after: str = "") -> None:
+    """Print how much of a hidden cap is used, and how many calls it refused."""
+    name = f"cap_{CAP}_{latency_s * 1e3:g}_ms" + (retry_after and f"_retry_after_{retry_after}_s")
+    _, seen = driven(CAPPED_S, folder, latency_s=latency_s, cap=CAP, retry_after=retry_after)
+    ideal = CAP / latency_s * CAPPED_S
+    _print(f"{name}_throughput_share", [seen["answered"] / ideal], ">= 0.8")
+    refused = seen["refused"] / (seen["answered"] + seen["refused"])
+    _print(f"{name}_refused_share", [refused], "<= 0.03")
+
+
+def _print(measure: str, values: list[float], promised: str) -> None:
+    row: dict[str, object] = {"measure": measure, "median": median(values)}
+    row |= {"low": min(values), "high": max(values), "promised": promised}
+    print(json.dumps(row), flush=True)
+
+
+def main() -> None:
+    """Run every measure."""
+    with tempfile.TemporaryDirectory(dir=Path.home()) as name:
+        folder = Path(name)
+        overhead(folder)
+        busy(folder)
+        for latency_s in (0.05, 0.2, 0.5):
+            capped(folder, latency_s)
+        capped(folder, 0.2, "1")
+
+
+if __name__ == "__main__":
+    main()
