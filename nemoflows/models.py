@@ -177,6 +177,9 @@ def openai_abilities(name: str) -> OpenAIAbilities:
 
 
 def claude_abilities(name: str) -> ClaudeAbilities:
-    """Return the abilities of a Claude model; of an unknown one, that nothing can be decided."""
-    unknown = ClaudeAbilities(thinking_off="", budgets=False)
+    """Return the abilities of a Claude model, or what other servers of the dialect take.
+
+    Source of the latter: vLLM 0.32's /v1/messages (run) and api-docs.deepseek.com.
+    """
+    unknown = ClaudeAbilities(thinking_off="disabled", budgets=True)
     return next((found for prefix, found in _CLAUDE if name.startswith(prefix)), unknown)

@@ -13,9 +13,20 @@ import struct
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+_OVERLOADED = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'
+_BODIES = {
+    "text": (b"hello", "text/plain"),
+    "malformed": (b'{"id": ', "application/json"),
+    "empty": (b"", "application/json"),
+    "shape": (b'{"hello": 1}', "application/json"),
+    "error200": (_OVERLOADED, "application/json"),
+    "stream": (b"event: error\ndata: " + _OVERLOADED + b"\n\n", "text/event-stream"),
+}
+"""Faults that are a reply with status 200."""
 _DATA = re.compile(r"<data ([0-9a-f]{12}): (\w+) ?(\S*)>\n(.*?)\n</data \1>", re.DOTALL)
 
 
@@ -100,33 +111,54 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, reply)
 
     def _fault(self, fault: str) -> bool:
+        """Serve a fault; False where it is none, but how a reply ends."""
         kind, _, detail = fault.partition(":")
-        if kind.isdigit():
-            code = {"code": detail or None, "details": {"error_code": detail or None}}
-            error = {"type": "error", "error": {"message": "no", "type": "error", **code}}
-            self._json(int(kind), error, retry_after=detail if detail.isdigit() else "")
-        elif kind == "reset":
-            linger = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.close_connection = True
-            self.connection.close()
-        elif kind == "cut":
+        if kind in _BODIES:
+            self._bytes(200, *_BODIES[kind])
+        elif kind in {"reset", "close"}:
+            self._break(reset=kind == "reset")
+        elif kind in {"cut", "reset_body"}:
             self._bytes(200, b'{"id": "x", "choi', "application/json", length=1000)
-            self.close_connection = True
-        elif kind == "text":
-            self._bytes(200, b"hello", "text/plain")
-        elif kind == "malformed":
-            self._bytes(200, b'{"id": ', "application/json")
-        elif kind == "empty":
-            self._bytes(200, b"", "application/json")
-        elif kind == "shape":
-            self._json(200, {"hello": 1})
+            self._break(reset=kind == "reset_body")
+        elif kind == "drip":
+            self._drip(float(detail))
         elif kind == "hang":
             time.sleep(float(detail or 30))
             self.close_connection = True
         else:
-            return False
+            return self._refuse(kind, detail)
         return True
+
+    def _refuse(self, kind: str, detail: str) -> bool:
+        if kind == "html":
+            self._bytes(int(detail), b"<html><h1>Bad gateway</h1></html>", "text/html")
+        elif kind == "too_long":
+            words = f"prompt is too long: {detail} tokens > 200000 maximum"
+            told = {"message": words, "type": "invalid_request_error"}
+            self._json(400, {"type": "error", "error": told})
+        elif kind.isdigit():
+            code = {"code": detail or None, "details": {"error_code": detail or None}}
+            error = {"type": "error", "error": {"message": "no", "type": "error", **code}}
+            self._json(int(kind), error, retry_after=detail if detail.isdigit() else "")
+        return kind in {"html", "too_long"} or kind.isdigit()
+
+    def _break(self, *, reset: bool) -> None:
+        """End the connection: with an RST, or with a FIN."""
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.wfile.flush()
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_WR) if not reset else self.connection.close()
+
+    def _drip(self, seconds: float) -> None:
+        """Send a body byte by byte, each well within any timeout of one read."""
+        self._bytes(200, b"", "application/json", length=1000)
+        with suppress(OSError):  # the client has hung up
+            for _ in range(int(seconds / 0.05)):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
+        self.close_connection = True
 
     def _json(self, status: int, body: object, *, retry_after: str = "") -> None:
         self._bytes(status, json.dumps(body).encode(), "application/json", retry_after=retry_after)
@@ -220,8 +252,14 @@ def purpose_of(body: dict[str, Any]) -> str:
 
 def data_parts(body: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return (kind, id, text) of every delimited part of a prompt."""
-    text = "\n".join(turn["content"] for turn in body["messages"])
+    text = "\n\n".join(_text(turn["content"]) for turn in body["messages"])
     return [(found[2], found[3], found[4]) for found in _DATA.finditer(text)]
+
+
+def _text(content: str | list[dict[str, str]]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n\n".join(block.get("text", "") for block in content)
 
 
 def _sensible(purpose: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,27 @@ from typing import Any, TypeVar
 
 import pytest
 
-from nemoflows.calls import Answered, Attempt, Message, Outcome, Part, Unanswered, Unusable, Usage
+from nemoflows.asks import Ask, Done, Failed
+from nemoflows.calls import (
+    Answered,
+    Attempt,
+    Message,
+    Outcome,
+    Part,
+    Request,
+    Unanswered,
+    Unusable,
+    Usage,
+    user,
+)
 from nemoflows.engines import line
 from nemoflows.engines.anthropic import Anthropic
+from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, EndpointDown
+from nemoflows.journal import Journal
+from nemoflows.llm import Door
 from nemoflows.models import Endpoint
+from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer
 from tests.support import request, run_command
@@ -123,7 +139,7 @@ def test_what_is_asked_for_is_sent(server: ModelServer) -> None:
             {"type": "enabled", "budget_tokens": 2000},
             None,
         ),
-        ("some-proxy-model", {"mode": "off"}, None, "low"),
+        ("some-proxy-model", {"mode": "off"}, {"type": "disabled"}, None),
     ],
 )
 def test_thinking_is_asked_for_as_the_model_takes_it(
@@ -137,6 +153,100 @@ def test_thinking_is_asked_for_as_the_model_takes_it(
     [body] = server.requests
     assert body.get("thinking") == sent
     assert body.get("output_config", {}).get("effort") == effort
+
+
+@pytest.mark.parametrize(
+    ("model", "wish", "noted", "max_tokens"),
+    [
+        ("claude-haiku-5-5", {"sampling": {"temperature": 0.5}}, "sampling", 1024),
+        ("claude-opus-5-5", {"thinking": {"mode": "off"}}, "always thinks", 1024 + 4096),
+        (
+            "claude-opus-5-5",
+            {"thinking": {"mode": "budget", "budget_tokens": 500}},
+            "an effort, low, for 500",
+            1024 + 500 + 1024,
+        ),
+        (
+            "claude-haiku-4-5",
+            {"thinking": {"mode": "budget", "budget_tokens": 500}},
+            "1024 tokens, the least",
+            1024 + 1024,
+        ),
+    ],
+)
+def test_what_cannot_be_carried_out_is_noted_and_thinking_gets_room(
+    model: str, wish: dict[str, Any], noted: str, max_tokens: int, server: ModelServer
+) -> None:
+    outcome, _ = complete(server, model=f"claude:{model}", **wish)
+    assert isinstance(outcome, Answered)
+    [note] = outcome.reply.notes
+    assert noted in note
+    assert server.requests[0]["max_tokens"] == max_tokens
+
+
+def shared(n_characters: int, question: str, **changes: Any) -> Request:
+    parts = [Part(kind="passage", id="P1", text="x" * n_characters), Part(text=question)]
+    return request(
+        model="claude:claude-haiku-5-5", messages=[user(parts)], shared_parts=1, **changes
+    )
+
+
+def test_a_shared_prefix_is_marked_for_the_cache_only_where_the_model_takes_it(
+    server: ModelServer,
+) -> None:
+    engine = engine_at(server.url)
+    short, long = shared(300, "a"), shared(9_000, "b")
+
+    async def work() -> None:
+        for asked in (short, long, long.model_copy(update={"shared_parts": 0})):
+            await engine.complete(asked, lambda _: None)
+
+    drive(engine, work())
+    contents = [body["messages"][0]["content"] for body in server.requests]
+    assert isinstance(contents[0], str)
+    assert isinstance(contents[2], str)
+    first, second = contents[1]
+    assert first["cache_control"] == {"type": "ephemeral"}
+    assert "cache_control" not in second
+    assert f"{first['text']}\n\n{second['text']}" == contents[2]
+
+
+def test_the_first_call_of_a_shared_prefix_leads(server: ModelServer) -> None:
+    server.latency_s = 0.1
+    engine = engine_at(server.url)
+    asked = [shared(9_000, f"question {n}") for n in range(5)]
+
+    async def work() -> list[Attempt]:
+        attempts: list[Attempt] = []
+        await asyncio.gather(*(engine.complete(one, attempts.append) for one in asked))
+        return attempts
+
+    attempts = sorted(drive(engine, work()), key=lambda attempt: attempt.started_s)
+    leader, followers = attempts[0], attempts[1:]
+    assert all(leader.ended_s <= follower.started_s for follower in followers)
+    assert followers[-1].started_s < followers[0].ended_s, "the others go together"
+
+
+def test_a_paused_turn_is_gone_on_with_its_blocks_as_they_were(
+    server: ModelServer, tmp_path: Path
+) -> None:
+    server.faults.append("pause_turn")
+    endpoint = Endpoint(dialect="anthropic", base_url=server.url.removesuffix("/v1"))
+    settings = Settings(run="test", endpoints={"claude": endpoint})
+    door = Door(Engines(settings), Journal(str(tmp_path), run="test"), settings=settings)
+
+    async def work() -> Done[str] | Failed:
+        try:
+            return await door.ask(Ask(request(model="claude:tiny"), lambda reply, _: reply.text))
+        finally:
+            await door.aclose()
+
+    done = asyncio.run(work())
+    assert isinstance(done, Done)
+    assert len(done.calls) == 2
+    again = server.requests[1]["messages"]
+    assert [turn["role"] for turn in again] == ["user", "assistant"]
+    assert again[1]["content"][0]["signature"] == "s1"
 
 
 def test_a_large_output_is_not_refused_on_this_side(server: ModelServer) -> None:

@@ -1,0 +1,188 @@
+"""What goes wrong at a provider, over real sockets, with both SDKs: always a typed outcome.
+
+Every fault is served by a server on loopback. A fault that passes is followed by a reply, one that
+lasts is served again and again; attempts are counted by the server too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from nemoflows.calls import Answered, Attempt, Outcome, Unanswered, Unusable
+from nemoflows.engines import line
+from nemoflows.engines.anthropic import Anthropic
+from nemoflows.engines.openai import OpenAI
+from nemoflows.engines.protocol import Engine
+from nemoflows.models import Endpoint
+from tests.loopback import ModelServer
+from tests.support import request
+
+SDKS = ("openai", "anthropic")
+PASSING = {
+    "408": "down",
+    "409": "down",
+    "429": "rate_limited",
+    "429:0": "rate_limited",
+    "500": "down",
+    "501": "down",
+    "502": "down",
+    "503": "down",
+    "504": "down",
+    "529": "down",
+    "html:502": "down",
+    "html:503": "down",
+    "close": "down",
+    "reset": "down",
+    "reset_body": "down",
+    "cut": "down",
+    "malformed": "down",
+    "empty": "down",
+    "shape": "down",
+    "text": "down",
+    "html:200": "down",
+    "error200": "down",
+    "stream": "down",
+}
+"""Faults that may pass by themselves, and what they are called when they do not."""
+LASTING = (
+    "400", "401", "402", "403", "404", "405", "413", "418", "422", "431", "html:403",
+)  # fmt: skip
+"""Refusals that come back until somebody changes something."""
+SPENT = {
+    "openai": ["429:insufficient_quota"],
+    "anthropic": ["429:enforced_spend_limit_reached", "429:contract_spend_limit_reached"],
+}
+ENDS = {
+    "openai": {"length": "truncated", "content_filter": "refused"},
+    "anthropic": {
+        "max_tokens": "truncated",
+        "refusal": "refused",
+        "model_context_window_exceeded": "context",
+        "pause_turn": "paused",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One SDK against a server that fails."""
+
+    sdk: str
+    server: ModelServer
+
+    def after(self, *faults: str, deadline_s: float = 60) -> tuple[Outcome, list[Attempt]]:
+        self.server.faults.extend(faults)
+        attempts: list[Attempt] = []
+
+        async def work() -> Outcome:
+            engine = self.engine(deadline_s)
+            try:
+                return await engine.complete(request(model="near:tiny"), attempts.append)
+            finally:
+                await engine.aclose()
+
+        return asyncio.run(work()), attempts
+
+    def engine(self, deadline_s: float) -> Engine:
+        if self.sdk == "openai":
+            endpoint = Endpoint(dialect="openai", base_url=self.server.url)
+            return OpenAI(endpoint, name="near", deadline_s=deadline_s)
+        url = self.server.url.removesuffix("/v1")
+        endpoint = Endpoint(dialect="anthropic", base_url=url)
+        return Anthropic(endpoint, name="near", deadline_s=deadline_s)
+
+
+@pytest.fixture(params=SDKS)
+def asked(request: pytest.FixtureRequest, server: ModelServer) -> Asked:
+    return Asked(request.param, server)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between attempts; their number stays."""
+    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+
+
+def test_there_are_enough_faults() -> None:
+    assert len(PASSING) + len(LASTING) + 8 >= 40
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_fault_that_passes_costs_one_more_attempt(fault: str, asked: Asked) -> None:
+    outcome, attempts = asked.after(fault)
+    assert isinstance(outcome, Answered), outcome
+    assert json.loads(outcome.reply.text) == {"text": "hello"}
+    assert len(attempts) == len(asked.server.requests) == 2
+    assert [attempt.status == "ok" for attempt in attempts] == [False, True]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_fault_that_lasts_ends_typed_after_bounded_attempts(fault: str, asked: Asked) -> None:
+    outcome, attempts = asked.after(*[fault] * 9)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient) == (PASSING[fault], True)
+    assert len(attempts) == len(asked.server.requests) == line.MAX_ATTEMPTS
+    assert "'near'" in outcome.detail
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_a_refusal_that_lasts_is_not_asked_again(fault: str, asked: Asked) -> None:
+    outcome, attempts = asked.after(*[fault] * 3)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient) == ("rejected", False)
+    assert len(attempts) == len(asked.server.requests) == 1
+
+
+def test_a_spent_account_is_final_and_says_what_to_do(asked: Asked) -> None:
+    for fault in SPENT[asked.sdk]:
+        asked.server.requests.clear()
+        outcome, attempts = asked.after(fault)
+        assert isinstance(outcome, Unanswered)
+        assert (outcome.reason, outcome.transient) == ("rejected", False)
+        assert "limit of spending" in outcome.detail
+        assert len(attempts) == len(asked.server.requests) == 1
+
+
+@pytest.mark.parametrize("fault", ["429:999", "503:999", "529:999"])
+def test_too_long_a_pause_is_left_to_the_pods_next_attempt(fault: str, asked: Asked) -> None:
+    outcome, attempts = asked.after(fault)
+    assert isinstance(outcome, Unanswered)
+    assert outcome.transient
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("fault", ["hang:1", "drip:1"])
+def test_a_server_that_takes_for_ever_meets_the_deadline(fault: str, asked: Asked) -> None:
+    asked.after()  # importing an SDK takes longer than this deadline
+    outcome, attempts = asked.after(fault, deadline_s=0.3)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient) == ("deadline", True)
+    assert [attempt.status for attempt in attempts] == ["cancelled"]
+
+
+def test_too_long_a_prompt_is_an_outcome_with_its_numbers(asked: Asked) -> None:
+    outcome, attempts = asked.after("too_long:215000")
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient, len(attempts)) == ("too_long", False, 1)
+    assert "215000 and 200000 tokens" in outcome.detail
+
+
+def test_a_reply_that_cannot_be_used_is_typed_and_keeps_what_it_cost(asked: Asked) -> None:
+    for end, reason in ENDS[asked.sdk].items():
+        outcome, attempts = asked.after(end)
+        assert isinstance(outcome, Unusable)
+        assert outcome.reason == reason
+        assert outcome.reply.usage is not None
+        assert outcome.reply.usage.output_tokens == 30
+        assert len(attempts) == 1
+
+
+def test_what_the_provider_says_of_an_error_goes_nowhere(asked: Asked) -> None:
+    outcome, attempts = asked.after(*["html:403"] * 2)
+    assert isinstance(outcome, Unanswered)
+    assert "gateway" not in outcome.detail
+    assert all("gateway" not in attempt.status for attempt in attempts)
