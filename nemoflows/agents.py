@@ -8,14 +8,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 from nemoflows import prompts, replies, routing, search
-from nemoflows.asks import Ask, Done, Failed
+from nemoflows.asks import Ask, Check, Done, Failed
+from nemoflows.calls import Request
 from nemoflows.engines.embedded import merge_hops
 from nemoflows.errors import BadInput
 from nemoflows.llm import Door
-from nemoflows.types import Evidence, Finding, Index, ModelRef, NotFound, Passage
+from nemoflows.types import (
+    Evidence,
+    Finding,
+    Index,
+    ModelRef,
+    NotFound,
+    Passage,
+    ThinkingPolicy,
+)
 
+T = TypeVar("T")
 MAX_QUESTION_CHARACTERS = 8_000
 
 
@@ -26,6 +37,15 @@ class Desk:
     door: Door
     model: ModelRef
     salt: str = ""
+    thinking: ThinkingPolicy = "auto"
+
+    def ready(self, request: Request) -> Request:
+        """Return a request as this desk asks it: with the thinking that its purpose gets."""
+        return routing.thoughtful(request, self.thinking)
+
+    async def ask(self, request: Request, check: Check[T]) -> Done[T] | Failed:
+        """Ask the door."""
+        return await self.door.ask(Ask(self.ready(request), check))
 
 
 @dataclass(slots=True)
@@ -101,6 +121,17 @@ async def investigate(
     return await write_finding(trail, desk)
 
 
+async def read_whole(question: str, passages: Sequence[Passage], desk: Desk) -> Finding | Failed:
+    """Do what one agent does that has the whole corpus before it: quote, then summarise."""
+    trail = Trail(question, [])
+    result = await find_quotes(question, passages, desk, shared=True)
+    trail.calls += result.calls
+    if isinstance(result, Failed):
+        return result
+    trail.evidence = [q.model_copy(update={"calls": result.calls}) for q in result.value]
+    return await write_finding(trail, desk)
+
+
 async def _read(trail: Trail, desk: Desk, k: int) -> Failed | None:
     passages = trail.passages(k)
     if not passages:
@@ -119,19 +150,23 @@ async def _next_query(trail: Trail, desk: Desk, k: int) -> str:
     request = prompts.rewrite(
         trail.question, trail.passages(k), trail.queries, model=desk.model, salt=desk.salt
     )
-    result = await desk.door.ask(Ask(request, lambda reply, _: replies.read_query(reply)))
+    result = await desk.ask(request, lambda reply, _: replies.read_query(reply))
     trail.calls += result.calls
     query = result.value if isinstance(result, Done) else ""
     return "" if query in trail.queries else query
 
 
 async def find_quotes(
-    question: str, passages: Sequence[Passage], desk: Desk
+    question: str, passages: Sequence[Passage], desk: Desk, *, shared: bool = False
 ) -> Done[list[Evidence]] | Failed:
-    """Ask for quotes from passages, each checked to be verbatim."""
-    request = prompts.extract(question, passages, model=desk.model, salt=desk.salt)
-    return await desk.door.ask(
-        Ask(request, lambda reply, final: replies.read_quotes(reply, passages, final=final))
+    """Ask for quotes from passages, each checked to be verbatim.
+
+    Args:
+        shared: Other agents read the very same passages.
+    """
+    request = prompts.extract(question, passages, model=desk.model, salt=desk.salt, shared=shared)
+    return await desk.ask(
+        request, lambda reply, final: replies.read_quotes(reply, passages, final=final)
     )
 
 
@@ -141,7 +176,7 @@ async def write_finding(trail: Trail, desk: Desk) -> Finding | Failed:
         missing = trail.not_found("No passage that was found covers the question.")
         return lost(missing)
     request = prompts.summarise(trail.question, trail.evidence, model=desk.model, salt=desk.salt)
-    result = await desk.door.ask(Ask(request, lambda reply, _: replies.read_summary(reply)))
+    result = await desk.ask(request, lambda reply, _: replies.read_summary(reply))
     calls = list(dict.fromkeys(trail.calls + result.calls))
     if isinstance(result, Failed):
         return Failed(result.reason, result.detail, result.transient, calls)

@@ -176,6 +176,14 @@ def openai_abilities(name: str) -> OpenAIAbilities:
     return next((found for prefix, found in _OPENAI if name.startswith(prefix)), unknown)
 
 
+def cannot_stop_thinking(dialect: Dialect, name: str) -> bool:
+    """Return whether a model is known to think whatever it is told."""
+    if dialect == "anthropic":
+        return not claude_abilities(name).thinking_off
+    abilities = openai_abilities(name)
+    return dialect == "openai" and abilities.reasons and abilities.off != "none"
+
+
 def claude_abilities(name: str) -> ClaudeAbilities:
     """Return the abilities of a Claude model, or what other servers of the dialect take.
 

@@ -38,6 +38,8 @@ class Page(Value):
     ledger: Ledger
     tiers: dict[str, str]
     """Tier → the model's spelling."""
+    reading: str = ""
+    """Whether agents searched or read the whole corpus, and what either would take."""
     durable: bool = True
     """False where the run had no journal."""
 
@@ -63,7 +65,7 @@ def render(page: Page) -> str:
             _sources(page.contexts),
             _findings(page.findings, page.answer),
             _calls(page),
-            _corpus(page.index),
+            _corpus(page.index, page.reading),
         )
     )
     return (
@@ -192,7 +194,7 @@ def _call(call: Spent) -> str:
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _corpus(index: Index) -> str:
+def _corpus(index: Index, reading: str) -> str:
     skipped = "".join(
         f"<li><code>{escape(s.document)}</code>: {escape(s.reason)}</li>" for s in index.skipped
     )
@@ -205,7 +207,8 @@ def _corpus(index: Index) -> str:
     )
     return (
         f"<section><h2>Corpus</h2><p><code>{escape(index.corpus)}</code>: {index.n_documents:,} "
-        f"documents, {index.n_passages:,} passages, {index.n_indexed:,} read anew.</p>{detail}"
+        f"documents, {index.n_passages:,} passages, {index.n_indexed:,} read anew.</p>"
+        f"{f'<p>{escape(reading)}</p>' if reading else ''}{detail}"
         "</section>"
     )
 

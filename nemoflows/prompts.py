@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nemoflows.calls import Message, Part, Purpose, Reply, Request, user
+from nemoflows.text import estimate_tokens
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
 
 MAX_QUOTES = 6
@@ -27,12 +28,6 @@ MAX_OUTPUT_TOKENS: dict[Purpose, int] = {
     "synthesise": 2048,
 }
 
-CHARACTERS_PER_TOKEN = 3.0
-"""Of English text and common tokenisers, on the safe side.
-
-Source: reference tokenisers give 3.5 to 4.5 characters of English per token; code and numbers give
-fewer, so that the estimate errs towards too many tokens.
-"""
 MAX_ERROR_CHARACTERS = 1000
 AGAIN = "That reply cannot be used, for the reason above. Answer the request again."
 
@@ -66,11 +61,6 @@ def estimated_tokens(request: Request) -> int:
     parts = [part for turn in request.messages for part in turn.parts]
     n_characters = sum(len(part.text) + len(part.heading) for part in parts)
     return estimate_tokens(n_characters + len(request.system))
-
-
-def estimate_tokens(n_characters: int) -> int:
-    """Return about how many tokens that many characters are; rather too many than too few."""
-    return int(n_characters / CHARACTERS_PER_TOKEN) + 1
 
 
 def prefix_key(request: Request) -> str:
@@ -122,18 +112,29 @@ def plan(question: str, *, n: int, model: ModelRef, salt: str = "") -> Request:
 
 
 def extract(
-    question: str, passages: Sequence[Passage], *, model: ModelRef, salt: str = ""
+    question: str,
+    passages: Sequence[Passage],
+    *,
+    model: ModelRef,
+    salt: str = "",
+    shared: bool = False,
 ) -> Request:
-    """Ask for the verbatim quotes that help to answer the question."""
+    """Ask for the verbatim quotes that help to answer the question.
+
+    Args:
+        shared: Other requests have the very same passages, which then come first.
+    """
     words = (
         "Copy, word for word, the sentences of the passages that help to answer the question, the "
         f"most useful first, at most {MAX_QUOTES}, each with the passage it stands in. Change "
         "nothing in them. If nothing helps, return an empty list."
     )
     quote = _object(passage=_string(16), quote=_string(MAX_QUOTE_CHARACTERS))
-    parts = [_question(question), *passage_parts(passages)]
+    asked, read = [_question(question)], passage_parts(passages)
+    parts = [*read, *asked] if shared else [*asked, *read]
     schema = _object(quotes=_list(quote, MAX_QUOTES))
-    return _request("extract", words, parts, schema, model=model, salt=salt)
+    request = _request("extract", words, parts, schema, model=model, salt=salt)
+    return request.model_copy(update={"shared_parts": len(read)}) if shared else request
 
 
 def rewrite(

@@ -25,14 +25,17 @@ from nemoflows.agents import (
     investigate,
     lost,
     opened,
+    read_whole,
     write_finding,
 )
-from nemoflows.asks import Ask, Failed, refuse_too_many, unwrap
+from nemoflows.asks import Failed, refuse_too_many, unwrap
 from nemoflows.engines.protocol import Vectors
 from nemoflows.errors import BadInput
 from nemoflows.llm import Door, Progress, together
 from nemoflows.types import (
+    CONTEXT_TOKENS,
     Answer,
+    ContextPolicy,
     Evidence,
     Finding,
     Index,
@@ -45,8 +48,8 @@ from nemoflows.types import (
 
 StageProgress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many are done in it."""
-UNUSABLE = frozenset({"invalid", "refused", "truncated", "context"})
-"""Reasons of failures that were answered and paid for."""
+UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
+"""Reasons of failures that another model may not have: the next tier looks at them."""
 
 
 async def build_index(
@@ -101,6 +104,8 @@ async def plan_research(
     n: int,
     k: int = 8,
     hops: int = 2,
+    context_policy: ContextPolicy = "retrieve",
+    context_tokens: int = CONTEXT_TOKENS,
     others: Sequence[ModelRef] = (),
 ) -> ResearchPlan:
     """Split a question into at most `n` sub-questions.
@@ -108,6 +113,9 @@ async def plan_research(
     Args:
         k: Passages in an agent's context.
         hops: Searches that an agent may make.
+        context_policy: What an agent reads: what it finds, the whole corpus, or whichever takes
+            fewer tokens.
+        context_tokens: Most tokens that a packed corpus may take.
         others: Models that later steps will ask: checked before the first call of the run, and
             not where that call is recorded, so that a recorded run needs no server.
 
@@ -117,15 +125,26 @@ async def plan_research(
         EndpointDown: A model's endpoint does not answer.
     """
     question = checked_question(question)
-    if min(n, k, hops) < 1:
+    if min(n, k, hops, context_tokens) < 1:
         raise BadInput(
-            f"{n} agents, {k} passages and {hops} hops: each must be at least 1. No call was made."
+            f"{n} agents, {k} passages, {hops} hops and {context_tokens} tokens of context: each "
+            "must be at least 1. No call was made."
         )
+    plan = ResearchPlan(
+        question=question,
+        questions=[],
+        k=k,
+        hops=hops,
+        context_policy=context_policy,
+        context_tokens=context_tokens,
+    )
     request = prompts.plan(question, n=n, model=desk.model, salt=desk.salt)
-    if desk.door.engines.of(desk.model).paid and not desk.door.is_recorded(request):
-        await desk.door.preflight(desk.model, *others)
-    done = unwrap(await desk.door.ask(Ask(request, lambda reply, _: replies.read_plan(reply, n=n))))
-    return ResearchPlan(question=question, questions=done.value, k=k, hops=hops, calls=done.calls)
+    if desk.door.engines.of(desk.model).paid and not desk.door.is_recorded(desk.ready(request)):
+        await desk.door.preflight(desk.model)
+        for model in others:
+            routing.refuse_small_context(plan, model, await desk.door.context_tokens(model))
+    done = unwrap(await desk.ask(request, lambda reply, _: replies.read_plan(reply, n=n)))
+    return plan.model_copy(update={"questions": done.value, "calls": done.calls})
 
 
 async def retrieve(question: str, *, index: Index, k: int, door: Door) -> list[Passage]:
@@ -167,6 +186,7 @@ async def research(
     desk: Desk,
     k: int,
     hops: int,
+    corpus: Sequence[Passage] | None = None,
     tier: Literal["efficient", "frontier"] = "efficient",
     max_failed: float = 0.5,
     progress: Progress | None = None,
@@ -174,6 +194,7 @@ async def research(
     """Send one agent per question, all at once; one finding per question, in order.
 
     Args:
+        corpus: All passages, where every agent is to read them all; None lets agents search.
         k: Passages in an agent's context, over all its hops.
         hops: Searches an agent may make, at least 1.
         tier: Recorded in the findings.
@@ -191,7 +212,10 @@ async def research(
 
     async def agent(question: str) -> Finding | Failed:
         nonlocal n_done
-        result = await investigate(question, index=index, desk=desk, k=k, hops=hops)
+        if corpus is None:
+            result = await investigate(question, index=index, desk=desk, k=k, hops=hops)
+        else:
+            result = await read_whole(question, corpus, desk)
         n_done += 1
         if progress:
             progress(n_done, len(questions))
@@ -204,6 +228,21 @@ async def research(
     refuse_too_many(lost, len(questions), max_failed)
     findings = map(_as_finding, asked, results)
     return [finding.model_copy(update={"tier": tier}) for finding in findings]
+
+
+def chosen_context(plan: ResearchPlan, index: Index, model: ModelRef) -> routing.Context:
+    """Return whether agents search or read the whole corpus, with what either would take.
+
+    Raises:
+        BadInput: The corpus is to be packed and does not fit.
+    """
+    n_bytes = opened(index.uri).n_bytes
+    return routing.context(plan, model, n_bytes=n_bytes, n_passages=index.n_passages)
+
+
+def packed(index: Index) -> list[Passage]:
+    """Return every passage of an index, in the order of the documents."""
+    return opened(index.uri).passages()
 
 
 async def escalate(
@@ -245,9 +284,7 @@ async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) 
         return Answer(question=question, text=text, not_found=missing, calls=before)
     request = prompts.synthesise(question, found, model=desk.model, salt=desk.salt)
     done = unwrap(
-        await desk.door.ask(
-            Ask(request, lambda reply, final: replies.read_answer(reply, found, final=final))
-        )
+        await desk.ask(request, lambda reply, final: replies.read_answer(reply, found, final=final))
     )
     written = done.value
     return Answer(
@@ -286,6 +323,7 @@ def report(
         calls=calls,
         ledger=costs.fold(calls, n_unrecorded=len(keys) - len(calls)),
         tiers={"efficient": str(tiers.efficient), "frontier": str(tiers.frontier)},
+        reading=str(chosen_context(plan, index, tiers.efficient)) if plan else "",
         durable=door.journal.durable,
     )
 

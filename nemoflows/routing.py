@@ -1,4 +1,4 @@
-"""Gates: is what a tier found enough, and who is asked when it is not.
+"""Gates and routes: is it enough, who is asked when it is not, which step thinks, who packs.
 
 A gate is a check on the material, never a model's opinion of itself.
 """
@@ -7,14 +7,125 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.text import terms
-from nemoflows.types import Evidence, Finding, ModelRef, NotFound, Tiers, Value
+from nemoflows.calls import Purpose, Request, Thinking
+from nemoflows.errors import BadInput, BadModel
+from nemoflows.models import Endpoint, cannot_stop_thinking
+from nemoflows.text import estimate_tokens, terms
+from nemoflows.types import (
+    Evidence,
+    Finding,
+    ModelRef,
+    NotFound,
+    ResearchPlan,
+    ThinkingPolicy,
+    Tiers,
+    Value,
+)
 
 ENOUGH_COVERAGE = 0.6
 """Share of the question's terms at which a research agent stops searching.
 
 Source: chosen by reading, not calibrated; a profile can set another per purpose.
 """
+
+
+THINKING: dict[Purpose, Thinking] = {
+    "plan": Thinking(mode="budget", budget_tokens=1024),
+    "extract": Thinking(mode="off"),
+    "rewrite": Thinking(mode="off"),
+    "summarise": Thinking(mode="off"),
+    "synthesise": Thinking(mode="budget", budget_tokens=2048),
+}
+"""How much each step thinks under the policy `auto`.
+
+Copying sentences, naming a query and shortening quotes are checked by code and asked many times;
+splitting a question and weighing findings are asked once per run, and everything rests on them.
+
+Source: chosen by reading, not calibrated; a profile can set others.
+"""
+
+
+def thoughtful(request: Request, policy: ThinkingPolicy) -> Request:
+    """Return the request with the thinking that its purpose gets under a policy."""
+    wish = Thinking(mode=policy) if policy != "auto" else THINKING.get(request.purpose)
+    return request.model_copy(update={"thinking": wish}) if wish else request
+
+
+def refuse_thinking(model: ModelRef, endpoint: Endpoint, policy: ThinkingPolicy) -> None:
+    """Refuse an explicit wish that a model has no way to follow; `auto` is a preference.
+
+    Raises:
+        BadModel: Thinking is to be off, and the model always thinks.
+    """
+    if policy == "off" and cannot_stop_thinking(endpoint.dialect, model.name):
+        raise BadModel(
+            f"{str(model)!r} always thinks, and the input thinking is 'off'. Leave it at 'auto', "
+            "or name another model; no call was made."
+        )
+
+
+class Context(Value):
+    """What an agent reads, and what either way would take."""
+
+    packs: bool
+    """Whether the whole corpus goes into the context."""
+    pack_tokens: int
+    """About how many tokens the whole corpus is, once per agent."""
+    retrieve_tokens: int
+    """About how many tokens of passages an agent reads at most when it searches."""
+
+    def __str__(self) -> str:
+        """Return both costs and what was decided."""
+        return (
+            f"context: the whole corpus is about {self.pack_tokens:,} tokens per agent, searching "
+            f"at most about {self.retrieve_tokens:,}; "
+            f"{'the corpus is packed' if self.packs else 'agents search'}"
+        )
+
+
+def context(plan: ResearchPlan, model: ModelRef, *, n_bytes: int, n_passages: int) -> Context:
+    """Decide whether agents search or read the whole corpus, from sizes alone.
+
+    `auto` packs where that takes no more tokens than searching would, for then nothing can be
+    missed; on the embedded tier, which reads for nothing and ranks what it reads, it searches.
+
+    Args:
+        n_bytes: Length of all documents' texts.
+        n_passages: How many passages they are cut into.
+
+    Raises:
+        BadInput: The corpus is to be packed and does not fit.
+    """
+    pack_tokens = estimate_tokens(n_bytes)
+    per_hop = min(plan.k, n_passages) * (pack_tokens // max(1, n_passages) + 1)
+    retrieve_tokens = plan.hops * per_hop
+    fits = pack_tokens <= plan.context_tokens
+    if plan.context_policy == "pack" and not fits:
+        raise BadInput(
+            f"The corpus is about {pack_tokens:,} tokens and context_tokens is "
+            f"{plan.context_tokens:,}, so it cannot be packed. Raise context_tokens, if the model "
+            "takes that many, or let the agents search: context_policy=retrieve. No agent was "
+            "sent out."
+        )
+    cheap = fits and pack_tokens <= retrieve_tokens and model.endpoint != "embedded"
+    packs = plan.context_policy == "pack" or (plan.context_policy == "auto" and cheap)
+    return Context(packs=packs, pack_tokens=pack_tokens, retrieve_tokens=retrieve_tokens)
+
+
+def refuse_small_context(plan: ResearchPlan, model: ModelRef, served_tokens: int | None) -> None:
+    """Refuse a context that a server does not have, before the first call.
+
+    Raises:
+        BadModel: The server says that its context is smaller than what may be packed.
+    """
+    if plan.context_policy == "retrieve" or served_tokens is None:
+        return
+    if plan.context_tokens > served_tokens:
+        raise BadModel(
+            f"{str(model)!r} is served with a context of {served_tokens:,} tokens, and up to "
+            f"{plan.context_tokens:,} may be packed. Lower context_tokens, or serve it with more; "
+            "no call was made."
+        )
 
 
 class Coverage(Value):

@@ -63,3 +63,16 @@ def _stemmer() -> Callable[[str], str]:
     # Its own cache is off: it is not safe where threads share a stemmer, and `_stem` has one.
     stem: Callable[[str], str] = Stemmer("english", 0).stemWord
     return stem
+
+
+CHARACTERS_PER_TOKEN = 3.0
+"""Of English text and common tokenisers, on the safe side.
+
+Source: reference tokenisers give 3.5 to 4.5 characters of English per token; code and numbers give
+fewer, so that the estimate errs towards too many tokens.
+"""
+
+
+def estimate_tokens(n_characters: int) -> int:
+    """Return about how many tokens that many characters are; rather too many than too few."""
+    return int(n_characters / CHARACTERS_PER_TOKEN) + 1

@@ -111,6 +111,16 @@ class Finding(Value):
     calls: list[str] = Field(default_factory=list)
 
 
+ContextPolicy = Literal["retrieve", "pack", "auto"]
+"""Whether an agent searches, reads the whole corpus, or whichever takes fewer tokens."""
+
+ThinkingPolicy = Literal["auto", "off", "on"]
+"""Whether models think: where a step gains by it, nowhere, or everywhere."""
+
+CONTEXT_TOKENS = 131_072
+"""Context that a packed corpus may fill unless the user says otherwise."""
+
+
 class ResearchPlan(Value):
     """The sub-questions that together cover a question; one agent each."""
 
@@ -120,6 +130,10 @@ class ResearchPlan(Value):
     """Passages in an agent's context."""
     hops: int = Field(default=2, ge=1)
     """Searches that an agent may make."""
+    context_policy: ContextPolicy = "retrieve"
+    """What an agent reads: what it finds, or the whole corpus."""
+    context_tokens: int = Field(default=CONTEXT_TOKENS, ge=1)
+    """Most tokens, by our estimate, that a packed corpus may take."""
     calls: list[str] = Field(default_factory=list)
 
 

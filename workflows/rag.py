@@ -19,6 +19,7 @@ from nemoflows import (
     synthesise,
 )
 from nemoflows.tasks import EMBEDDER, TIERS
+from nemoflows.types import CONTEXT_TOKENS, ContextPolicy, ThinkingPolicy
 
 
 class Answered(NamedTuple):
@@ -37,6 +38,9 @@ def answer_question(
     k: int = 8,
     hops: int = 2,
     embedder: str = EMBEDDER,
+    context_policy: ContextPolicy = "retrieve",
+    context_tokens: int = CONTEXT_TOKENS,
+    thinking: ThinkingPolicy = "auto",
     fresh: str = "",
 ) -> Answered:
     """Answer a question from a corpus, with citations that are checked by code.
@@ -49,17 +53,44 @@ def answer_question(
         k: Passages in an agent's context.
         hops: Searches an agent may make.
         embedder: Embedding model as `endpoint:name`; empty for lexical search alone.
+        context_policy: What an agent reads: what it finds (retrieve), the whole corpus (pack), or
+            whichever takes fewer tokens (auto).
+        context_tokens: Most tokens, by an estimate, that a packed corpus may take.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
         The answer and the page that shows how it came about.
     """
     index = build_index(corpus=corpus, embedder=embedder)
-    plan = plan_research(question=question, agents=agents, k=k, hops=hops, tiers=tiers, fresh=fresh)
-    found = research(plan=plan, index=index, tiers=tiers, fresh=fresh)
-    escalated = escalate(failed=found.failed, index=index, tiers=tiers, k=k, hops=hops, fresh=fresh)
+    plan = plan_research(
+        question=question,
+        agents=agents,
+        k=k,
+        hops=hops,
+        tiers=tiers,
+        context_policy=context_policy,
+        context_tokens=context_tokens,
+        thinking=thinking,
+        fresh=fresh,
+    )
+    found = research(plan=plan, index=index, tiers=tiers, thinking=thinking, fresh=fresh)
+    escalated = escalate(
+        failed=found.failed,
+        index=index,
+        tiers=tiers,
+        k=k,
+        hops=hops,
+        thinking=thinking,
+        fresh=fresh,
+    )
     answer = synthesise(
-        question=question, findings=found.findings, escalated=escalated, tiers=tiers, fresh=fresh
+        question=question,
+        findings=found.findings,
+        escalated=escalated,
+        tiers=tiers,
+        thinking=thinking,
+        fresh=fresh,
     )
     page = report(
         answer=answer,

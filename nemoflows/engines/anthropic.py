@@ -33,7 +33,8 @@ from nemoflows.engines.pace import Leaders
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.models import Endpoint, claude_abilities, claude_cache_minimum
-from nemoflows.prompts import estimate_tokens, prefix_key, render, shared_text
+from nemoflows.prompts import prefix_key, render, shared_text
+from nemoflows.text import estimate_tokens
 from nemoflows.types import ModelRef
 
 if TYPE_CHECKING:

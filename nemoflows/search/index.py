@@ -185,6 +185,16 @@ class SearchIndex:
             f"The index at {self.uri} has no passage {id!r}. Ask with an id it returned."
         )
 
+    @property
+    def n_bytes(self) -> int:
+        """Return the length of all documents' decoded texts together, in bytes of UTF-8."""
+        return self._documents.n_bytes
+
+    def passages(self) -> list[Passage]:
+        """Return every passage: documents by file name, each from its beginning to its end."""
+        rows = range(len(self._passages))
+        return self._read(rows, [0.0] * len(rows))
+
     def documents(self) -> list[str]:
         """Return the names of all documents: by file name, rows of a table in their order."""
         return [json.loads(name)[0] for name in self._names.read(range(len(self._names)))]

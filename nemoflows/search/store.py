@@ -233,6 +233,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self._table) - 1
 
+    @property
+    def n_bytes(self) -> int:
+        """Return the length of all records together."""
+        return int(self._table[-1, 0])
+
     def read(self, numbers: Sequence[int]) -> list[bytes]:
         """Return the records with these numbers, in this order.
 

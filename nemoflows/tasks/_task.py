@@ -16,12 +16,13 @@ import flytekit
 from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
+from nemoflows import routing
 from nemoflows import settings as settings_module
 from nemoflows.engines.vllm import installed
 from nemoflows.errors import NemoflowsError, NoGpu, TransientError
 from nemoflows.settings import Settings, is_loopback
 from nemoflows.tasks._session import Session, flush, in_pod, session
-from nemoflows.types import ModelRef, Tiers
+from nemoflows.types import ModelRef, ThinkingPolicy, Tiers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,16 +85,23 @@ def task(
     return declare
 
 
-def ready(model: ModelRef, *, task_name: str, efficient: bool = False) -> Session:
+def ready(
+    model: ModelRef,
+    *,
+    task_name: str,
+    efficient: bool = False,
+    thinking: ThinkingPolicy = "auto",
+) -> Session:
     """Return the session, once `model` is known to fit the task that is about to ask it.
 
     Raises:
-        BadModel: The endpoint is unknown.
+        BadModel: The endpoint is unknown, or the model cannot follow an explicit wish.
         NoGpu: The model runs in process and the task, or this machine, has no GPU.
     """
     current = session()
     _announce()
-    current.settings.endpoint(model)
+    endpoint = current.settings.endpoint(model)
+    routing.refuse_thinking(model, endpoint, thinking)
     if current.settings.needs_gpu(model):
         refuse_without_gpu(model, task_name, efficient=efficient)
     return current

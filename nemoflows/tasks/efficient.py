@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple
 
 from nemoflows import agents, rag, routing
 from nemoflows.progress import progress
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import TIERS, ready, task
-from nemoflows.types import Evidence, Finding, Index, NotFound, Passage, ResearchPlan, Tiers
+from nemoflows.types import (
+    Evidence,
+    Finding,
+    Index,
+    NotFound,
+    Passage,
+    ResearchPlan,
+    ThinkingPolicy,
+    Tiers,
+)
+
+log = logging.getLogger("nemoflows")
 
 
 class Researched(NamedTuple):
@@ -20,7 +32,11 @@ class Researched(NamedTuple):
 
 @task(efficient=True)
 def extract(
-    question: str, passages: list[Passage], tiers: Tiers = TIERS, fresh: str = ""
+    question: str,
+    passages: list[Passage],
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
 ) -> list[Evidence]:
     """Return verbatim quotes that help to answer a question, the most useful first.
 
@@ -30,6 +46,7 @@ def extract(
         question: What is asked.
         passages: What `retrieve` returned.
         tiers: The two models; the efficient one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
@@ -38,13 +55,17 @@ def extract(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, fresh, "extract")
+    desk = _desk(tiers, thinking, fresh, "extract")
     return run(rag.extract(question, passages, desk=desk))
 
 
 @task(efficient=True)
 def summarise(
-    question: str, evidence: list[Evidence], tiers: Tiers = TIERS, fresh: str = ""
+    question: str,
+    evidence: list[Evidence],
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
 ) -> Finding:
     """Answer a question from quotes alone.
 
@@ -52,6 +73,7 @@ def summarise(
         question: What is asked.
         evidence: What `extract` returned.
         tiers: The two models; the efficient one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
@@ -60,7 +82,7 @@ def summarise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, fresh, "summarise")
+    desk = _desk(tiers, thinking, fresh, "summarise")
     return run(rag.summarise(question, evidence, desk=desk))
 
 
@@ -69,26 +91,32 @@ def research(
     plan: ResearchPlan,
     index: Index,
     tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
     fresh: str = "",
 ) -> Researched:
     """Send out one agent per sub-question, all at once on one engine.
 
     Each agent retrieves, extracts quotes, searches again with another query while they do not
-    cover its question, and summarises.
+    cover its question, and summarises. Where the plan packs, each reads the whole corpus instead.
 
     Args:
-        plan: What `plan_research` returned: the questions, passages per agent and searches.
+        plan: What `plan_research` returned: the questions, and what each agent reads.
         index: What `build_index` returned.
         tiers: The two models; the efficient one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
         Findings, one per answered sub-question, and the questions that failed.
 
     Raises:
+        BadInput: The corpus is to be packed and does not fit.
         TooManyFailures: The calls of more than half of the agents were refused for good.
     """
-    desk = _desk(tiers, fresh, "research")
+    desk = _desk(tiers, thinking, fresh, "research")
+    context = rag.chosen_context(plan, index, tiers.efficient)
+    if plan.context_policy != "retrieve":
+        log.info("%s", context)
     with progress("research") as tell:
         found = run(
             rag.research(
@@ -97,6 +125,7 @@ def research(
                 desk=desk,
                 k=plan.k,
                 hops=plan.hops,
+                corpus=rag.packed(index) if context.packs else None,
                 progress=tell,
             )
         )
@@ -104,6 +133,7 @@ def research(
     return Researched(findings=answered, failed=routing.failed(found))
 
 
-def _desk(tiers: Tiers, fresh: str, task_name: str) -> agents.Desk:
-    current = ready(tiers.efficient, task_name=task_name, efficient=True)
-    return agents.Desk(door=current.door, model=tiers.efficient, salt=fresh)
+def _desk(tiers: Tiers, thinking: ThinkingPolicy, fresh: str, task_name: str) -> agents.Desk:
+    model = tiers.efficient
+    current = ready(model, task_name=task_name, efficient=True, thinking=thinking)
+    return agents.Desk(door=current.door, model=model, salt=fresh, thinking=thinking)

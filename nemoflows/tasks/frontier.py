@@ -5,7 +5,17 @@ from __future__ import annotations
 from nemoflows import agents, rag, routing
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import TIERS, ready, task
-from nemoflows.types import Answer, Finding, Index, NotFound, ResearchPlan, Tiers
+from nemoflows.types import (
+    CONTEXT_TOKENS,
+    Answer,
+    ContextPolicy,
+    Finding,
+    Index,
+    NotFound,
+    ResearchPlan,
+    ThinkingPolicy,
+    Tiers,
+)
 
 
 @task()
@@ -15,6 +25,9 @@ def plan_research(
     k: int = 8,
     hops: int = 2,
     tiers: Tiers = TIERS,
+    context_policy: ContextPolicy = "retrieve",
+    context_tokens: int = CONTEXT_TOKENS,
+    thinking: ThinkingPolicy = "auto",
     fresh: str = "",
 ) -> ResearchPlan:
     """Split a question into sub-questions, one per agent.
@@ -25,6 +38,10 @@ def plan_research(
         k: Passages in an agent's context.
         hops: Searches an agent may make, at least 1.
         tiers: The two models; the frontier one is asked.
+        context_policy: What an agent reads: what it finds (retrieve), the whole corpus (pack), or
+            whichever takes fewer tokens (auto).
+        context_tokens: Most tokens, by an estimate, that a packed corpus may take.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
@@ -34,10 +51,21 @@ def plan_research(
         BadInput: The question is empty or too long.
         BadModel: A tier's endpoint, model or key is missing; checked before the first call.
     """
-    current = ready(tiers.efficient, task_name="research", efficient=True)
+    current = ready(tiers.efficient, task_name="research", efficient=True, thinking=thinking)
     others = [] if current.settings.needs_gpu(tiers.efficient) else [tiers.efficient]
-    desk = _desk(tiers, fresh, "plan_research")
-    return run(rag.plan_research(question, desk=desk, n=agents, k=k, hops=hops, others=others))
+    desk = _desk(tiers, thinking, fresh, "plan_research")
+    return run(
+        rag.plan_research(
+            question,
+            desk=desk,
+            n=agents,
+            k=k,
+            hops=hops,
+            context_policy=context_policy,
+            context_tokens=context_tokens,
+            others=others,
+        )
+    )
 
 
 @task()
@@ -47,6 +75,7 @@ def escalate(
     tiers: Tiers = TIERS,
     k: int = 8,
     hops: int = 2,
+    thinking: ThinkingPolicy = "auto",
     fresh: str = "",
 ) -> list[Finding]:
     """Research again on the frontier tier what the efficient tier did not find.
@@ -57,6 +86,7 @@ def escalate(
         tiers: The two models; where both are the same nothing is asked twice.
         k: Passages in an agent's context.
         hops: Searches an agent may make, at least 1.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
@@ -66,7 +96,7 @@ def escalate(
         EndpointDown: The frontier's endpoint does not answer.
     """
     again = routing.next_model(tiers) is not None and bool(failed)
-    desk = _desk(tiers, fresh, "escalate") if again else None
+    desk = _desk(tiers, thinking, fresh, "escalate") if again else None
     return run(rag.escalate(failed, index=index, desk=desk, k=k, hops=hops))
 
 
@@ -76,6 +106,7 @@ def synthesise(
     findings: list[Finding],
     escalated: list[Finding] | None = None,
     tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
     fresh: str = "",
 ) -> Answer:
     """Write an answer whose sentences cite quotes; code resolves every citation.
@@ -85,6 +116,7 @@ def synthesise(
         findings: What `research` found, or `summarise` one by one.
         escalated: What `escalate` found.
         tiers: The two models; the frontier one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
 
     Returns:
@@ -93,10 +125,10 @@ def synthesise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, fresh, "synthesise")
+    desk = _desk(tiers, thinking, fresh, "synthesise")
     return run(rag.synthesise(question, [*findings, *(escalated or [])], desk=desk))
 
 
-def _desk(tiers: Tiers, fresh: str, task_name: str) -> agents.Desk:
-    current = ready(tiers.frontier, task_name=task_name)
-    return agents.Desk(door=current.door, model=tiers.frontier, salt=fresh)
+def _desk(tiers: Tiers, thinking: ThinkingPolicy, fresh: str, task_name: str) -> agents.Desk:
+    current = ready(tiers.frontier, task_name=task_name, thinking=thinking)
+    return agents.Desk(door=current.door, model=tiers.frontier, salt=fresh, thinking=thinking)
