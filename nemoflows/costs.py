@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from nemoflows.calls import Usage
-from nemoflows.models import Endpoint
+from nemoflows.models import FREE, Endpoint
 from nemoflows.types import ModelRef, Value
 
 
@@ -23,7 +23,7 @@ def price_usd(model: ModelRef, endpoint: Endpoint, usage: Usage, *, at_s: float)
         input_usd, output_usd = endpoint.usd_per_mtok
         n_input = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
         return (n_input * input_usd + usage.output_tokens * output_usd) / 1e6
-    if endpoint.dialect in {"embedded", "dense"}:
+    if endpoint.dialect in FREE:
         return 0.0
     return _table_usd(model.name, endpoint.price_key, usage, at_s) if endpoint.price_key else None
 

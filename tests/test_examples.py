@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.loopback import ModelServer
 from tests.support import ROOT, run_command
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -40,6 +41,36 @@ def test_asking_a_table() -> None:
     assert done.returncode == 0, done.stdout
     assert "buildings.parquet#1" in done.stdout.strip().splitlines()[-1]
     assert "1908" in done.stdout
+
+
+def test_a_vllm_server_of_your_own(corpus: Path) -> None:
+    model = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
+    with ModelServer(models=(model,)) as server:
+        server.faults.append("400")  # what a real one answers to a schema that is none
+        done = run_command(
+            "python", "examples/vllm_server.py", corpus, "How long is the Elbe?", server.url
+        )
+        assert done.returncode == 0, done.stdout
+        thinks = {body["chat_template_kwargs"]["enable_thinking"] for body in server.requests[1:]}
+    assert thinks == {True, False}, "steps think or not by what they are for"
+    assert "2 citations" in done.stdout
+    assert "cost: $0.0" in done.stdout
+
+
+def test_two_tiers_with_claude(corpus: Path) -> None:
+    with ModelServer(models=("claude-opus-5-5",)) as server:
+        env = {
+            "ANTHROPIC_API_KEY": "canary",
+            "ANTHROPIC_BASE_URL": server.url.removesuffix("/v1"),
+        }
+        words = ("python", "examples/with_claude.py", corpus, "How long is the Elbe?")
+        first = run_command(*words, env=env)
+        assert first.returncode == 0, first.stdout
+        n_asked = len(server.requests)
+        second = run_command(*words, env=env)
+        assert len(server.requests) == n_asked == 2
+    assert "paid now $0.000000, 2 replayed" in second.stdout
+    assert "canary" not in first.stdout + second.stdout
 
 
 def test_gathering_the_installed_documents(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nemoflows.calls import (
@@ -81,21 +82,46 @@ class Anthropic:
             )
         client = self._connect()
         try:
-            async with asyncio.timeout(PREFLIGHT_S):
-                told = (await client.models.retrieve(model.name)).max_input_tokens
-                return told if isinstance(told, int) and told > 0 else None
-        except (anthropic.APIConnectionError, TimeoutError, anthropic.InternalServerError) as error:
-            raise EndpointDown(
-                f"{self.line.where()} did not answer when asked for the model "
-                f"({type(error).__name__}). Mend the address or try again."
-            ) from error
-        except anthropic.AuthenticationError as error:
-            key = self.line.endpoint.key_env
-            raise BadModel(f"{self.line.where()} refuses the key in {key}.") from error
+            with self._told():
+                async with asyncio.timeout(PREFLIGHT_S):
+                    return _context(await client.models.retrieve(model.name))
         except anthropic.NotFoundError as error:
             raise BadModel(f"{self.line.where()} does not serve {model.name!r}.") from error
         except (anthropic.APIError, ValueError, TypeError, AttributeError):
             return None  # a proxy without that route: the first call will tell
+
+    async def served(self) -> dict[str, int | None]:
+        """Return the models that the API lists, each with its context in tokens.
+
+        Raises:
+            BadModel: The key is missing or refused.
+            EndpointDown: Nothing answers.
+        """
+        import anthropic
+
+        client = self._connect()
+        try:
+            with self._told():
+                async with asyncio.timeout(PREFLIGHT_S):
+                    return {found.id: _context(found) async for found in client.models.list()}
+        except (anthropic.APIError, ValueError, TypeError, AttributeError):
+            return {}
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Raise ours where nothing answers or the key is refused."""
+        import anthropic
+
+        try:
+            yield
+        except (anthropic.APIConnectionError, TimeoutError, anthropic.InternalServerError) as error:
+            raise EndpointDown(
+                f"{self.line.where()} did not answer when asked for its models "
+                f"({type(error).__name__}). Mend the address or try again."
+            ) from error
+        except anthropic.AuthenticationError as error:
+            key = self.line.endpoint.key_env or "key_env (none is configured)"
+            raise BadModel(f"{self.line.where()} refuses the key in {key}.") from error
 
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply, again on transient refusals, within one deadline."""
@@ -136,6 +162,11 @@ class Anthropic:
                     http_client=anthropic.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
                 )
         return self._client
+
+
+def _context(model: Any) -> int | None:
+    told = model.max_input_tokens
+    return told if isinstance(told, int) and told > 0 else None
 
 
 async def _ask(

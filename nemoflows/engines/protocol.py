@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,19 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Give back connections, processes and memory."""
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """An engine that can say at no cost which models its endpoint serves."""
+
+    async def served(self) -> dict[str, int | None]:
+        """Return the models, each with its context in tokens where the endpoint tells it.
+
+        Raises:
+            BadModel: The key is missing or refused.
+            EndpointDown: Nothing answers.
+        """
 
 
 def cannot_embed(model: ModelRef, texts: Sequence[str], *, query: bool) -> BadModel:

@@ -1,0 +1,123 @@
+"""The command `nemoflows`: looks at what is there, and pays for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import click
+
+from nemoflows import settings as settings_module
+from nemoflows.engines.protocol import Lists
+from nemoflows.engines.registry import Engines
+from nemoflows.errors import BadModel, NemoflowsError
+from nemoflows.models import BUILT_IN, FREE, KNOWN, REMOTE, Endpoint
+from nemoflows.types import ModelRef, printable
+
+Rows = list[dict[str, Any]]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Look at models, without paying for anything."""
+
+
+@main.command()
+@click.argument("endpoint", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def models(endpoint: str | None, *, as_json: bool) -> None:
+    """List endpoints and known models; with ENDPOINT, what that endpoint serves.
+
+    The list of known models says what each takes and under which licence; any other model can be
+    named too. Only with ENDPOINT is anything asked over the network, and that is free.
+    """
+    try:
+        tables = {"served": served(endpoint)} if endpoint else listed()
+    except NemoflowsError as error:
+        raise click.ClickException(error.message) from None
+    if as_json:
+        click.echo(json.dumps(tables, indent=1))
+        return
+    for title, rows in tables.items():
+        _show(title, rows)
+
+
+def listed() -> dict[str, Rows]:
+    """Return the endpoints with their dialects, and the known models with their abilities."""
+    loaded = settings_module.load()
+    known = {**BUILT_IN, **loaded.endpoints}
+    return {
+        "endpoints": [_endpoint(name, endpoint) for name, endpoint in known.items()],
+        "models": [model.model_dump() for model in KNOWN],
+    }
+
+
+def served(name: str) -> Rows:
+    """Return what an endpoint serves, each model with its context in tokens where it is told.
+
+    Raises:
+        BadModel: The endpoint is unknown, lists nothing, or refuses the key.
+        EndpointDown: Nothing answers.
+    """
+    loaded = settings_module.load()
+    model = ModelRef(endpoint=name, name="any")
+    engine = Engines(loaded).of(model)
+    if not isinstance(engine, Lists):
+        raise BadModel(f"The endpoint {name!r} has no list of models: name any, such as {name}:x.")
+
+    async def ask(lister: Lists) -> dict[str, int | None]:
+        try:
+            return await lister.served()
+        finally:
+            await engine.aclose()
+
+    found = asyncio.run(ask(engine))
+    return [{"model": f"{name}:{served}", "context_tokens": found[served]} for served in found]
+
+
+def _endpoint(name: str, endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "endpoint": name,
+        "dialect": endpoint.dialect,
+        "where": endpoint.base_url or ("public address" if endpoint.dialect in REMOTE else "here"),
+        "key": _key(endpoint),
+        "price": _price(endpoint),
+    }
+
+
+def _price(endpoint: Endpoint) -> str | None:
+    """Return where the price of a call comes from; None where nobody knows it."""
+    if endpoint.usd_per_mtok is not None:
+        return "USD {:g} in, {:g} out per million tokens".format(*endpoint.usd_per_mtok)
+    if endpoint.dialect in FREE:
+        return "free"
+    return f"table of {endpoint.price_key}" if endpoint.price_key else None
+
+
+def _key(endpoint: Endpoint) -> str:
+    """Return whether the key is there, never the key."""
+    if not endpoint.key_env:
+        return "none needed"
+    return f"{endpoint.key_env} {'is set' if os.environ.get(endpoint.key_env) else 'is not set'}"
+
+
+def _show(title: str, rows: Rows) -> None:
+    """Print rows in columns as wide as they need: names stay whole, to be copied."""
+    if not rows:
+        click.echo(f"{title}: none")
+        return
+    lines = [[column.replace("_", " ") for column in rows[0]]]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    click.secho(f"{title}", bold=True)
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "unknown" if value is None else printable(str(value))
