@@ -66,6 +66,8 @@ class Ledger(Value):
     n_replayed: int = 0
     n_unpriced: int = 0
     """Calls whose price nobody knows: the sums below leave them out, and say so."""
+    n_uncertain: int = 0
+    """Attempts of the run that were cut off: whether they are billed, nobody knows."""
     n_unrecorded: int = 0
     """Calls that values name and no journal holds: nothing is known of them."""
     usage: Usage = Usage()
@@ -77,6 +79,8 @@ class Ledger(Value):
     def __str__(self) -> str:
         """Return the cost line of a run."""
         lost = f"; {self.n_unrecorded} calls were not recorded" if self.n_unrecorded else ""
+        if self.n_uncertain:
+            lost += f"; {self.n_uncertain} attempts cut off, perhaps billed"
         if not self.n_calls:
             return f"cost: unknown{lost}" if lost else "cost: $0 (no model was called)"
         unknown = f", {self.n_unpriced} of unknown price" if self.n_unpriced else ""
@@ -87,7 +91,7 @@ class Ledger(Value):
         )
 
 
-def fold(calls: Iterable[Spent], *, n_unrecorded: int = 0) -> Ledger:
+def fold(calls: Iterable[Spent], *, n_unrecorded: int = 0, n_uncertain: int = 0) -> Ledger:
     """Add up calls, each key once; a key counts as replayed only if it was never paid here."""
     distinct: dict[str, Spent] = {}
     for call in calls:
@@ -101,6 +105,7 @@ def fold(calls: Iterable[Spent], *, n_unrecorded: int = 0) -> Ledger:
         n_replayed=sum(call.replayed for call in distinct.values()),
         n_unpriced=sum(call.usd is None for call in distinct.values()),
         n_unrecorded=n_unrecorded,
+        n_uncertain=n_uncertain,
         usage=total,
         usd=sum(call.usd or 0.0 for call in distinct.values()),
         paid_now_usd=sum(call.usd or 0.0 for call in distinct.values() if not call.replayed),

@@ -1,8 +1,8 @@
 """The one door to a model: replay or call, price, record, check.
 
 The order is fixed and is the product's promise: (1) replay, (2) single flight, (3) budget,
-(5) call, (6) record before anything reads the reply, (7) settle and receipt, (8) check, and ask
-once more where the check fails. Point 4, intents on paid engines, belongs to a later version.
+(4) an intent before each attempt, (5) call, (6) record before anything reads the reply, (7) settle
+and receipt, (8) check, and ask once more where the check fails.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Protocol, TypeVar
 from nemoflows import costs, prompts
 from nemoflows.asks import Ask, Done, Failed, read_outcome, refuse_too_many
 from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable, Usage
-from nemoflows.engines.protocol import Engine, Vectors
+from nemoflows.engines.protocol import Engine, OnAttempt, Vectors
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import OverBudget
-from nemoflows.journal import Journal, Receipt, Record, Recorded
+from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded, Uncertain
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -197,6 +197,10 @@ class Door:
                 found.append(_spent(record, replayed=not elsewhere))
         return found
 
+    def uncertain(self) -> list[Uncertain]:
+        """Return the attempts of this run that may have been billed without a record."""
+        return self.journal.uncertain()
+
     async def aclose(self) -> None:
         """Close the engines."""
         await self.engines.aclose()
@@ -250,16 +254,40 @@ class Door:
             return Unanswered(reason="over_budget", detail=error.message, transient=False)
         usd: float | None = 0.0
         attempts: list[Attempt] = []
+        answered = False
         try:
             async with self._slots:
                 started_s = time.time()
-                outcome = await engine.complete(request, attempts.append)
+                self._intend(key, request, attempts)
+                outcome = await engine.complete(request, self._reporter(key, request, attempts))
             if not isinstance(outcome, Unanswered):
-                record = self._record(key, request, outcome, started_s, attempts)
-                usd = record.usd
+                answered = True
+                usd = self._record(key, request, outcome, started_s, attempts).usd
         finally:
+            if not answered:  # the last attempt that was announced was never made
+                self._end(key, len(attempts) + 1, "unsent")
             self.budget.settle(reserved_usd, usd)
         return outcome
+
+    def _reporter(self, key: str, request: Request, attempts: list[Attempt]) -> OnAttempt:
+        """Return what the engine tells of each attempt: one that failed is followed by another."""
+
+        def report(attempt: Attempt) -> None:
+            attempts.append(attempt)
+            if attempt.status != "ok":
+                self._end(key, len(attempts), attempt.status)
+                self._intend(key, request, attempts)
+
+        return report
+
+    def _intend(self, key: str, request: Request, attempts: list[Attempt]) -> None:
+        model, number = str(request.model), len(attempts) + 1
+        self.journal.begin(
+            Intent("begun", key, number, time.time(), purpose=request.purpose, model=model)
+        )
+
+    def _end(self, key: str, number: int, status: str) -> None:
+        self.journal.end(Intent("ended", key, number, time.time(), status=status))
 
     def _record(
         self,
@@ -284,6 +312,7 @@ class Door:
             ended_s=time.time(),
             attempts=attempts,
             run=self.journal.run,
+            writer=self.journal.writer,
         )
         self.journal.put(record)
         self._note(record, replayed=False)

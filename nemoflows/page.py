@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from html import escape
 
+from pydantic import Field
+
 from nemoflows.costs import Ledger, Spent
 from nemoflows.types import Answer, Citation, Finding, Index, Value
 
@@ -40,6 +42,8 @@ class Page(Value):
     """Tier → the model's spelling."""
     reading: str = ""
     """Whether agents searched or read the whole corpus, and what either would take."""
+    uncertain: list[str] = Field(default_factory=list)
+    """Attempts that were cut off, so that nobody knows whether they are billed."""
     durable: bool = True
     """False where the run had no journal."""
 
@@ -164,6 +168,9 @@ def _cited(number: int | None) -> str:
 def _calls(page: Page) -> str:
     tiers = "; ".join(f"{tier}: {model}" for tier, model in page.tiers.items())
     lost = "" if page.durable else "<p>This run was not durable: a restart pays again.</p>"
+    if page.uncertain:
+        cut = "".join(f"<li>{escape(attempt)}</li>" for attempt in page.uncertain)
+        lost += f"<p>Cut off, perhaps billed, asked again:</p><ul class=notes>{cut}</ul>"
     if not page.calls:
         unknown = page.ledger.n_unrecorded
         note = "No model was called: the embedded tier extracts, it does not generate."

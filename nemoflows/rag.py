@@ -31,6 +31,7 @@ from nemoflows.agents import (
 from nemoflows.asks import Failed, refuse_too_many, unwrap
 from nemoflows.engines.protocol import Vectors
 from nemoflows.errors import BadInput
+from nemoflows.journal import Uncertain
 from nemoflows.llm import Door, Progress, together
 from nemoflows.types import (
     CONTEXT_TOKENS,
@@ -314,18 +315,24 @@ def report(
         for citation in answer.citations
     ]
     keys = list(dict.fromkeys([*(plan.calls if plan else []), *answer.calls]))
-    calls = door.calls(keys)
+    calls, uncertain = door.calls(keys), door.uncertain()
+    ledger = costs.fold(calls, n_unrecorded=len(keys) - len(calls), n_uncertain=len(uncertain))
     return page.Page(
         answer=answer,
         findings=list(findings),
         contexts=contexts,
         index=index,
         calls=calls,
-        ledger=costs.fold(calls, n_unrecorded=len(keys) - len(calls)),
+        ledger=ledger,
+        uncertain=[_told(attempt) for attempt in uncertain],
         tiers={"efficient": str(tiers.efficient), "frontier": str(tiers.frontier)},
         reading=str(chosen_context(plan, index, tiers.efficient)) if plan else "",
         durable=door.journal.durable,
     )
+
+
+def _told(attempt: Uncertain) -> str:
+    return f"{attempt.purpose} at {attempt.model}, attempt {attempt.number}: {attempt.why}"
 
 
 def _as_finding(question: str, result: Finding | Failed) -> Finding:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from nemoflows.calls import Answered, Reply, Unusable, Usage
 from nemoflows.errors import BadInput
-from nemoflows.journal import SEGMENT_LINES, Journal, Receipt, Record
+from nemoflows.journal import Journal, Receipt, Record
+from nemoflows.journal.book import SEGMENT_LINES
 from tests.support import ROOT, request
 
 KEY = "ab" + "0" * 62

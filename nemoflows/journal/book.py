@@ -1,0 +1,181 @@
+"""The journal: one immutable record per call, written whole before anything reads the reply.
+
+Layout below the root, the same on a local disk and on an object store:
+
+    calls/<ab>/<key>.json                 a call's outcome, usage and price; never changed
+    intents/<run>/<process>-<n>.jsonl     attempts begun, and those that ended without a reply
+    receipts/<run>/<process>-<n>.jsonl    what a process used, one line per call
+    damaged/<key>-<process>.json          records that could not be read, set aside
+
+Covered: a call that was recorded is never paid again by whoever shares the root, at any number of
+writers, since a key's record is the same whoever writes it. An attempt is announced before it is
+made, so that one which a kill or a broken connection cut off is known to be uncertain.
+
+Not covered: two processes that ask the same key at the same moment both pay; power loss (no
+fsync). Prompts and replies are stored in clear: the root's permissions (0700) are their protection.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from nemoflows.journal.records import Intent, Receipt, Record, Recorded, Uncertain, uncertain
+from nemoflows.journal.stores import open_store
+
+R = TypeVar("R", bound=Recorded)
+log = logging.getLogger(__name__)
+_numbers = itertools.count(1)
+
+SEGMENT_LINES = 64
+"""Receipts that one object holds; they are rebuildable, so losing the last few costs nothing."""
+
+
+class Journal:
+    """Remembers calls by key; `root` empty remembers nothing."""
+
+    def __init__(self, root: str, *, run: str = "") -> None:
+        self.root, self.run = root, run
+        self._store = open_store(root) if root else None
+        self.writer = uuid.uuid4().hex[:8]
+        self._waiting: dict[str, list[bytes]] = {"receipts": [], "intents": []}
+        self.n_lost = 0
+        """Paid calls that could not be written."""
+        self.n_damaged = 0
+        """Records that could not be read and were set aside."""
+
+    @property
+    def durable(self) -> bool:
+        """Return whether every call so far is remembered."""
+        return self._store is not None and not self.n_lost
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of `key`; a damaged one is set aside and counts as missing."""
+        data = self._store.read(_name(key)) if self._store else None
+        return None if data is None else self._parse(Record, key, data)
+
+    def outcome(self, key: str) -> Recorded | None:
+        """Return what a replay needs of a record: a fraction of the work of reading it whole."""
+        data = self._store.read(_name(key)) if self._store else None
+        if data is None:
+            return None
+        head, newline, _ = data.partition(b"\n")
+        return self._parse(Recorded, key, head + b"}" if newline else data)
+
+    def put(self, record: Record) -> None:
+        """Write a record; where that fails the run goes on, and says that it is not durable."""
+        if not self._store:
+            return
+        try:
+            self._store.write(_name(record.key), record.line())
+        except Exception as error:  # noqa: BLE001  (fsspec raises each store's own errors)
+            self.n_lost += 1
+            log.error(  # noqa: TRY400  (a trace would bury what to do)
+                "A paid call could not be recorded at %s (%s): the run goes on, and a restart "
+                "pays for it again. Free some space, or set NEMOFLOWS_JOURNAL.",
+                self.root,
+                type(error).__name__,
+            )
+
+    def begin(self, intent: Intent) -> None:
+        """Announce an attempt, at once; where that fails the attempt is made all the same."""
+        self._add("intents", intent.line(), at_once=True)
+
+    def end(self, intent: Intent) -> None:
+        """Say how an attempt ended without a reply."""
+        self._add("intents", intent.line())
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Add a line about a call that this process used."""
+        self._add("receipts", receipt.line())
+
+    def flush(self) -> None:
+        """Put the lines that wait for their segment; every task does so at its end."""
+        for kind in self._waiting:
+            self._put_waiting(kind)
+
+    def uncertain(self) -> list[Uncertain]:
+        """Return the attempts of this run that may have been billed without a record."""
+        found = []
+        for writer, lines in self._lines_by_writer("intents"):
+            keys = {line["key"] for line in lines}
+            answered = {key for key in keys if self._writer_of(key) == writer}
+            found += uncertain(writer, lines, answered)
+        return sorted(found, key=lambda attempt: attempt.at_s)
+
+    def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
+        try:
+            found = kind.model_validate_json(data)
+            if found.key == key:
+                return found
+        except ValidationError:
+            pass
+        self._set_aside(key)
+        return None
+
+    def _set_aside(self, key: str) -> None:
+        self.n_damaged += 1
+        aside = f"damaged/{key}-{self.writer}.json"
+        log.warning(
+            "The record %s at %s is damaged and counts as missing; it now lies at %s.",
+            key,
+            self.root,
+            aside,
+        )
+        with suppress(Exception):  # another process may have set it aside just now
+            if self._store:
+                self._store.move(_name(key), aside)
+
+    def _writer_of(self, key: str) -> str:
+        record = self.get(key)
+        return record.writer if record else ""
+
+    def _add(self, kind: str, line: bytes, *, at_once: bool = False) -> None:
+        """Add a line to this process's segment; on an object store, several lines at a time."""
+        if not self._store:
+            return
+        with suppress(OSError):  # worth no run: a record is what counts
+            if self._store.append(self._segment(kind, "0"), line):
+                return
+        self._waiting[kind].append(line)
+        if at_once or len(self._waiting[kind]) >= SEGMENT_LINES:
+            self._put_waiting(kind)
+
+    def _put_waiting(self, kind: str) -> None:
+        if self._store and self._waiting[kind]:
+            lines, self._waiting[kind] = self._waiting[kind], []
+            with suppress(Exception):  # as above
+                self._store.write(self._segment(kind, f"{next(_numbers):08d}"), b"".join(lines))
+
+    def _segment(self, kind: str, number: str) -> str:
+        return f"{kind}/{self.run or 'run'}/{self.writer}-{number}.jsonl"
+
+    def _lines_by_writer(self, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Return every process of this run with its lines, in order; half a last line is none."""
+        if not self._store:
+            return
+        by_writer: dict[str, list[dict[str, Any]]] = {}
+        for name in self._store.names(f"{kind}/{self.run or 'run'}"):
+            writer = name.rpartition("/")[2].partition("-")[0]
+            lines = (self._store.read(name) or b"").splitlines()
+            by_writer.setdefault(writer, []).extend(filter(None, map(_line, lines)))
+        yield from by_writer.items()
+
+
+def _line(data: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _name(key: str) -> str:
+    return f"calls/{key[:2]}/{key}.json"
