@@ -158,12 +158,13 @@ def field(reply: Reply, name: str, kind: type) -> Any:
         BadReply: The reply is no such object.
     """
     try:
-        content = json.loads(reply.text, strict=False)  # some servers leave control characters in
+        # Some servers leave control characters in.
+        content = _well_formed(json.loads(reply.text, strict=False))
     except (ValueError, RecursionError) as error:
         raise BadReply(f"The reply is not JSON: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get(name), kind):
         raise BadReply(f"The reply must be an object with {name!r} as a {kind.__name__}.")
-    return _well_formed(content[name])
+    return content[name]
 
 
 def _well_formed(value: Any) -> Any:

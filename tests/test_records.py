@@ -245,6 +245,14 @@ def test_what_is_no_record_at_all_is_always_an_error() -> None:
             read_record(Reply(text=text), SHAPE, PASSAGE, final=True)
 
 
+@pytest.mark.parametrize("depth", [150, 300, 600, 900, 5000])
+def test_a_reply_nested_too_deep_is_a_bad_one_and_no_crash(depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    text = json.dumps({"record": {**GOOD, "total": leaf("DEEP", "Total: 7.30")}})
+    with pytest.raises(BadReply):
+        read_record(Reply(text=text.replace('"DEEP"', deep)), SHAPE, PASSAGE, final=False)
+
+
 def test_a_strict_model_takes_dates_from_the_text() -> None:
     class Strict(BaseModel):
         model_config = ConfigDict(strict=True)
