@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from nemoflows import prompts
 from nemoflows.agents import Desk
 from nemoflows.asks import UNUSABLE, Ask, Done, Failed, refuse_too_many
+from nemoflows.calls import Reply
 from nemoflows.llm import Progress
 from nemoflows.records import Filled, read_record
 from nemoflows.schemas import Shape
@@ -53,7 +54,11 @@ def _ask(passage: Passage, shape: Shape[M], desk: Desk) -> Ask[Filled[M]]:
         model=desk.model,
         salt=desk.salt,
     )
-    return Ask(request, lambda reply, final: read_record(reply, shape, passage, final=final))
+
+    def read(reply: Reply, final: bool) -> Filled[M]:
+        return read_record(reply, shape, passage, final=final)
+
+    return Ask(desk.ready(request), read)
 
 
 def _extraction(

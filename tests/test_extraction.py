@@ -159,8 +159,13 @@ def test_the_request_carries_schema_room_and_the_fields_in_words() -> None:
     assert request.max_output_tokens == 512
     assert request.purpose == "fields"
     assert "- people (integer): Number of inhabitants" in request_text(request)
-    assert request.thinking is None
     assert request.sampling is None
+
+
+def test_thinking_is_left_to_the_model(tmp_path: Path) -> None:
+    engine = Scripted(answer=answer)
+    fill(engine, tmp_path, PASSAGES[:1])
+    assert engine.asked[0].thinking is None
 
 
 @pytest.mark.parametrize(
