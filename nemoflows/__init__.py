@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nemoflows.tasks.corpus import build_index, retrieve
     from nemoflows.tasks.efficient import extract, research, summarise
+    from nemoflows.tasks.extractors import extract_as
     from nemoflows.tasks.frontier import escalate, plan_research, synthesise
     from nemoflows.tasks.pages import report
     from nemoflows.types import (
         Answer,
         Citation,
         Evidence,
+        Extraction,
         Finding,
         Index,
         ModelRef,
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "nemoflows.tasks.corpus": ("build_index", "retrieve"),
     "nemoflows.tasks.efficient": ("extract", "research", "summarise"),
+    "nemoflows.tasks.extractors": ("extract_as",),
     "nemoflows.tasks.frontier": ("escalate", "plan_research", "synthesise"),
     "nemoflows.tasks.pages": ("report",),
     "nemoflows.types": (
         "Answer",
         "Citation",
         "Evidence",
+        "Extraction",
         "Finding",
         "Index",
         "ModelRef",
@@ -54,6 +58,7 @@ __all__ = [
     "Answer",
     "Citation",
     "Evidence",
+    "Extraction",
     "Finding",
     "Index",
     "ModelRef",
@@ -64,6 +69,7 @@ __all__ = [
     "build_index",
     "escalate",
     "extract",
+    "extract_as",
     "plan_research",
     "report",
     "research",

@@ -18,6 +18,8 @@ from nemoflows.errors import (
 )
 
 T = TypeVar("T")
+UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
+"""Reasons of failures that lie in the one request and not in the endpoint."""
 Check = Callable[[Reply, bool], T]
 """Reads a reply into a value; the flag says that this is the last try. Raises BadReply."""
 

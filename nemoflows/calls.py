@@ -43,7 +43,7 @@ THINKING_ROOM_TOKENS = 8192
 """Output tokens that thinking without a budget may take on top of the reply's own."""
 
 Purpose = Literal[
-    "plan", "extract", "rewrite", "summarise", "synthesise", "chat", "embed", "rerank"
+    "plan", "extract", "rewrite", "summarise", "synthesise", "fields", "chat", "embed", "rerank"
 ]
 """What a call is for: chooses gates and preferences, groups the ledger. Not in the key."""
 

@@ -26,6 +26,7 @@ MAX_OUTPUT_TOKENS: dict[Purpose, int] = {
     "rewrite": 128,
     "summarise": 512,
     "synthesise": 2048,
+    "fields": 4096,
 }
 
 MAX_ERROR_CHARACTERS = 1000
@@ -188,6 +189,32 @@ def go_on(request: Request, reply: Reply) -> Request:
     """Return the request that lets a model finish the turn in which it paused."""
     paused = Message(role="assistant", parts=[Part(text=reply.text)], blocks=reply.blocks)
     return request.model_copy(update={"messages": [*request.messages, paused]})
+
+
+def fill(
+    passage: Passage,
+    *,
+    outline: str,
+    schema: dict[str, Any],
+    output_tokens: int,
+    model: ModelRef,
+    salt: str = "",
+) -> Request:
+    """Ask for a record whose every value comes with the words it was read from.
+
+    Args:
+        outline: The record's fields in words.
+        schema: What the reply must fit; each value is an object of `quote` and `value`.
+        output_tokens: What the schema was bounded for.
+    """
+    words = (
+        "Fill in the record from the passage alone. For each value first copy, word for word, the "
+        "shortest stretch of the passage that gives it into `quote`, then write `value`. Where "
+        "the passage does not give a value, leave its `quote` empty; what stands beside it is "
+        f"ignored. Guess nothing. The record:\n{outline}"
+    )
+    request = _request("fields", words, passage_parts([passage]), schema, model=model, salt=salt)
+    return request.model_copy(update={"max_output_tokens": output_tokens})
 
 
 def ask_again(request: Request, *, reply_text: str, error: str) -> Request:

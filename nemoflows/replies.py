@@ -37,7 +37,7 @@ class Written(NamedTuple):
 
 def read_plan(reply: Reply, *, n: int) -> list[str]:
     """Return the sub-questions, at most `n`."""
-    questions = [" ".join(q.split()) for q in _field(reply, "questions", list) if _is_text(q)]
+    questions = [" ".join(q.split()) for q in field(reply, "questions", list) if _is_text(q)]
     if not questions:
         raise BadReply("`questions` holds no question.")
     return list(dict.fromkeys(questions))[:n]
@@ -45,12 +45,12 @@ def read_plan(reply: Reply, *, n: int) -> list[str]:
 
 def read_query(reply: Reply) -> str:
     """Return the next query; empty where another search would add nothing."""
-    return " ".join(_field(reply, "query", str).split())
+    return " ".join(field(reply, "query", str).split())
 
 
 def read_summary(reply: Reply) -> str:
     """Return the summary."""
-    summary: str = _field(reply, "summary", str).strip()
+    summary: str = field(reply, "summary", str).strip()
     if not summary:
         raise BadReply("`summary` is empty.")
     return summary
@@ -64,10 +64,10 @@ def read_quotes(reply: Reply, passages: Sequence[Passage], *, final: bool) -> li
     by_mark = {f"P{n}": passage for n, passage in enumerate(passages, 1)}
     found: list[Evidence] = []
     wrong: list[str] = []
-    rows = _field(reply, "quotes", list)
+    rows = field(reply, "quotes", list)
     for row in rows:
         mark, quote = _pair(row)
-        evidence = _locate(quote, by_mark.get(mark))
+        evidence = locate(quote, by_mark.get(mark))
         if evidence is None:
             wrong.append(f"{mark[:8]}: {quote[:80]!r}")
         elif evidence not in found:
@@ -87,7 +87,7 @@ def read_answer(reply: Reply, findings: Sequence[Finding], *, final: bool) -> Wr
     kept: dict[int, int] = {}
     lines: list[str] = []
     unsupported, dropped = [], []
-    for row in _field(reply, "sentences", list):
+    for row in field(reply, "sentences", list):
         text, numbers = _sentence(row)
         known = [n for n in numbers if 1 <= n <= len(evidence)]
         dropped += [f"[{n}] in {text[:80]!r}" for n in numbers if n not in known]
@@ -126,7 +126,11 @@ def _citation(number: int, evidence: Evidence) -> Citation:
     )
 
 
-def _locate(quote: str, passage: Passage | None) -> Evidence | None:
+def locate(quote: str, passage: Passage | None) -> Evidence | None:
+    """Return where a quote stands in a passage, white space aside; None where it does not.
+
+    The quote that is returned is the document's own.
+    """
     words = quote.split()
     if passage is None or not words:
         return None
@@ -147,14 +151,20 @@ def _locate(quote: str, passage: Passage | None) -> Evidence | None:
     )
 
 
-def _field(reply: Reply, name: str, kind: type) -> Any:
+def field(reply: Reply, name: str, kind: type) -> Any:
+    """Return one field of a reply's JSON object.
+
+    Raises:
+        BadReply: The reply is no such object.
+    """
     try:
-        content = json.loads(reply.text, strict=False)  # some servers leave control characters in
+        # Some servers leave control characters in.
+        content = _well_formed(json.loads(reply.text, strict=False))
     except (ValueError, RecursionError) as error:
         raise BadReply(f"The reply is not JSON: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get(name), kind):
         raise BadReply(f"The reply must be an object with {name!r} as a {kind.__name__}.")
-    return _well_formed(content[name])
+    return content[name]
 
 
 def _well_formed(value: Any) -> Any:

@@ -8,9 +8,12 @@ the index keeps), start inclusive and end exclusive.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+M = TypeVar("M", bound=BaseModel)
+"""A user's own model."""
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and those that reorder what follows them."""
@@ -82,6 +85,33 @@ class Evidence(Value):
     heading: str = ""
     calls: list[str] = Field(default_factory=list)
     """Keys of the model calls that found it; empty on the embedded tier."""
+
+
+class Span(Value):
+    """Where a value of a record stands: `text[start:end]` of the document is `quote`."""
+
+    field: str
+    """Path of the value in the record, such as `lines[0].amount`."""
+    quote: str
+    document: str
+    start: int
+    end: int
+
+
+class Extraction(Value, Generic[M]):
+    """What one passage says about a record of a user's own model."""
+
+    document: str
+    passage: str
+    """Id of the passage that was read."""
+    value: M | None = None
+    """None where the passage does not give a whole record; `problem` then says why."""
+    spans: list[Span] = Field(default_factory=list)
+    """One per value that was found; code has found each quote, letter by letter."""
+    problem: str = ""
+    """What went wrong, as data: empty where all went well."""
+    calls: list[str] = Field(default_factory=list)
+    """Keys of the model calls behind it; empty on the embedded tier."""
 
 
 class NotFound(Value):

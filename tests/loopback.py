@@ -239,6 +239,7 @@ _PURPOSES = {
     "query": "rewrite",
     "summary": "summarise",
     "sentences": "synthesise",
+    "record": "fields",
 }
 
 

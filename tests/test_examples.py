@@ -78,3 +78,13 @@ def test_gathering_the_installed_documents(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert len(list((tmp_path / "docs").rglob("README.md"))) > 20
     assert list((tmp_path / "docs").rglob("tenacity/wait.py"))
+
+
+def test_reading_typed_records() -> None:
+    done = run_command(
+        "pyflyte", "run", "examples/typed_extraction.py", "read_receipts", "--folder",
+        "examples/receipts",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    for words in ("Hammer & Sons Ltd", "21.95", "Total: 7.30", "not in the passage: total."):
+        assert words in done.stdout

@@ -112,12 +112,12 @@ def test_a_recorded_call_is_replayed_by_the_next_pod(
     assert (corpus / "elbe.md").exists()
 
 
-def package(folder: Path, env: dict[str, str]) -> dict[str, Any]:
+def package(folder: Path, env: dict[str, str], *, packages: str = "workflows") -> dict[str, Any]:
     """Package the workflows and return the tasks' templates by short name."""
     folder.mkdir()
     path = folder / "flyte.tgz"
     done = run_command(
-        "pyflyte", "--pkgs", "workflows", "package", "--image", "image:t", "--output", path, "-f",
+        "pyflyte", "--pkgs", packages, "package", "--image", "image:t", "--output", path, "-f",
         env=env,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

@@ -15,9 +15,12 @@ TASKS = {
 }  # fmt: skip
 
 
+FACTORIES = {"extract_as"}
+
+
 def test_all_is_sorted_and_complete() -> None:
     assert nemoflows.__all__ == sorted(nemoflows.__all__)
-    assert set(nemoflows.__all__) >= TASKS
+    assert set(nemoflows.__all__) >= TASKS | FACTORIES
     assert dir(nemoflows) == nemoflows.__all__
 
 
@@ -38,8 +41,15 @@ def test_a_task_is_documented_input_by_input(name: str) -> None:
     assert set(task.python_interface.inputs) <= documented
 
 
-@pytest.mark.parametrize("name", sorted(set(nemoflows.__all__) - TASKS))
+@pytest.mark.parametrize("name", sorted(set(nemoflows.__all__) - TASKS - FACTORIES))
 def test_a_value_is_documented(name: str) -> None:
     value = getattr(nemoflows, name)
     assert inspect.getdoc(value), name
     assert value.model_config["frozen"]
+
+
+def test_a_factory_is_documented_argument_by_argument() -> None:
+    text = inspect.getdoc(nemoflows.extract_as) or ""
+    documented = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
+    assert set(inspect.signature(nemoflows.extract_as).parameters) <= documented
+    assert {"Returns:", "Raises:"} <= set(text.split())

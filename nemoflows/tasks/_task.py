@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import flytekit
 from flytekit import Resources
@@ -41,6 +41,8 @@ CPU_RESOURCES = Resources(cpu="1", mem="2Gi")
 GPU_RESOURCES = Resources(cpu="4", mem="32Gi", gpu="1")
 """First version: one GPU; the planner of `nemoflows.gpus` will compute it from the model."""
 
+RETRIES = 2
+
 
 def task(
     *, efficient: bool = False, deck: bool = False
@@ -58,31 +60,43 @@ def task(
         efficient: The task asks the efficient tier; it gets a GPU where that runs in process.
         deck: The task shows something in Flyte's console.
     """
-    resources = GPU_RESOURCES if efficient and GPU else CPU_RESOURCES
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(function)
-        def body(*args: P.args, **kwargs: P.kwargs) -> R:
-            try:
-                return function(*args, **kwargs)
-            except TransientError as error:
-                raise FlyteRecoverableException(error.message) from None
-            except NemoflowsError as error:
-                raise error.with_traceback(None) from None
-            finally:
-                flush()
-
         made: Callable[P, R] = flytekit.task(
-            requests=resources,
-            limits=resources,
-            retries=2,
-            environment=_binding(),
-            enable_deck=deck,
-            deck_fields=(),
-        )(body)
+            retries=RETRIES, **defaults(efficient=efficient, deck=deck)
+        )(translated(function))
         return made
 
     return declare
+
+
+def defaults(*, efficient: bool, deck: bool = False) -> dict[str, Any]:
+    """Return what every task of the house is declared with, however it is made."""
+    resources = GPU_RESOURCES if efficient and GPU else CPU_RESOURCES
+    return {
+        "requests": resources,
+        "limits": resources,
+        "environment": _binding(),
+        "enable_deck": deck,
+        "deck_fields": (),
+    }
+
+
+def translated(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a task's body whose errors mean to Flyte what they mean to us."""
+
+    @functools.wraps(function)
+    def body(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except TransientError as error:
+            raise FlyteRecoverableException(error.message) from None
+        except NemoflowsError as error:
+            raise error.with_traceback(None) from None
+        finally:
+            flush()
+
+    return body
 
 
 def ready(

@@ -8,6 +8,7 @@ from typing import Any
 
 from nemoflows.calls import Answered, Outcome, Part, Reply, Request, Unusable
 from nemoflows.engines.embedded.answers import compose
+from nemoflows.engines.embedded.fields import fill
 from nemoflows.engines.embedded.hops import rewrite
 from nemoflows.engines.embedded.prose import readable
 from nemoflows.engines.embedded.questions import plan
@@ -100,6 +101,7 @@ def _write(request: Request) -> tuple[str, list[Any]]:
         "rewrite": lambda: ("query", [rewrite(question, _passages(parts), asked)]),
         "summarise": lambda: ("summary", [summarise(question, _evidence(parts))]),
         "synthesise": lambda: ("sentences", _statements(question, parts)),
+        "fields": lambda: ("record", [fill(request.json_schema or {}, _texts(parts, "passage"))]),
     }
     return writers.get(request.purpose, lambda: ("", _said(parts)))()
 
@@ -192,5 +194,6 @@ def _fitted(written: tuple[str, list[Any]], most_characters: int) -> str | None:
 def _shaped(field: str, items: list[Any]) -> str:
     if not field:
         return " ".join(items)
-    value = "".join(items) if field in {"query", "summary"} else items
+    value: Any = "".join(items) if field in {"query", "summary"} else items
+    value = items[0] if field == "record" else value
     return json.dumps({field: value}, ensure_ascii=False)
