@@ -28,7 +28,7 @@ from nemoflows.agents import (
     read_whole,
     write_finding,
 )
-from nemoflows.asks import Failed, refuse_too_many, unwrap
+from nemoflows.asks import UNUSABLE, Failed, refuse_too_many, unwrap
 from nemoflows.engines.protocol import Vectors
 from nemoflows.errors import BadInput
 from nemoflows.journal import Uncertain
@@ -49,8 +49,6 @@ from nemoflows.types import (
 
 StageProgress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many are done in it."""
-UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
-"""Reasons of failures that another model may not have: the next tier looks at them."""
 
 
 async def build_index(

@@ -34,6 +34,7 @@ THINKING: dict[Purpose, Thinking] = {
     "extract": Thinking(mode="off"),
     "rewrite": Thinking(mode="off"),
     "summarise": Thinking(mode="off"),
+    "fields": Thinking(mode="off"),
     "synthesise": Thinking(mode="budget", budget_tokens=2048),
 }
 """How much each step thinks under the policy `auto`.

@@ -143,7 +143,7 @@ def test_a_server_with_too_small_a_context_is_refused_before_the_first_call() ->
 
 
 def test_each_purpose_of_the_flow_has_its_own_thinking() -> None:
-    for purpose in ("plan", "extract", "rewrite", "summarise", "synthesise"):
+    for purpose in ("plan", "extract", "rewrite", "summarise", "synthesise", "fields"):
         asked = request(purpose=purpose)
         assert routing.thoughtful(asked, "auto").thinking == routing.THINKING[purpose]
     assert routing.thoughtful(request(purpose="chat"), "auto").thinking is None

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from nemoflows import prompts
 from nemoflows.agents import Desk
-from nemoflows.calls import Request
+from nemoflows.calls import Request, Thinking
 from nemoflows.engines.scripted import Rule, Scripted, request_text
 from nemoflows.errors import EndpointDown, TooManyFailures
 from nemoflows.extraction import fill_records
@@ -162,10 +162,10 @@ def test_the_request_carries_schema_room_and_the_fields_in_words() -> None:
     assert request.sampling is None
 
 
-def test_thinking_is_left_to_the_model(tmp_path: Path) -> None:
+def test_copying_fields_asks_for_no_thinking(tmp_path: Path) -> None:
     engine = Scripted(answer=answer)
     fill(engine, tmp_path, PASSAGES[:1])
-    assert engine.asked[0].thinking is None
+    assert engine.asked[0].thinking == Thinking(mode="off")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from nemoflows import Extraction, Passage, extract_as
 from nemoflows.errors import BadInput
-from nemoflows.types import ModelRef, Tiers
+from nemoflows.types import ModelRef, ThinkingPolicy, Tiers
 from tests import extractors
 from tests.extractors import River, by_hand, read_rivers, rivers
 from tests.loopback import ModelServer
@@ -46,6 +46,7 @@ def test_inputs_output_and_defaults_are_declared() -> None:
     assert TASK.python_interface.inputs == {
         "passages": list[Passage],
         "tiers": Tiers,
+        "thinking": ThinkingPolicy,
         "fresh": str,
     }
     assert TASK.python_interface.outputs == {"o0": list[Extraction[River]]}

@@ -53,7 +53,7 @@ def test_its_endpoints_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     [declared] = re.findall(r"NEMOFLOWS_ENDPOINTS='(.+)'", README)
     assert json.loads(declared)
     monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", declared)
-    assert Settings().endpoints["local"].dialect == "openai"
+    assert Settings().endpoints["local"].dialect == "vllm-server"
 
 
 def test_every_setting_is_in_the_table() -> None:

@@ -27,7 +27,7 @@ from nemoflows.prompts import MAX_OUTPUT_TOKENS
 from nemoflows.schemas import Shape, bounded
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import RETRIES, TIERS, defaults, ready, translated
-from nemoflows.types import Extraction, Passage, Tiers
+from nemoflows.types import Extraction, Passage, ThinkingPolicy, Tiers
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -38,13 +38,19 @@ class ExtractTask(Protocol[M]):
     """The task that `extract_as` returns, as a workflow calls it."""
 
     def __call__(
-        self, *, passages: list[Passage], tiers: Tiers = TIERS, fresh: str = ""
+        self,
+        *,
+        passages: list[Passage],
+        tiers: Tiers = TIERS,
+        thinking: ThinkingPolicy = "auto",
+        fresh: str = "",
     ) -> list[Extraction[M]]:
         """Return what each passage says about a record.
 
         Args:
             passages: What `retrieve` returned, or passages of your own; one request for each.
             tiers: The two models; the efficient one is asked.
+            thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
             fresh: Salt: another value asks again what is recorded.
 
         Returns:
@@ -72,7 +78,7 @@ def extract_as(
         output_tokens: Room for one passage's record.
 
     Returns:
-        A task of `passages`, `tiers` and `fresh` that returns a list of `Extraction[model]`.
+        A task of `passages`, `tiers`, `thinking` and `fresh`; it returns `list[Extraction[model]]`.
 
     Raises:
         BadInput: The model cannot be bounded, or the name is taken or no name.
@@ -91,7 +97,12 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
         self._shape = shape
         output = list[Extraction[shape.model]]  # type: ignore[name-defined]
         interface = Interface(
-            inputs={"passages": list[Passage], "tiers": (Tiers, TIERS), "fresh": (str, "")},
+            inputs={
+                "passages": list[Passage],
+                "tiers": (Tiers, TIERS),
+                "thinking": (ThinkingPolicy, "auto"),
+                "fresh": (str, ""),
+            },
             outputs={"o0": output},
             docstring=Docstring(callable_=ExtractTask.__call__),
         )
@@ -108,12 +119,17 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
         return translated(self._extract)(**kwargs)
 
     def _extract(
-        self, passages: list[Passage], tiers: Tiers = TIERS, fresh: str = ""
+        self,
+        passages: list[Passage],
+        tiers: Tiers = TIERS,
+        thinking: ThinkingPolicy = "auto",
+        fresh: str = "",
     ) -> list[Extraction[Any]]:
         if not passages:
             return []
-        current = ready(tiers.efficient, task_name=self.name, efficient=True)
-        desk = Desk(door=current.door, model=tiers.efficient, salt=fresh)
+        model = tiers.efficient
+        current = ready(model, task_name=self.name, efficient=True, thinking=thinking)
+        desk = Desk(door=current.door, model=model, salt=fresh, thinking=thinking)
         with progress(self.name) as tell:
             return run(fill_records(passages, shape=self._shape, desk=desk, progress=tell))
 
