@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 from nemoflows import costs, prompts
 from nemoflows.asks import Ask, Done, Failed, read_outcome, refuse_too_many
-from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable, Usage
+from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable
 from nemoflows.engines.protocol import Engine, OnAttempt, Vectors
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import OverBudget
-from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded, Uncertain
+from nemoflows.journal import Intent, Journal, Record, Uncertain
+from nemoflows.memory import Memory
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -51,14 +52,6 @@ Progress = Callable[[int, int], None]
 """Told how many of how many items are finished."""
 
 
-_NOTED = ("key", "purpose", "model", "usd", "replayed", "seconds")
-_Noted = tuple[str, str, str, float | None, bool, float, int, int, int, int, int]
-"""A `costs.Spent` before anyone asks for it, its tokens last.
-
-Plain numbers and texts, for there may be many: the garbage collector passes such tuples over.
-"""
-
-
 class Door:
     """Asks models. One per process: it holds the single flights and the calls made so far."""
 
@@ -81,10 +74,9 @@ class Door:
             many_processes: A run is many processes, as on a cluster: what any of them paid for
                 this run counts as paid now.
         """
-        self._many_processes = many_processes
         self.engines, self.journal, self.settings = engines, journal, settings
+        self.memory = Memory(journal, many_processes=many_processes)
         self.budget: Budget = budget or NoBudget()
-        self._noted: list[_Noted] = []
         self._flights: dict[str, asyncio.Task[Outcome]] = {}
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._contexts: dict[str, int | None] = {}
@@ -94,13 +86,7 @@ class Door:
     @property
     def spent(self) -> list[costs.Spent]:
         """Return the calls of this process so far, replays included."""
-        return [
-            costs.Spent.model_validate(
-                dict(zip(_NOTED, row, strict=False))
-                | {"usage": dict(zip(Usage.model_fields, row[len(_NOTED) :], strict=True))}
-            )
-            for row in self._noted
-        ]
+        return self.memory.spent
 
     async def preflight(self, *models: ModelRef) -> None:
         """Check, without paying, that the models can be asked; each once per process."""
@@ -124,11 +110,11 @@ class Door:
     async def ask(self, ask: Ask[T]) -> Done[T] | Failed:
         """Return the value of one request, asking once more where its reply cannot be used."""
         calls: list[str] = []
-        outcome = self._recall(ask.request, calls) or await self._outcome(ask.request, calls)
+        outcome = await self._outcome(ask.request, calls)
         read = read_outcome(ask.check, outcome, final=False)
         again = _second(ask.request, outcome, read) if isinstance(read, Failed) else None
         if again is not None:
-            outcome = self._recall(again, calls) or await self._outcome(again, calls)
+            outcome = await self._outcome(again, calls)
             read = read_outcome(ask.check, outcome, final=True)
         if isinstance(read, Failed):
             return Failed(read.reason, read.detail, read.transient, calls)
@@ -161,7 +147,10 @@ class Door:
             return result
 
         # A task per item costs as much as a replay does, so recorded items get none.
-        results: list[Done[T] | Failed | None] = [self._replayed(ask) for ask in asks]
+        near = self.memory.near
+        results: list[Done[T] | Failed | None] = [
+            self._replayed(ask) if near else None for ask in asks
+        ]
         waiting = [n for n, result in enumerate(results) if result is None]
         done = len(asks) - len(waiting)
         live = await together([one(asks[n]) for n in waiting])
@@ -180,26 +169,16 @@ class Door:
         return await self.engines.of(model).rerank(model, query, texts)
 
     def calls(self, keys: Sequence[str]) -> list[costs.Spent]:
-        """Return the calls behind `keys`, in order: this process's own, else the journal's.
-
-        A call that this process did not make was paid before, so it counts as replayed.
-        """
-        noted = self.spent
-        here = {spent.key: spent for spent in noted}
-        here |= {spent.key: spent for spent in noted if not spent.replayed}
-        found = []
-        for key in dict.fromkeys(keys):
-            record = None if key in here else self.journal.outcome(key)
-            if key in here:
-                found.append(here[key])
-            elif record is not None:
-                elsewhere = self._many_processes and record.run == self.journal.run
-                found.append(_spent(record, replayed=not elsewhere))
-        return found
+        """Return the calls behind `keys`, in order: this process's own, else the journal's."""
+        return self.memory.calls(keys)
 
     def uncertain(self) -> list[Uncertain]:
         """Return the attempts of this run that may have been billed without a record."""
         return self.journal.uncertain()
+
+    def flush(self) -> None:
+        """Write what waits to be written; every task does so at its end."""
+        self.memory.flush()
 
     async def aclose(self) -> None:
         """Close the engines."""
@@ -207,31 +186,23 @@ class Door:
 
     def _replayed(self, ask: Ask[T]) -> Done[T] | None:
         """Return an item's recorded value; None where anything is left to ask or to decide."""
-        calls: list[str] = []
-        outcome = self._recall(ask.request, calls)
-        read = read_outcome(ask.check, outcome, final=False) if outcome else None
-        return Done(read.value, calls) if isinstance(read, Done) else None
-
-    def _recall(self, request: Request, calls: list[str]) -> Outcome | None:
-        """Return a recorded outcome and add its key to `calls`."""
-        engine = self.engines.of(request.model)
+        engine = self.engines.of(ask.request.model)
         if not engine.paid:
             return None
-        key = self._key(engine, request)
-        record = self.journal.outcome(key)
-        if record is None:
-            return None
-        calls.append(key)
-        self._note(record, replayed=True)
-        return record.outcome
+        key = self._key(engine, ask.request)
+        record = self.memory.recall_now(key)
+        read = read_outcome(ask.check, record.outcome, final=False) if record else None
+        return Done(read.value, [key]) if isinstance(read, Done) else None
 
     async def _outcome(self, request: Request, calls: list[str]) -> Outcome:
+        """Return a recorded outcome or a new one, and add the call's key to `calls`."""
         engine = self.engines.of(request.model)
         if not engine.paid:
             return await engine.complete(request, lambda _: None)
         key = self._key(engine, request)
         calls.append(key)
-        return await self._single_flight(key, engine, request)
+        record = await self.memory.recall(key)
+        return record.outcome if record else await self._single_flight(key, engine, request)
 
     @staticmethod
     def _key(engine: Engine, request: Request) -> str:
@@ -258,14 +229,16 @@ class Door:
         try:
             async with self._slots:
                 started_s = time.time()
-                self._intend(key, request, attempts)
+                await self.memory.begin(_begun(key, request, 1))
                 outcome = await engine.complete(request, self._reporter(key, request, attempts))
             if not isinstance(outcome, Unanswered):
                 answered = True
-                usd = self._record(key, request, outcome, started_s, attempts).usd
+                record = self._record(key, request, outcome, started_s, attempts)
+                await self.memory.keep(record)
+                usd = record.usd
         finally:
             if not answered:  # the last attempt that was announced was never made
-                self._end(key, len(attempts) + 1, "unsent")
+                self.memory.add(self.journal.end, _ended(key, len(attempts) + 1, "unsent"))
             self.budget.settle(reserved_usd, usd)
         return outcome
 
@@ -275,19 +248,11 @@ class Door:
         def report(attempt: Attempt) -> None:
             attempts.append(attempt)
             if attempt.status != "ok":
-                self._end(key, len(attempts), attempt.status)
-                self._intend(key, request, attempts)
+                number = len(attempts)
+                self.memory.add(self.journal.end, _ended(key, number, attempt.status))
+                self.memory.add(self.journal.begin, _begun(key, request, number + 1))
 
         return report
-
-    def _intend(self, key: str, request: Request, attempts: list[Attempt]) -> None:
-        model, number = str(request.model), len(attempts) + 1
-        self.journal.begin(
-            Intent("begun", key, number, time.time(), purpose=request.purpose, model=model)
-        )
-
-    def _end(self, key: str, number: int, status: str) -> None:
-        self.journal.end(Intent("ended", key, number, time.time(), status=status))
 
     def _record(
         self,
@@ -301,7 +266,7 @@ class Door:
         if usd is None and reply.usage is not None:
             endpoint = self._endpoint(request.model)
             usd = costs.price_usd(request.model, endpoint, reply.usage, at_s=started_s)
-        record = Record(
+        return Record(
             key=key,
             purpose=request.purpose,
             model=str(request.model),
@@ -314,45 +279,20 @@ class Door:
             run=self.journal.run,
             writer=self.journal.writer,
         )
-        self.journal.put(record)
-        self._note(record, replayed=False)
-        return record
 
     def _endpoint(self, model: ModelRef) -> Endpoint:
         if model.endpoint not in self._endpoints:
             self._endpoints[model.endpoint] = self.settings.endpoint(model)
         return self._endpoints[model.endpoint]
 
-    def _note(self, record: Recorded, *, replayed: bool) -> None:
-        used, seconds = record.usage, record.ended_s - record.started_s
-        self._noted.append(
-            (
-                record.key,
-                record.purpose,
-                record.model,
-                record.usd,
-                replayed,
-                seconds,
-                used.input_tokens,
-                used.cache_read_tokens,
-                used.cache_write_tokens,
-                used.output_tokens,
-                used.reasoning_tokens,
-            )
-        )
-        self.journal.receipt(Receipt(key=record.key, replayed=replayed, at_s=time.time()))
+
+def _begun(key: str, request: Request, number: int) -> Intent:
+    model = str(request.model)
+    return Intent("begun", key, number, time.time(), purpose=request.purpose, model=model)
 
 
-def _spent(record: Recorded, *, replayed: bool) -> costs.Spent:
-    return costs.Spent(
-        key=record.key,
-        purpose=record.purpose,
-        model=record.model,
-        usage=record.usage,
-        usd=record.usd,
-        replayed=replayed,
-        seconds=record.ended_s - record.started_s,
-    )
+def _ended(key: str, number: int, status: str) -> Intent:
+    return Intent("ended", key, number, time.time(), status=status)
 
 
 async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -31,6 +31,7 @@ ROWS: list[set[str]] = [
     },
     {"page", "records"},
     {"engines", "journal", "sandbox", "search"},
+    {"memory"},
     {"llm"},
     {"agents"},
     {"coding", "extraction", "rag"},

@@ -15,7 +15,6 @@ from nemoflows.engines.openai import OpenAI
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadReply, EndpointDown, OverBudget, RateLimited, TooManyFailures
-from nemoflows.journal import Journal
 from nemoflows.llm import Door
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
@@ -332,9 +331,8 @@ def test_an_attempt_says_its_status_only() -> None:
     assert set(Attempt.model_fields) == {"number", "started_s", "ended_s", "status"}
 
 
-def test_a_door_without_journal_pays_every_time(scripted: Scripted, tmp_path: Path) -> None:
-    door = make_door(scripted, tmp_path / "j")
-    door.journal = Journal("")
+def test_a_door_without_journal_pays_every_time(scripted: Scripted) -> None:
+    door = make_door(scripted, "")
     ask(door)
     ask(door)
     assert len(scripted.asked) == 2

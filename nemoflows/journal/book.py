@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,7 +29,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from nemoflows.journal.records import Intent, Receipt, Record, Recorded, Uncertain, uncertain
-from nemoflows.journal.stores import open_store
+from nemoflows.journal.stores import RemoteStore, open_store
 
 R = TypeVar("R", bound=Recorded)
 log = logging.getLogger(__name__)
@@ -39,13 +40,14 @@ SEGMENT_LINES = 64
 
 
 class Journal:
-    """Remembers calls by key; `root` empty remembers nothing."""
+    """Remembers calls by key; `root` empty remembers nothing. Any thread may use it."""
 
     def __init__(self, root: str, *, run: str = "") -> None:
         self.root, self.run = root, run
         self._store = open_store(root) if root else None
         self.writer = uuid.uuid4().hex[:8]
         self._waiting: dict[str, list[bytes]] = {"receipts": [], "intents": []}
+        self._lock = threading.Lock()
         self.n_lost = 0
         """Paid calls that could not be written."""
         self.n_damaged = 0
@@ -55,6 +57,11 @@ class Journal:
     def durable(self) -> bool:
         """Return whether every call so far is remembered."""
         return self._store is not None and not self.n_lost
+
+    @property
+    def far(self) -> bool:
+        """Return whether the store is reached over a network, so that it takes a while."""
+        return isinstance(self._store, RemoteStore)
 
     def get(self, key: str) -> Record | None:
         """Return the record of `key`; a damaged one is set aside and counts as missing."""
@@ -144,15 +151,19 @@ class Journal:
         with suppress(OSError):  # worth no run: a record is what counts
             if self._store.append(self._segment(kind, "0"), line):
                 return
-        self._waiting[kind].append(line)
-        if at_once or len(self._waiting[kind]) >= SEGMENT_LINES:
+        with self._lock:
+            self._waiting[kind].append(line)
+            full = len(self._waiting[kind]) >= SEGMENT_LINES
+        if at_once or full:
             self._put_waiting(kind)
 
     def _put_waiting(self, kind: str) -> None:
-        if self._store and self._waiting[kind]:
+        with self._lock:
             lines, self._waiting[kind] = self._waiting[kind], []
+            number = next(_numbers)
+        if self._store and lines:
             with suppress(Exception):  # as above
-                self._store.write(self._segment(kind, f"{next(_numbers):08d}"), b"".join(lines))
+                self._store.write(self._segment(kind, f"{number:08d}"), b"".join(lines))
 
     def _segment(self, kind: str, number: str) -> str:
         return f"{kind}/{self.run or 'run'}/{self.writer}-{number}.jsonl"

@@ -1,0 +1,157 @@
+"""What a process remembers of calls: the journal as the event loop sees it, and the calls so far.
+
+A disk answers within microseconds and is asked in place. An object store takes milliseconds, during
+which other calls must go on: it is asked in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from nemoflows.calls import Usage
+from nemoflows.costs import Spent
+from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded
+
+T = TypeVar("T")
+
+THREADS = 32
+"""Operations on an object store at once; fsspec's own loop multiplexes them."""
+
+_NOTED = ("key", "purpose", "model", "usd", "replayed", "seconds")
+_Noted = tuple[str, str, str, float | None, bool, float, int, int, int, int, int]
+"""A `costs.Spent` before anyone asks for it, its tokens last.
+
+Plain numbers and texts, for there may be many: the garbage collector passes such tuples over.
+"""
+
+
+class Memory:
+    """Recalls and keeps calls; belongs to one door."""
+
+    def __init__(self, journal: Journal, *, many_processes: bool) -> None:
+        self.journal = journal
+        self._many_processes = many_processes
+        self._noted: list[_Noted] = []
+        self._threads = ThreadPoolExecutor(THREADS, "nemoflows-journal") if journal.far else None
+        self._pending: set[Future[None]] = set()
+
+    @property
+    def near(self) -> bool:
+        """Return whether recalling takes no waiting."""
+        return self._threads is None
+
+    @property
+    def spent(self) -> list[Spent]:
+        """Return the calls of this process so far, replays included."""
+        return [
+            Spent.model_validate(
+                dict(zip(_NOTED, row, strict=False))
+                | {"usage": dict(zip(Usage.model_fields, row[len(_NOTED) :], strict=True))}
+            )
+            for row in self._noted
+        ]
+
+    def recall_now(self, key: str) -> Recorded | None:
+        """Return what is recorded under `key`, and note that it was used."""
+        record = self.journal.outcome(key)
+        if record is not None:
+            self._note(record, replayed=True)
+        return record
+
+    async def recall(self, key: str) -> Recorded | None:
+        """Do the same without holding up others."""
+        if self.near:
+            return self.recall_now(key)
+        record = await self._threaded(lambda: self.journal.outcome(key))
+        if record is not None:
+            self._note(record, replayed=True)
+        return record
+
+    async def keep(self, record: Record) -> None:
+        """Record a call; when this returns it is written, or known to be lost."""
+        if self.near:
+            self.journal.put(record)
+        else:
+            await self._threaded(lambda: self.journal.put(record))
+        self._note(record, replayed=False)
+
+    async def begin(self, intent: Intent) -> None:
+        """Announce an attempt; when this returns it may be made."""
+        if self.near:
+            self.journal.begin(intent)
+        else:
+            await self._threaded(lambda: self.journal.begin(intent))
+
+    def add(self, write: Callable[[Intent], None], intent: Intent) -> None:
+        """Write a line that nobody waits for, with `journal.begin` or `journal.end`."""
+        self._soon(lambda: write(intent))
+
+    def flush(self) -> None:
+        """Write what waits; every task does so at its end."""
+        wait(self._pending)
+        self.journal.flush()
+
+    def calls(self, keys: Sequence[str]) -> list[Spent]:
+        """Return the calls behind `keys`, in order: this process's own, else the journal's.
+
+        A call that this process did not make was paid before, so it counts as replayed.
+        """
+        noted = self.spent
+        here = {spent.key: spent for spent in noted}
+        here |= {spent.key: spent for spent in noted if not spent.replayed}
+        found = []
+        for key in dict.fromkeys(keys):
+            record = None if key in here else self.journal.outcome(key)
+            if key in here:
+                found.append(here[key])
+            elif record is not None:
+                elsewhere = self._many_processes and record.run == self.journal.run
+                found.append(_spent(record, replayed=not elsewhere))
+        return found
+
+    def _note(self, record: Recorded, *, replayed: bool) -> None:
+        used, seconds = record.usage, record.ended_s - record.started_s
+        self._noted.append(
+            (
+                record.key,
+                record.purpose,
+                record.model,
+                record.usd,
+                replayed,
+                seconds,
+                used.input_tokens,
+                used.cache_read_tokens,
+                used.cache_write_tokens,
+                used.output_tokens,
+                used.reasoning_tokens,
+            )
+        )
+        receipt = Receipt(key=record.key, replayed=replayed, at_s=time.time())
+        self._soon(lambda: self.journal.receipt(receipt))
+
+    def _soon(self, write: Callable[[], None]) -> None:
+        if self._threads is None:
+            write()
+            return
+        future = self._threads.submit(write)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+
+    async def _threaded(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _spent(record: Recorded, *, replayed: bool) -> Spent:
+    return Spent(
+        key=record.key,
+        purpose=record.purpose,
+        model=record.model,
+        usage=record.usage,
+        usd=record.usd,
+        replayed=replayed,
+        seconds=record.ended_s - record.started_s,
+    )
