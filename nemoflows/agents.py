@@ -38,6 +38,8 @@ class Desk:
     model: ModelRef
     salt: str = ""
     thinking: ThinkingPolicy = "auto"
+    retry_unusable: int = 0
+    """Further draws to ask for where a reply could not be used."""
 
     def ready(self, request: Request) -> Request:
         """Return a request as this desk asks it: with the thinking that its purpose gets."""
@@ -45,7 +47,11 @@ class Desk:
 
     async def ask(self, request: Request, check: Check[T]) -> Done[T] | Failed:
         """Ask the door."""
-        return await self.door.ask(Ask(self.ready(request), check))
+        return await self.door.ask(self.asking(request, check))
+
+    def asking(self, request: Request, check: Check[T]) -> Ask[T]:
+        """Return an ask as this desk makes it."""
+        return Ask(self.ready(request), check, self.retry_unusable)
 
 
 @dataclass(slots=True)

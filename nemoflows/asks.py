@@ -30,6 +30,8 @@ class Ask(Generic[T]):
 
     request: Request
     check: Check[T]
+    retry_unusable: int = 0
+    """Further draws to ask for where a reply could not be used; recorded failures are free."""
 
 
 @dataclass(frozen=True, slots=True)

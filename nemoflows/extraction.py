@@ -58,7 +58,7 @@ def _ask(passage: Passage, shape: Shape[M], desk: Desk) -> Ask[Filled[M]]:
     def read(reply: Reply, final: bool) -> Filled[M]:
         return read_record(reply, shape, passage, final=final)
 
-    return Ask(desk.ready(request), read)
+    return desk.asking(request, read)
 
 
 def _extraction(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from nemoflows import costs, prompts
-from nemoflows.asks import Ask, Done, Failed, read_outcome, refuse_too_many
+from nemoflows.asks import UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too_many
 from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable
 from nemoflows.engines.protocol import Engine, OnAttempt, Vectors
 from nemoflows.engines.registry import Engines
@@ -108,11 +108,24 @@ class Door:
         return engine.paid and self.journal.outcome(self._key(engine, request)) is not None
 
     async def ask(self, ask: Ask[T]) -> Done[T] | Failed:
-        """Return the value of one request, asking once more where its reply cannot be used."""
+        """Return the value of one request, asking once more where its reply cannot be used.
+
+        Where that cannot be used either, further samples are asked for, as many as the ask allows.
+        """
         calls: list[str] = []
-        outcome = await self._outcome(ask.request, calls)
+        result = await self._twice(ask, ask.request, calls)
+        for number in range(1, ask.retry_unusable + 1):
+            if isinstance(result, Done) or result.reason not in UNUSABLE:
+                break
+            sample = ask.request.sample + number
+            other = ask.request.model_copy(update={"sample": sample})
+            result = await self._twice(ask, other, calls)
+        return result
+
+    async def _twice(self, ask: Ask[T], request: Request, calls: list[str]) -> Done[T] | Failed:
+        outcome = await self._outcome(request, calls)
         read = read_outcome(ask.check, outcome, final=False)
-        again = _second(ask.request, outcome, read) if isinstance(read, Failed) else None
+        again = _second(request, outcome, read) if isinstance(read, Failed) else None
         if again is not None:
             outcome = await self._outcome(again, calls)
             read = read_outcome(ask.check, outcome, final=True)

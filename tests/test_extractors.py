@@ -48,6 +48,7 @@ def test_inputs_output_and_defaults_are_declared() -> None:
         "tiers": Tiers,
         "thinking": ThinkingPolicy,
         "fresh": str,
+        "retry_unusable": int,
     }
     assert TASK.python_interface.outputs == {"o0": list[Extraction[River]]}
     inputs = spec(TASK).template.interface.inputs.variables

@@ -56,6 +56,34 @@ def test_the_key_travels_with_the_value(door: Door) -> None:
     assert record.outcome.reply.text == done.value
 
 
+def test_a_recorded_failure_is_replayed_until_another_draw_is_asked_for(tmp_path: Path) -> None:
+    rules = [Rule(reply="no number", times=2), Rule(reply="7")]
+    engine = Scripted(rules)
+
+    def run_again(retry_unusable: int) -> Done[int] | Failed:
+        door = make_door(engine, tmp_path / "j")
+        return asyncio.run(door.ask(Ask(request(), strict, retry_unusable)))
+
+    assert isinstance(run_again(0), Failed)
+    assert isinstance(run_again(0), Failed)
+    assert len(engine.asked) == 2, "asked, asked once more, and then replayed"
+    done = run_again(1)
+    assert isinstance(done, Done)
+    assert done.value == 7
+    assert len(done.calls) == 3, "what the failure cost travels with the value"
+    assert [asked.sample for asked in engine.asked] == [0, 0, 1]
+    assert isinstance(run_again(1), Done)
+    assert len(engine.asked) == 3
+
+
+def test_a_call_that_nobody_answered_is_not_drawn_again(tmp_path: Path) -> None:
+    engine = Scripted([Rule(fault="down")])
+    door = make_door(engine, tmp_path / "j")
+    failed = asyncio.run(door.ask(Ask(request(), text, 3)))
+    assert isinstance(failed, Failed)
+    assert len(engine.asked) == 1
+
+
 def test_another_salt_pays_again(door: Door, scripted: Scripted) -> None:
     ask(door)
     ask(door, request(salt="fresh"))

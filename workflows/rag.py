@@ -42,6 +42,7 @@ def answer_question(
     context_tokens: int = CONTEXT_TOKENS,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> Answered:
     """Answer a question from a corpus, with citations that are checked by code.
 
@@ -58,6 +59,7 @@ def answer_question(
         context_tokens: Most tokens, by an estimate, that a packed corpus may take.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         The answer and the page that shows how it came about.
@@ -73,8 +75,16 @@ def answer_question(
         context_tokens=context_tokens,
         thinking=thinking,
         fresh=fresh,
+        retry_unusable=retry_unusable,
     )
-    found = research(plan=plan, index=index, tiers=tiers, thinking=thinking, fresh=fresh)
+    found = research(
+        plan=plan,
+        index=index,
+        tiers=tiers,
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+    )
     escalated = escalate(
         failed=found.failed,
         index=index,
@@ -83,6 +93,7 @@ def answer_question(
         hops=hops,
         thinking=thinking,
         fresh=fresh,
+        retry_unusable=retry_unusable,
     )
     answer = synthesise(
         question=question,
@@ -91,6 +102,7 @@ def answer_question(
         tiers=tiers,
         thinking=thinking,
         fresh=fresh,
+        retry_unusable=retry_unusable,
     )
     page = report(
         answer=answer,

@@ -37,6 +37,7 @@ def extract(
     tiers: Tiers = TIERS,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> list[Evidence]:
     """Return verbatim quotes that help to answer a question, the most useful first.
 
@@ -48,6 +49,7 @@ def extract(
         tiers: The two models; the efficient one is asked.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         Quotes with document and offsets; empty where nothing helps.
@@ -55,7 +57,7 @@ def extract(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, thinking, fresh, "extract")
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "extract")
     return run(rag.extract(question, passages, desk=desk))
 
 
@@ -66,6 +68,7 @@ def summarise(
     tiers: Tiers = TIERS,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> Finding:
     """Answer a question from quotes alone.
 
@@ -75,6 +78,7 @@ def summarise(
         tiers: The two models; the efficient one is asked.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         A finding; without quotes one that says what was not found, and no model is asked.
@@ -82,7 +86,7 @@ def summarise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, thinking, fresh, "summarise")
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "summarise")
     return run(rag.summarise(question, evidence, desk=desk))
 
 
@@ -93,6 +97,7 @@ def research(
     tiers: Tiers = TIERS,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> Researched:
     """Send out one agent per sub-question, all at once on one engine.
 
@@ -105,6 +110,7 @@ def research(
         tiers: The two models; the efficient one is asked.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         Findings, one per answered sub-question, and the questions that failed.
@@ -113,7 +119,7 @@ def research(
         BadInput: The corpus is to be packed and does not fit.
         TooManyFailures: The calls of more than half of the agents were refused for good.
     """
-    desk = _desk(tiers, thinking, fresh, "research")
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "research")
     context = rag.chosen_context(plan, index, tiers.efficient)
     if plan.context_policy != "retrieve":
         log.info("%s", context)
@@ -133,7 +139,15 @@ def research(
     return Researched(findings=answered, failed=routing.failed(found))
 
 
-def _desk(tiers: Tiers, thinking: ThinkingPolicy, fresh: str, task_name: str) -> agents.Desk:
+def _desk(
+    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
+) -> agents.Desk:
     model = tiers.efficient
     current = ready(model, task_name=task_name, efficient=True, thinking=thinking)
-    return agents.Desk(door=current.door, model=model, salt=fresh, thinking=thinking)
+    return agents.Desk(
+        door=current.door,
+        model=model,
+        salt=fresh,
+        thinking=thinking,
+        retry_unusable=retry_unusable,
+    )

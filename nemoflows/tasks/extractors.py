@@ -44,6 +44,7 @@ class ExtractTask(Protocol[M]):
         tiers: Tiers = TIERS,
         thinking: ThinkingPolicy = "auto",
         fresh: str = "",
+        retry_unusable: int = 0,
     ) -> list[Extraction[M]]:
         """Return what each passage says about a record.
 
@@ -52,6 +53,7 @@ class ExtractTask(Protocol[M]):
             tiers: The two models; the efficient one is asked.
             thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
             fresh: Salt: another value asks again what is recorded.
+            retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
         Returns:
             One extraction per passage, in order; failures are data in `problem`.
@@ -78,7 +80,8 @@ def extract_as(
         output_tokens: Room for one passage's record.
 
     Returns:
-        A task of `passages`, `tiers`, `thinking` and `fresh`; it returns `list[Extraction[model]]`.
+        A task of `passages`, `tiers`, `thinking`, `fresh` and `retry_unusable`; it returns
+        `list[Extraction[model]]`.
 
     Raises:
         BadInput: The model cannot be bounded, or the name is taken or no name.
@@ -102,6 +105,7 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
                 "tiers": (Tiers, TIERS),
                 "thinking": (ThinkingPolicy, "auto"),
                 "fresh": (str, ""),
+                "retry_unusable": (int, 0),
             },
             outputs={"o0": output},
             docstring=Docstring(callable_=ExtractTask.__call__),
@@ -124,12 +128,19 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
         tiers: Tiers = TIERS,
         thinking: ThinkingPolicy = "auto",
         fresh: str = "",
+        retry_unusable: int = 0,
     ) -> list[Extraction[Any]]:
         if not passages:
             return []
         model = tiers.efficient
         current = ready(model, task_name=self.name, efficient=True, thinking=thinking)
-        desk = Desk(door=current.door, model=model, salt=fresh, thinking=thinking)
+        desk = Desk(
+            door=current.door,
+            model=model,
+            salt=fresh,
+            thinking=thinking,
+            retry_unusable=retry_unusable,
+        )
         with progress(self.name) as tell:
             return run(fill_records(passages, shape=self._shape, desk=desk, progress=tell))
 

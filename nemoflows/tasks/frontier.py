@@ -29,6 +29,7 @@ def plan_research(
     context_tokens: int = CONTEXT_TOKENS,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> ResearchPlan:
     """Split a question into sub-questions, one per agent.
 
@@ -43,6 +44,7 @@ def plan_research(
         context_tokens: Most tokens, by an estimate, that a packed corpus may take.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         The sub-questions that together cover the question.
@@ -53,7 +55,7 @@ def plan_research(
     """
     current = ready(tiers.efficient, task_name="research", efficient=True, thinking=thinking)
     others = [] if current.settings.needs_gpu(tiers.efficient) else [tiers.efficient]
-    desk = _desk(tiers, thinking, fresh, "plan_research")
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "plan_research")
     return run(
         rag.plan_research(
             question,
@@ -77,6 +79,7 @@ def escalate(
     hops: int = 2,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> list[Finding]:
     """Research again on the frontier tier what the efficient tier did not find.
 
@@ -88,6 +91,7 @@ def escalate(
         hops: Searches an agent may make, at least 1.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         One finding per question, in order; those not found either say so.
@@ -96,7 +100,7 @@ def escalate(
         EndpointDown: The frontier's endpoint does not answer.
     """
     again = routing.next_model(tiers) is not None and bool(failed)
-    desk = _desk(tiers, thinking, fresh, "escalate") if again else None
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "escalate") if again else None
     return run(rag.escalate(failed, index=index, desk=desk, k=k, hops=hops))
 
 
@@ -108,6 +112,7 @@ def synthesise(
     tiers: Tiers = TIERS,
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
+    retry_unusable: int = 0,
 ) -> Answer:
     """Write an answer whose sentences cite quotes; code resolves every citation.
 
@@ -118,6 +123,7 @@ def synthesise(
         tiers: The two models; the frontier one is asked.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
 
     Returns:
         The answer, its citations, and what nothing supports or covers.
@@ -125,10 +131,18 @@ def synthesise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, thinking, fresh, "synthesise")
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "synthesise")
     return run(rag.synthesise(question, [*findings, *(escalated or [])], desk=desk))
 
 
-def _desk(tiers: Tiers, thinking: ThinkingPolicy, fresh: str, task_name: str) -> agents.Desk:
+def _desk(
+    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
+) -> agents.Desk:
     current = ready(tiers.frontier, task_name=task_name, thinking=thinking)
-    return agents.Desk(door=current.door, model=tiers.frontier, salt=fresh, thinking=thinking)
+    return agents.Desk(
+        door=current.door,
+        model=tiers.frontier,
+        salt=fresh,
+        thinking=thinking,
+        retry_unusable=retry_unusable,
+    )
