@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from nemoflows import costs, prompts
@@ -79,6 +80,11 @@ class Door:
         self.budget: Budget = budget or NoBudget()
         self._flights: dict[str, asyncio.Task[Outcome]] = {}
         self._slots = asyncio.Semaphore(settings.concurrency)
+        self._open = asyncio.Event()
+        self._open.set()
+        self._landed = asyncio.Event()
+        self.n_flying = 0
+        """Calls that an engine has begun and not finished."""
         self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
         self._endpoints: dict[str, Endpoint] = {}
@@ -189,6 +195,25 @@ class Door:
         """Return the attempts of this run that may have been billed without a record."""
         return self.journal.uncertain()
 
+    async def drain(self) -> None:
+        """Begin no call from now on, and wait until those in flight are recorded."""
+        self._open.clear()
+        while self.n_flying:
+            self._landed.clear()
+            await self._landed.wait()
+
+    @asynccontextmanager
+    async def _flying(self) -> AsyncIterator[None]:
+        """Count a call among those in flight, once there is a place for it."""
+        async with self._slots:
+            await self._open.wait()
+            self.n_flying += 1
+            try:
+                yield
+            finally:
+                self.n_flying -= 1
+                self._landed.set()
+
     def flush(self) -> None:
         """Write what waits to be written; every task does so at its end."""
         self.memory.flush()
@@ -240,15 +265,15 @@ class Door:
         attempts: list[Attempt] = []
         answered = False
         try:
-            async with self._slots:
+            async with self._flying():
                 started_s = time.time()
                 await self.memory.begin(_begun(key, request, 1))
                 outcome = await engine.complete(request, self._reporter(key, request, attempts))
-            if not isinstance(outcome, Unanswered):
-                answered = True
-                record = self._record(key, request, outcome, started_s, attempts)
-                await self.memory.keep(record)
-                usd = record.usd
+                if not isinstance(outcome, Unanswered):
+                    answered = True
+                    record = self._record(key, request, outcome, started_s, attempts)
+                    await self.memory.keep(record)
+                    usd = record.usd
         finally:
             if not answered:  # the last attempt that was announced was never made
                 self.memory.add(self.journal.end, _ended(key, len(attempts) + 1, "unsent"))

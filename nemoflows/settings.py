@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """Calls in flight at once, per process."""
     deadline_s: float = Field(default=600.0, gt=0)
     """Total time one call may take, retries included."""
+    grace_s: float = Field(default=25.0, ge=0)
+    """Time that calls in flight have to finish when a pod is taken away (SIGTERM)."""
     vllm: dict[str, Any] = Field(default_factory=dict)
     """Engine arguments of vLLM in process, as JSON; they beat the library's own."""
 

@@ -46,6 +46,17 @@ def run_pod(
     task: Any, folder: Path, env: Mapping[str, str] | None = None, **inputs: Any
 ) -> Finished:
     """Start the task's container command on local paths, as propeller fills them in."""
+    command, places = prepare_pod(task, folder, env, **inputs)
+    done = subprocess.run(
+        command, **places, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
+    )
+    return Finished(_outputs(task, folder / "out"), _error(folder / "out"), done.stdout)
+
+
+def prepare_pod(
+    task: Any, folder: Path, env: Mapping[str, str] | None = None, **inputs: Any
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the task's container command on local paths, and where and how to start it."""
     folder.mkdir(parents=True)
     context = FlyteContextManager.current_context()
     literals = TypeEngine.dict_to_literal_map(context, inputs, task.python_interface.inputs)
@@ -61,17 +72,12 @@ def run_pod(
     }
     container = spec(task).template.container
     command, *words = [places.get(word, word) for word in container.args]
-    done = subprocess.run(
-        [sys.executable, BIN / command, *words],
-        cwd=ROOT,
-        env={**_environment(container), **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return Finished(_outputs(task, folder / "out"), _error(folder / "out"), done.stdout)
+    started = {
+        "cwd": ROOT,
+        "env": {**_environment(container), **(env or {})},
+        "stdout": subprocess.PIPE,
+    }
+    return [sys.executable, str(BIN / command), *words], started
 
 
 def _environment(container: Any) -> dict[str, str]:

@@ -19,6 +19,7 @@ from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
 from nemoflows.llm import Door
 from nemoflows.settings import Settings
+from nemoflows.tasks._preemption import end_gracefully_on_sigterm
 
 T = TypeVar("T")
 log = logging.getLogger("nemoflows")
@@ -60,13 +61,19 @@ def session() -> Session:
         place = (settings.model_dump_json(), shared)
         if place not in _sessions:
             _sessions[place] = _open(settings, shared)
+            if in_pod():
+                end_gracefully_on_sigterm(_doors, _loop(), settings.grace_s)
         return _sessions[place]
+
+
+def _doors() -> list[Door]:
+    return [current.door for current in list(_sessions.values())]
 
 
 def flush() -> None:
     """Put the receipts that wait; every task does so at its end."""
-    for current in list(_sessions.values()):
-        current.door.flush()
+    for door in _doors():
+        door.flush()
 
 
 def in_pod() -> bool:

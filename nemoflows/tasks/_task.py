@@ -63,11 +63,21 @@ def task(
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
         made: Callable[P, R] = flytekit.task(
-            retries=RETRIES, **defaults(efficient=efficient, deck=deck)
+            retries=RETRIES,
+            interruptible=is_interruptible(efficient=efficient),
+            **defaults(efficient=efficient, deck=deck),
         )(translated(function))
         return made
 
     return declare
+
+
+def is_interruptible(*, efficient: bool) -> bool:
+    """Return whether a task may run on a node that is taken away: GPU tasks, for they are dear.
+
+    What they answered until then is recorded, so that the next attempt goes on from there.
+    """
+    return efficient and GPU
 
 
 def defaults(*, efficient: bool, deck: bool = False) -> dict[str, Any]:

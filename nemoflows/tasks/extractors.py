@@ -26,7 +26,7 @@ from nemoflows.progress import progress
 from nemoflows.prompts import MAX_OUTPUT_TOKENS
 from nemoflows.schemas import Shape, bounded
 from nemoflows.tasks._session import run
-from nemoflows.tasks._task import RETRIES, TIERS, defaults, ready, translated
+from nemoflows.tasks._task import RETRIES, TIERS, defaults, is_interruptible, ready, translated
 from nemoflows.types import Extraction, Passage, ThinkingPolicy, Tiers
 
 M = TypeVar("M", bound=BaseModel)
@@ -114,7 +114,7 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
             name=name,
             task_config=None,
             interface=interface,
-            metadata=TaskMetadata(retries=RETRIES),
+            metadata=TaskMetadata(retries=RETRIES, interruptible=is_interruptible(efficient=True)),
             **defaults(efficient=True),
         )
 
