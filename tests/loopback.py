@@ -6,13 +6,17 @@ one per request. It counts and keeps what it was sent.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
 import struct
+import sys
 import threading
 import time
+import traceback
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -43,6 +47,10 @@ class ModelServer:
         self.extra_message: dict[str, Any] = {}
         """More fields of a chat completion's message."""
         self.context_tokens = 32_768
+        self.on_request: Callable[[str], None] = lambda _: None
+        """Told the id of every request that came in whole; the same body has the same id."""
+        self.on_answered: Callable[[str], None] = lambda _: None
+        """Told the id of every request whose reply was sent."""
         outer = self
 
         class Handler(_Handler):
@@ -72,9 +80,15 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 1024
     """The default of 5 refuses some of 64 connections that open at once on a busy machine."""
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: clients that hang up or are killed are what these tests are about."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc()
+
 
 class _Handler(BaseHTTPRequestHandler):
     server_state: ModelServer
+    request_id = ""
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -97,8 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         state = self.server_state
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        data = self.rfile.read(int(self.headers["content-length"]))
+        body, self.request_id = json.loads(data), hashlib.sha256(data).hexdigest()[:16]
         state.requests.append(body)
+        state.on_request(self.request_id)
         state.authorizations.append(self.headers.get("authorization", ""))
         if state.latency_s:
             time.sleep(state.latency_s)
@@ -109,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             for choice in reply.get("choices", []):
                 choice["message"] |= state.extra_message
             self._json(200, reply)
+            state.on_answered(self.request_id)
 
     def _fault(self, fault: str) -> bool:
         """Serve a fault; False where it is none, but how a reply ends."""
@@ -175,6 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(body) if length is None else length))
+        self.send_header("x-request-id", self.request_id)
         if retry_after:
             self.send_header("retry-after", retry_after)
         self.end_headers()

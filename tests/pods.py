@@ -50,7 +50,7 @@ def run_pod(
     done = subprocess.run(
         command, **places, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
     )
-    return Finished(_outputs(task, folder / "out"), _error(folder / "out"), done.stdout)
+    return Finished(outputs_of(task, folder / "out"), _error(folder / "out"), done.stdout)
 
 
 def prepare_pod(
@@ -87,7 +87,8 @@ def _environment(container: Any) -> dict[str, str]:
     return {**os.environ, **own, **pod}
 
 
-def _outputs(task: Any, folder: Path) -> dict[str, Any] | None:
+def outputs_of(task: Any, folder: Path) -> dict[str, Any] | None:
+    """Return what a pod left in its output folder, decoded; None where it did not finish."""
     path = folder / "outputs.pb"
     if not path.exists():
         return None

@@ -91,6 +91,11 @@ class Journal:
                 type(error).__name__,
             )
 
+    def keys(self) -> list[str]:
+        """Return the keys of all records, sorted."""
+        names = self._store.names("calls") if self._store else []
+        return [name.rpartition("/")[2].removesuffix(".json") for name in names]
+
     def begin(self, intent: Intent) -> None:
         """Announce an attempt, at once; where that fails the attempt is made all the same."""
         self._add("intents", intent.line(), at_once=True)

@@ -1,0 +1,379 @@
+"""A cell of the kill matrix: a real command, the moments to kill it at, and what is counted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nemoflows.journal import Journal
+from nemoflows.types import Index, ResearchPlan, Tiers
+from tests.loopback import ModelServer
+from tests.support import BIN, ROOT, write_corpus
+
+QUESTION = "How long is the Elbe?"
+N_AGENTS = 12
+N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24}
+"""About how many calls a flow makes, so that random moments fall among them."""
+LATENCY_S = 0.03
+ATTEMPT_S = 180.0
+"""Time after which a run that nobody kills counts as hung."""
+TIERS = Tiers.model_validate({"efficient": "near:tiny", "frontier": "near:tiny"})
+
+Moment = Literal[
+    "random",
+    "before an answer",
+    "after an answer",
+    "between calls",
+    "index build",
+    "report",
+]
+"""When a run is killed; all but `random` are chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A command, where its journal lies, how many calls it makes at once, when it is killed."""
+
+    flow: Literal["workflow", "pod", "map_task", "dynamic"]
+    store: Literal["disk", "s3"]
+    concurrency: int
+    moment: Moment = "random"
+
+    @property
+    def name(self) -> str:
+        """Return what the table calls it."""
+        told = "" if self.random else f", {self.moment}"
+        return f"{self.flow}, {self.store}, {self.concurrency} at once{told}"
+
+    @property
+    def random(self) -> bool:
+        """Return whether it is killed at random moments."""
+        return self.moment == "random"
+
+
+def cells(*, quick: bool) -> list[Cell]:
+    """Return the cells of the matrix."""
+    if quick:
+        return [
+            Cell("workflow", "disk", 8),
+            Cell("map_task", "disk", 8),
+            Cell("pod", "s3", 64),
+            Cell("workflow", "disk", 8, "after an answer"),
+        ]
+    at_random = [
+        *(Cell("workflow", "disk", n) for n in (1, 8, 64)),
+        *(Cell("workflow", "s3", n) for n in (8, 64)),
+        *(Cell("pod", "disk", n) for n in (8, 64)),
+        *(Cell("pod", "s3", n) for n in (8, 64)),
+        Cell("map_task", "disk", 8),
+        Cell("map_task", "s3", 8),
+        Cell("dynamic", "disk", 8),
+    ]
+    moments: list[Moment] = [
+        "before an answer", "after an answer", "between calls", "index build", "report",
+    ]  # fmt: skip
+    chosen = [Cell("workflow", store, 8, at) for at in moments for store in ("disk", "s3")]
+    return at_random + chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Sequel:
+    """What one sequence of kills and the final run came to."""
+
+    kills: int
+    calls: int
+    """Distinct requests: the ideal."""
+    in_flight: int
+    """Requests that the provider had and the journal had not, summed over the kills."""
+    extra: int
+    uncertain: int
+    repeated: int
+    unnamed: int
+    same: bool
+
+
+class Provider(ModelServer):
+    """The provider on loopback: answers deterministically and counts by request."""
+
+    def __init__(self) -> None:
+        super().__init__(latency_s=LATENCY_S)
+        self.seen: Counter[str] = Counter()
+        self.replies["plan"] = json.dumps(
+            {"questions": [f"{QUESTION} Part {number}." for number in range(N_AGENTS)]}
+        )
+        self.on_request = self._count
+        self._lock = threading.Lock()
+        self.told: Callable[[str, int], None] = lambda *_: None
+        self.on_answered = lambda _: self.told("answered", self.n_seen)
+
+    @property
+    def n_seen(self) -> int:
+        """Return how many requests came in."""
+        return sum(self.seen.values())
+
+    def _count(self, request_id: str) -> None:
+        with self._lock:
+            self.seen[request_id] += 1
+        self.told("asked", self.n_seen)
+
+
+@dataclass
+class Stage:
+    """A folder with everything that one sequence of runs uses."""
+
+    cell: Cell
+    folder: Path
+    provider: Provider
+    run: str
+    environment: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        write_corpus(self.folder / "docs")
+        root = self.folder / "journal"
+        place = f"s3://kills/{self.folder.name}" if self.cell.store == "s3" else str(root)
+        self.environment = {
+            **os.environ,
+            "HOME": str(self.folder / "home"),
+            "PYTHONPATH": str(ROOT),
+            "NEMOFLOWS_OFFLINE": "1",
+            "NEMOFLOWS_ENDPOINTS": self.provider.endpoints("near", usd_per_mtok=[1, 2]),
+            "NEMOFLOWS_EFFICIENT": "near:tiny",
+            "NEMOFLOWS_FRONTIER": "near:tiny",
+            "NEMOFLOWS_JOURNAL": place,
+            "NEMOFLOWS_RUN": self.run,
+            "NEMOFLOWS_CONCURRENCY": str(self.cell.concurrency),
+        }
+
+    @property
+    def journal(self) -> Journal:
+        """Return the journal as it lies there now."""
+        return Journal(self.environment["NEMOFLOWS_JOURNAL"], run=self.run)
+
+    def start(self, number: int) -> subprocess.Popen[str]:
+        """Start the command anew, as its attempt of that number."""
+        words, more = self._command(number)
+        return subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=self.environment | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _command(self, number: int) -> tuple[list[str], dict[str, str]]:
+        asked = ["--question", QUESTION, "--corpus", str(self.folder / "docs")]
+        pyflyte = [str(BIN / "pyflyte"), "run"]
+        match self.cell.flow:
+            case "workflow":
+                agents = ["--agents", str(N_AGENTS)]
+                return [*pyflyte, "workflows/rag.py", "answer_question", *asked, *agents], {}
+            case "map_task":
+                return [*pyflyte, "benchmarks/kill_flows.py", "mapped", *asked], {}
+            case "dynamic":
+                return [*pyflyte, "benchmarks/kill_flows.py", "looped", *asked], {}
+            case "pod":
+                return self._pod(number)
+
+    def _pod(self, number: int) -> tuple[list[str], dict[str, str]]:
+        import nemoflows
+        from nemoflows.search import build_index
+        from tests.pods import prepare_pod
+
+        index: Index = build_index(str(self.folder / "docs"), str(self.folder / "index"))
+        questions = [f"{QUESTION} Part {n}." for n in range(N_AGENTS)]
+        plan = ResearchPlan(question=QUESTION, questions=questions)
+        inputs: dict[str, Any] = {"plan": plan, "index": index, "tiers": TIERS}
+        words, places = prepare_pod(nemoflows.research, self.folder / f"pod{number}", **inputs)
+        own = {name: value for name, value in places["env"].items() if name.startswith("FLYTE")}
+        return words, own
+
+    def result(self, number: int, printed: str) -> str:
+        """Return what tells one result from another."""
+        if self.cell.flow == "pod":
+            import nemoflows
+            from tests.pods import outputs_of
+
+            found_there = outputs_of(nemoflows.research, self.folder / f"pod{number}" / "out")
+            return repr(found_there)
+        if self.cell.flow == "workflow":
+            found = re.search(r"\n\nHow long.*?\n\ncost:", "\n\n" + printed, re.DOTALL)
+        else:
+            found = re.search(r"RESULT \w+", printed)
+        if found is None:
+            raise AssertionError(f"no result in:\n{printed}")
+        return found[0]
+
+
+def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) -> Sequel:
+    """Kill a run so many times, finish it, and hold it against one that was never killed."""
+    with Provider() as provider:
+        stage = Stage(cell, folder, provider, run=f"kills-{folder.name}")
+        recorded: set[str] = set()
+        in_flight = repeated = kills = 0
+        for number in range(n_kills):
+            before = Counter(provider.seen)
+            kills += killed(stage, number, draw)
+            asked = provider.seen - before
+            repeated += sum(asked[request_id] for request_id in recorded)
+            recorded = recorded_ids(stage.journal)
+            in_flight += sum(n for request_id, n in asked.items() if request_id not in recorded)
+        before = Counter(provider.seen)
+        result = finished(stage, n_kills)
+        repeated += sum((provider.seen - before)[request_id] for request_id in recorded)
+        extra = Counter({name: n - 1 for name, n in provider.seen.items() if n > 1})
+        cut = stage.journal.uncertain()
+        named = request_ids(stage.journal, {attempt.key for attempt in cut})
+    return Sequel(
+        kills=kills,
+        calls=len(provider.seen),
+        in_flight=in_flight,
+        extra=extra.total(),
+        uncertain=len(cut),
+        repeated=repeated,
+        unnamed=sum(n for request_id, n in extra.items() if request_id not in named),
+        same=result == unkilled(cell, folder),
+    )
+
+
+def recorded_ids(journal: Journal) -> set[str]:
+    """Return the provider's ids of all requests whose outcome is recorded."""
+    return request_ids(journal, journal.keys())
+
+
+def request_ids(journal: Journal, keys: Sequence[str] | set[str]) -> set[str]:
+    """Return the provider's ids of the requests with these keys."""
+    records = (journal.outcome(key) for key in keys)
+    return {record.outcome.reply.request_id for record in records if record is not None}
+
+
+def killed(stage: Stage, number: int, draw: random.Random) -> int:
+    """Start a run and kill it at its moment; return 1, or 0 where it had finished before."""
+    child = stage.start(number)
+    trigger(stage, child, draw)
+    try:
+        child.communicate(timeout=ATTEMPT_S)
+    finally:
+        kill(child)
+    stage.provider.told = lambda *_: None
+    return int(child.returncode == -signal.SIGKILL)
+
+
+def kill(child: subprocess.Popen[str]) -> None:
+    """Kill a run and whatever it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def trigger(stage: Stage, child: subprocess.Popen[str], draw: random.Random) -> None:
+    """Arrange that a run is killed at the moment of its cell."""
+    moment = stage.cell.moment
+    if moment == "random" and draw.random() < 0.3:
+        threading.Timer(draw.uniform(1.0, 5.0), kill, [child]).start()
+    elif moment in {"random", "before an answer", "after an answer"}:
+        event = "answered" if moment == "after an answer" else "asked"
+        left = N_CALLS[stage.cell.flow] - len(stage.journal.keys())
+        at = stage.provider.n_seen + draw.randint(1, max(1, left))
+        pause_s = draw.uniform(0, 2 * LATENCY_S) if moment == "random" else 0.0
+        kill_at(stage, child, event, at, pause_s)
+    elif moment == "between calls":
+        watch(child, lambda: 1 <= len(stage.journal.keys()) == stage.provider.n_seen)
+    elif moment == "index build":
+        index = stage.folder / "home" / ".nemoflows" / "index"
+        watch(child, lambda: any(path.is_file() for path in index.rglob("*")))
+    else:
+        ended = "synthesise"
+        watch(child, lambda: ended in stage.provider.purposes() and _page_begun(stage))
+
+
+def _page_begun(stage: Stage) -> bool:
+    return (stage.folder / "home" / ".nemoflows" / "reports").exists()
+
+
+def kill_at(
+    stage: Stage, child: subprocess.Popen[str], event: str, at: int, pause_s: float
+) -> None:
+    """Kill a run when the provider has seen so many requests."""
+
+    def told(what: str, n_seen: int) -> None:
+        if what == event and n_seen >= at:
+            time.sleep(pause_s)
+            kill(child)
+
+    stage.provider.told = told
+
+
+def watch(child: subprocess.Popen[str], is_time: Callable[[], bool]) -> None:
+    """Kill a run as soon as something is so; a run that ends first is left alone."""
+
+    def look() -> None:
+        while child.poll() is None:
+            if is_time():
+                kill(child)
+                return
+            time.sleep(0.002)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def finished(stage: Stage, number: int) -> str:
+    """Run the command to its end and return its result."""
+    child = stage.start(number)
+    try:
+        printed, _ = child.communicate(timeout=ATTEMPT_S)
+    finally:
+        kill(child)
+    if child.returncode:
+        raise AssertionError(f"{stage.cell.name} ended with {child.returncode}:\n{printed}")
+    return stage.result(number, printed)
+
+
+def unkilled(cell: Cell, folder: Path) -> str:
+    """Return the result of a run of the same command that nobody killed, in the same place."""
+    import shutil
+
+    for name in ("home", "journal", "index"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with Provider() as provider:
+        alone = Cell(cell.flow, "disk", cell.concurrency)
+        return finished(Stage(alone, folder, provider, run="unkilled"), 1_000)
+
+
+@contextmanager
+def object_store() -> Iterator[None]:
+    """Serve S3 on loopback, for this process and the runs it starts."""
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    fsspec.filesystem("s3").makedirs("kills", exist_ok=True)
+    try:
+        yield
+    finally:
+        server.stop()
