@@ -113,10 +113,32 @@ class Journal:
         for kind in self._waiting:
             self._put_waiting(kind)
 
-    def uncertain(self) -> list[Uncertain]:
-        """Return the attempts of this run that may have been billed without a record."""
+    def records(self) -> Iterator[Record]:
+        """Yield every record, sorted by key; damaged ones are set aside."""
+        for key in self.keys():
+            if record := self.get(key):
+                yield record
+
+    def remove(self, record: Record) -> None:
+        """Remove a record: whoever asks its request again pays again."""
+        if self._store:
+            self._store.remove(_name(record.key))
+
+    def remove_lines(self, run: str) -> None:
+        """Remove what is told of a run's attempts and replays."""
+        for kind in self._waiting:
+            for name in self._store.names(f"{kind}/{run}") if self._store else []:
+                if self._store:
+                    self._store.remove(name)
+
+    def uncertain(self, run: str = "") -> list[Uncertain]:
+        """Return the attempts of a run that may have been billed without a record.
+
+        Args:
+            run: Its id; empty is this journal's own run.
+        """
         found = []
-        for writer, lines in self._lines_by_writer("intents"):
+        for writer, lines in self._lines_by_writer("intents", run or self.run or "run"):
             keys = {line["key"] for line in lines}
             answered = {key for key in keys if self._writer_of(key) == writer}
             found += uncertain(writer, lines, answered)
@@ -173,12 +195,12 @@ class Journal:
     def _segment(self, kind: str, number: str) -> str:
         return f"{kind}/{self.run or 'run'}/{self.writer}-{number}.jsonl"
 
-    def _lines_by_writer(self, kind: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Return every process of this run with its lines, in order; half a last line is none."""
+    def _lines_by_writer(self, kind: str, run: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Return every process of a run with its lines, in order; half a last line is none."""
         if not self._store:
             return
         by_writer: dict[str, list[dict[str, Any]]] = {}
-        for name in self._store.names(f"{kind}/{self.run or 'run'}"):
+        for name in self._store.names(f"{kind}/{run}"):
             writer = name.rpartition("/")[2].partition("-")[0]
             lines = (self._store.read(name) or b"").splitlines()
             by_writer.setdefault(writer, []).extend(filter(None, map(_line, lines)))

@@ -1,4 +1,4 @@
-"""The command `nemoflows`: looks at what is there, and pays for nothing."""
+"""The command `nemoflows` and its subcommand for models."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from typing import Any
 import click
 
 from nemoflows import settings as settings_module
+from nemoflows.cli.journal import journal
+from nemoflows.cli.tables import Rows, show_table
 from nemoflows.engines.protocol import Lists
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, NemoflowsError
 from nemoflows.models import BUILT_IN, FREE, KNOWN, REMOTE, Endpoint
-from nemoflows.types import ModelRef, printable
-
-Rows = list[dict[str, Any]]
+from nemoflows.types import ModelRef
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Look at models, without paying for anything."""
+    """Look at models and at the journal, without paying for anything."""
+
+
+main.add_command(journal)
 
 
 @main.command()
@@ -41,7 +44,7 @@ def models(endpoint: str | None, *, as_json: bool) -> None:
         click.echo(json.dumps(tables, indent=1))
         return
     for title, rows in tables.items():
-        _show(title, rows)
+        show_table(title, rows)
 
 
 def listed() -> dict[str, Rows]:
@@ -101,23 +104,3 @@ def _key(endpoint: Endpoint) -> str:
     if not endpoint.key_env:
         return "none needed"
     return f"{endpoint.key_env} {'is set' if os.environ.get(endpoint.key_env) else 'is not set'}"
-
-
-def _show(title: str, rows: Rows) -> None:
-    """Print rows in columns as wide as they need: names stay whole, to be copied."""
-    if not rows:
-        click.echo(f"{title}: none")
-        return
-    lines = [[column.replace("_", " ") for column in rows[0]]]
-    lines += [[_cell(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    click.secho(f"{title}", bold=True)
-    for line in lines:
-        cells = zip(line, widths, strict=True)
-        click.echo("  " + "  ".join(cell.ljust(width) for cell, width in cells).rstrip())
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "unknown" if value is None else printable(str(value))

@@ -1,0 +1,1 @@
+"""The command `nemoflows`: looks at what is there, and pays for nothing."""

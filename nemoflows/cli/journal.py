@@ -1,0 +1,102 @@
+"""`nemoflows journal`: what was paid, what is uncertain, what can go."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from nemoflows import settings as settings_module
+from nemoflows.cli.tables import show_table
+from nemoflows.errors import NemoflowsError
+from nemoflows.journal import Journal, Record
+from nemoflows.journal.summary import old_records, row, runs
+
+DAY_S = 86_400.0
+
+
+@click.group()
+@click.option("--root", default="", help="Root of the journal, a path or URL.")
+@click.pass_context
+def journal(context: click.Context, root: str) -> None:
+    """Look into the journal of model calls: NEMOFLOWS_JOURNAL, else the one in your home."""
+    try:
+        found = root or settings_module.load().journal
+        if found == "off":
+            raise click.ClickException("NEMOFLOWS_JOURNAL is off: nothing is recorded.")
+        default = settings_module.home() / ".nemoflows" / "journal"
+        context.obj = Journal(found or str(default))
+    except NemoflowsError as error:
+        raise click.ClickException(error.message) from None
+
+
+@journal.command("runs")
+@click.pass_obj
+def list_runs(book: Journal) -> None:
+    """List runs with what each paid and what is uncertain."""
+    show_table("runs", [run.model_dump() for run in runs(book)])
+
+
+@journal.command()
+@click.argument("key")
+@click.pass_obj
+def show(book: Journal, key: str) -> None:
+    """Show one call whole; KEY is its key or the beginning of it."""
+    keys = book.keys()
+    matching = [found for found in keys if found.startswith(key)]
+    if len(matching) != 1:
+        raise click.ClickException(
+            f"{len(matching)} of the journal's keys begin with {key!r}; give one of a single call."
+        )
+    record = book.get(matching[0])
+    if record is None:
+        raise click.ClickException(f"The record {matching[0]} is damaged; it was set aside.")
+    click.echo(record.model_dump_json(indent=1))
+
+
+@journal.command()
+@click.pass_obj
+def check(book: Journal) -> None:
+    """Read every record back; damaged ones are set aside, and their calls would be paid again."""
+    n_whole = sum(1 for _ in book.records())
+    click.echo(f"{n_whole} records are whole, {book.n_damaged} are damaged.")
+    if book.n_damaged:
+        raise SystemExit(1)
+
+
+@journal.command()
+@click.option("--older-than-days", type=click.FloatRange(min=0), required=True)
+@click.option("--yes", is_flag=True, help="Remove them; without it they are only counted.")
+@click.pass_obj
+def prune(book: Journal, older_than_days: float, *, yes: bool) -> None:
+    """Remove old records: whoever asks the same again pays again."""
+    before_s = time.time() - older_than_days * DAY_S
+    old = old_records(book, before_s=before_s)
+    usd = sum(record.usd or 0.0 for record in old)
+    told = f"{len(old)} records older than {older_than_days:g} days, worth ${usd:.6f}"
+    if not yes:
+        click.echo(f"{told}, would be removed. Add --yes to do so.")
+        return
+    _remove(book, old)
+    click.echo(f"{told}, were removed.")
+
+
+@journal.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def export(book: Journal, file: Path) -> None:
+    """Write one row per call to a Parquet FILE, without prompts and replies."""
+    import pandas as pd
+
+    rows = [row(record) for record in book.records()]
+    pd.DataFrame(rows).to_parquet(file)
+    click.echo(f"{len(rows)} calls are in {file}.")
+
+
+def _remove(book: Journal, old: list[Record]) -> None:
+    for record in old:
+        book.remove(record)
+    left = {record.run for record in book.records()}
+    for run in {record.run for record in old} - left:
+        book.remove_lines(run or "run")

@@ -1,0 +1,108 @@
+"""`nemoflows journal`: runs, one call, integrity, pruning, export."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nemoflows.asks import Ask
+from nemoflows.engines.registry import Engines
+from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.journal import Intent, Journal
+from nemoflows.llm import Door
+from nemoflows.settings import Settings
+from tests.support import request, run_command
+
+
+def paid(root: Path, run: str, n: int, *, usd: float | None = 0.25) -> Door:
+    """Pay for calls as a run, and return its door."""
+    engines = Engines(Settings(run=run), given={"scripted": Scripted([Rule(reply="hi", usd=usd)])})
+    door = Door(engines, Journal(str(root), run=run), settings=Settings(run=run))
+    asks = [Ask(request(f"{run} {number}"), lambda reply, _: reply.text) for number in range(n)]
+    asyncio.run(door.batch(asks))
+    return door
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    door = paid(tmp_path / "j", "p/d/first", 3)
+    door.journal.begin(Intent("begun", "k", 1, 1.0, purpose="plan", model="a:b"))
+    paid(tmp_path / "j", "second", 2, usd=None)
+    return tmp_path / "j"
+
+
+def journal(root: Path, *words: str | Path, fails: bool = False) -> str:
+    done = run_command("nemoflows", "journal", "--root", root, *words)
+    assert (done.returncode != 0) == fails, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def test_runs_are_listed_with_what_they_paid_and_what_is_uncertain(root: Path) -> None:
+    rows = {line.split()[0]: line.split() for line in journal(root, "runs").splitlines()[2:]}
+    assert rows["p/d/first"][-4:] == ["3", "0.750000", "0", "1"]
+    assert rows["second"][-4:] == ["2", "0.000000", "2", "0"]
+
+
+def test_an_empty_journal_has_no_runs(tmp_path: Path) -> None:
+    assert "runs: none" in journal(tmp_path / "nothing", "runs")
+
+
+def test_one_call_is_shown_whole(root: Path) -> None:
+    key = Journal(str(root)).keys()[0]
+    shown = json.loads(journal(root, "show", key[:12]))
+    assert shown["key"] == key
+    assert shown["outcome"]["reply"]["text"] == "hi"
+    assert shown["request"]["messages"]
+    assert "0 of the journal's keys" in journal(root, "show", "zz", fails=True)
+    assert "5 of the journal's keys" in journal(root, "show", "", fails=True)
+
+
+def test_damage_is_found_and_set_aside(root: Path) -> None:
+    assert "5 records are whole, 0 are damaged" in journal(root, "check")
+    path = next((root / "calls").rglob("*.json"))
+    path.write_bytes(path.read_bytes()[:100])
+    assert "4 records are whole, 1 are damaged" in journal(root, "check", fails=True)
+    assert len(list((root / "damaged").iterdir())) == 1
+    assert "4 records are whole, 0 are damaged" in journal(root, "check")
+
+
+def test_pruning_counts_first_and_removes_on_request(root: Path) -> None:
+    assert "0 records older than 1 days" in journal(root, "prune", "--older-than-days", "1")
+    told = journal(root, "prune", "--older-than-days", "0")
+    assert "5 records older than 0 days, worth $0.750000, would be removed" in told
+    assert len(Journal(str(root)).keys()) == 5
+    journal(root, "prune", "--older-than-days", "0", "--yes")
+    assert Journal(str(root)).keys() == []
+    assert not [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_calls_are_exported_without_what_was_said(root: Path, tmp_path: Path) -> None:
+    assert "5 calls" in journal(root, "export", tmp_path / "calls.parquet")
+    table = pd.read_parquet(tmp_path / "calls.parquet")
+    assert len(table) == 5
+    assert table["usd"].sum() == 0.75
+    assert set(table["run"]) == {"p/d/first", "second"}
+    assert not {"messages", "text", "request"} & set(table.columns)
+
+
+def test_a_journal_that_is_off_is_said_to_be() -> None:
+    done = run_command("nemoflows", "journal", "runs", env={"NEMOFLOWS_JOURNAL": "off"})
+    assert done.returncode == 1
+    assert "is off" in done.stdout
+
+
+def test_a_run_is_listed_where_pyflyte_put_it(corpus: Path) -> None:
+    script = corpus.parent / "script.json"
+    script.write_text('[{"purpose": "plan", "reply": "{\\"questions\\": [\\"How long?\\"]}"}]')
+    done = run_command(
+        "pyflyte", "run", "workflows/rag.py", "answer_question", "--question", "How long?",
+        "--corpus", corpus, "--tiers", json.dumps({"frontier": f"scripted:{script}"}),
+    )  # fmt: skip
+    assert "plan_research" not in done.stdout or done.returncode
+    listed = run_command("nemoflows", "journal", "runs").stdout
+    assert "local-" in listed
