@@ -8,11 +8,14 @@ export PYTHONPATH := .
 
 export QUESTION ?= How do I make tenacity wait exponentially longer between retries?
 
-.PHONY: demo test test-dense test-vllm lint types package setup clean
+.PHONY: demo demo-crash test test-dense test-vllm lint types package setup clean
 
 demo: setup  ## Ask a question of the documents that the installation brought along
 	@$(BIN)/python examples/installed_docs.py .venv/installed-docs
 	@$(PYFLYTE) run workflows/rag.py answer_question --question "$$QUESTION" --corpus .venv/installed-docs
+
+demo-crash: setup  ## Kill a run half way, start it again, see what is not paid twice
+	@rm -rf .venv/crash && $(BIN)/python examples/crash_demo.py .venv/crash
 
 test: setup  ## Pass the tests
 	@$(RUN) pytest -n 2 $(ARGS)

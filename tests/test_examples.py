@@ -43,6 +43,17 @@ def test_asking_a_table() -> None:
     assert "1908" in done.stdout
 
 
+def test_a_run_that_is_killed_half_way_pays_for_the_rest_alone(tmp_path: Path) -> None:
+    done = run_command("python", "examples/crash_demo.py", tmp_path / "demo")
+    assert done.returncode == 0, done.stdout
+    killed, again = done.stdout.strip().splitlines()[-2:]
+    n_paid = int(killed.split()[-3])
+    assert 9 <= n_paid < 18
+    assert "for 18 calls" in again
+    assert f"{n_paid} replayed" in again
+    assert f"paid now ${(18 - n_paid) / 100:.6f}" in again
+
+
 def test_a_vllm_server_of_your_own(corpus: Path) -> None:
     model = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
     with ModelServer(models=(model,)) as server:

@@ -1,0 +1,60 @@
+"""Kill a run half way, start it again, and see what is not paid a second time.
+
+    python examples/crash_demo.py FOLDER
+
+The model is a script with a price and a pause, so no key is needed; all else is real.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+N_RIVERS = 8
+KILL_AFTER = 9
+QUESTION = "How long are the rivers?"
+PRICED = {"usd": 0.01, "latency_s": 0.3}
+
+
+def prepare(folder: Path) -> list[str]:
+    """Write documents and a script that knows them; return the command that asks about them."""
+    (folder / "docs").mkdir(parents=True)
+    rules: list[dict[str, Any]] = []
+    said = [f"River R{n} is {n}00 kilometres long." for n in range(1, N_RIVERS + 1)]
+    asked = [f"How long is river R{n}?" for n in range(1, N_RIVERS + 1)]
+    for n, (fact, question) in enumerate(zip(said, asked, strict=True), 1):
+        (folder / "docs" / f"r{n}.md").write_text(f"# R{n}\n\n{fact}\n")
+        quotes = json.dumps({"quotes": [{"passage": "P1", "quote": fact}]})
+        rules.append({"purpose": "extract", "contains": question, "reply": quotes, **PRICED})
+    cited = {"sentences": [{"text": "See the quotes.", "citations": [1]}]}
+    others = {"plan": {"questions": asked}, "summarise": {"summary": "So."}, "synthesise": cited}
+    rules += [{"purpose": to, "reply": json.dumps(say), **PRICED} for to, say in others.items()]
+    (folder / "script.json").write_text(json.dumps(rules))
+    model = f"scripted:{folder / 'script.json'}"
+    words = ["run", "workflows/rag.py", "answer_question", "--question", QUESTION]
+    tiers = json.dumps({"efficient": model, "frontier": model})
+    more = ["--corpus", str(folder / "docs"), "--agents", str(N_RIVERS), "--tiers", tiers]
+    return [sys.executable, "-m", "flytekit.clis.sdk_in_container.pyflyte", *words, *more]
+
+
+def demonstrate(folder: Path) -> None:
+    """Run, kill, run again, and print what each paid."""
+    command, calls = prepare(folder), folder / "journal" / "calls"
+    env = {**os.environ, "NEMOFLOWS_JOURNAL": str(folder / "journal"), "NEMOFLOWS_CONCURRENCY": "3"}
+    first = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while first.poll() is None and len(list(calls.rglob("*.json"))) < KILL_AFTER:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    print(f"killed with SIGKILL after {len(list(calls.rglob('*.json')))} paid calls")
+    second = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    print("started again:", *re.findall(r"^cost:.*$", second.stdout, re.MULTILINE))
+
+
+if __name__ == "__main__":
+    demonstrate(Path(sys.argv[1]).absolute())
