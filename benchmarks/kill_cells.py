@@ -29,6 +29,8 @@ N_AGENTS = 12
 N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24}
 """About how many calls a flow makes, so that random moments fall among them."""
 LATENCY_S = 0.03
+SETTLE_S = 0.3
+"""Time for the provider to read what a killed run had sent."""
 ATTEMPT_S = 180.0
 """Time after which a run that nobody kills counts as hung."""
 TIERS = Tiers.model_validate({"efficient": "near:tiny", "frontier": "near:tiny"})
@@ -271,6 +273,7 @@ def killed(stage: Stage, number: int, draw: random.Random) -> int:
     finally:
         kill(child)
     stage.provider.told = lambda *_: None
+    time.sleep(SETTLE_S)
     return int(child.returncode == -signal.SIGKILL)
 
 

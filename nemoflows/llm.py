@@ -273,6 +273,7 @@ class Door:
                     answered = True
                     record = self._record(key, request, outcome, started_s, attempts)
                     await self.memory.keep(record)
+                    self.memory.add(self.journal.end, _ended(key, len(attempts), "ok"))
                     usd = record.usd
         finally:
             if not answered:  # the last attempt that was announced was never made

@@ -89,7 +89,7 @@ class Intent:
     purpose: str = ""
     model: str = ""
     status: str = ""
-    """Of an attempt that ended without a reply: the error's class and status code."""
+    """Of an attempt that ended: `ok` once its reply is recorded, else the error and its code."""
 
     def line(self) -> bytes:
         """Return the line as JSON."""
@@ -112,12 +112,12 @@ class Uncertain(Value):
 
 
 def is_certain(status: str) -> bool:
-    """Return whether an attempt that ended so cannot have been billed: it never went out whole.
+    """Return whether it is known what became of an attempt: recorded, refused or never sent.
 
     A refusal carries a status code; a connection that broke, a body that cannot be read and a
     deadline carry none, and a provider may bill for what it wrote meanwhile.
     """
-    return status == "unsent" or _REFUSED.fullmatch(status) is not None
+    return status in {"ok", "unsent"} or _REFUSED.fullmatch(status) is not None
 
 
 def uncertain(writer: str, lines: list[dict[str, Any]], answered: set[str]) -> list[Uncertain]:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from nemoflows.errors import BadInput
+from nemoflows.errors import BadInput, EndpointDown
 
 CHUNK_BYTES = 1 << 20
 _numbers = itertools.count(1)
@@ -79,9 +79,14 @@ class LocalStore:
         """Write a temporary file beside `name` and rename it."""
         path = self._path(name)
         temporary = f"{path}.{os.getpid()}-{next(_numbers)}.tmp"
-        with open(temporary, "wb", opener=_private) as file:
-            file.write(data)
-        os.replace(temporary, path)  # noqa: PTH105  (a hot path; Path costs more than the call)
+        try:
+            with open(temporary, "wb", opener=_private) as file:
+                file.write(data)
+            os.replace(temporary, path)  # noqa: PTH105  (a hot path; Path costs more than the call)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108  (as above)
+            raise
 
     def append(self, name: str, lines: bytes) -> bool:
         """Append in one write to a file that stays open."""
@@ -125,14 +130,25 @@ class RemoteStore:
     def __init__(self, url: str) -> None:
         import fsspec
 
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        # Records are small: s3fs would ask for each one's size first, to fetch it in pieces.
+        options = {"max_concurrency": 1} if url.startswith("s3://") else {}
+        self.fs, self.root = fsspec.core.url_to_fs(url, **options)
 
     def read(self, name: str) -> bytes | None:
-        """Return the object's bytes."""
+        """Return the object's bytes.
+
+        Raises:
+            EndpointDown: The store does not answer: what was paid is unknown, so nothing is asked.
+        """
         try:
             data: bytes = self.fs.cat_file(f"{self.root}/{name}")
         except FileNotFoundError:
             return None
+        except Exception as error:
+            raise EndpointDown(
+                f"The journal at {self.root} does not answer ({type(error).__name__}). Whether a "
+                "call was paid already is unknown, so none is made; started again, the run goes on."
+            ) from error
         return data
 
     def write(self, name: str, data: bytes) -> None:
