@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nemoflows.engines import line
 from nemoflows.engines.scripted import Scripted
 from nemoflows.engines.vllm import Vllm
 from nemoflows.llm import Door
 from tests.engines import ARGUMENTS, InProcess, Loop, serve
 from tests.loopback import ModelServer
+from tests.subjects import LOOPBACK, SENSIBLE, VLLM, Subject
 from tests.support import make_door, write_corpus
 
 
@@ -72,3 +74,38 @@ def vllm_url(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     """Return the address of vLLM's own server."""
     with serve(tiny, tmp_path_factory.mktemp("server") / "log") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[ModelServer]:
+    with ModelServer(models=("t", "claude-haiku-4-5")) as running:
+        yield running
+
+
+@pytest.fixture(params=[*SENSIBLE, *(pytest.param(name, marks=pytest.mark.vllm) for name in VLLM)])
+def subject(
+    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> Subject:
+    """Return an engine to test; the server on loopback is the session's, as new."""
+    return _subject(request, loopback, monkeypatch)
+
+
+@pytest.fixture(params=LOOPBACK)
+def remote(
+    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> Subject:
+    """Return an engine whose server can be told to fail."""
+    return _subject(request, loopback, monkeypatch)
+
+
+def _subject(
+    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> Subject:
+    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)  # their number stays
+    for kept in (loopback.faults, loopback.requests, loopback.authorizations, loopback.replies):
+        kept.clear()
+    name = request.param
+    if name == "vllm":
+        return Subject(name, loopback, [], in_process=request.getfixturevalue("in_process"))
+    url = request.getfixturevalue("vllm_url") if name in VLLM else ""
+    return Subject(name, loopback, [], vllm_url=url)

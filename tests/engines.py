@@ -51,11 +51,37 @@ SCHEMA: dict[str, Any] = {
 }
 LONG: dict[str, Any] = {
     "type": "object",
-    "properties": {"text": {"type": "string", "minLength": 3000, "maxLength": 3500}},
+    "properties": {"text": {"type": "string", "enum": ["sooner or later " * 200]}},
     "required": ["text"],
     "additionalProperties": False,
 }
-"""What takes any engine hundreds of tokens to write."""
+"""What takes any model hundreds of tokens to write, also where bounds are dropped on the way."""
+
+
+def choices(n: int) -> dict[str, Any]:
+    """Return a schema with nesting, made of what every dialect enforces; only `n` fits it."""
+    home = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["Ulm", "Bonn"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "enum": [n]}, "home": home},
+        "required": ["n", "home"],
+        "additionalProperties": False,
+    }
+
+
+def chosen(outcome: Outcome) -> int:
+    """Return the `n` of a reply that fits `choices(n)`, or fail."""
+    assert isinstance(outcome, Answered), outcome
+    found = json.loads(outcome.reply.text)
+    assert set(found) == {"n", "home"}
+    assert set(found["home"]) == {"city"}
+    assert found["home"]["city"] in {"Ulm", "Bonn"}
+    return int(found["n"])
 
 
 def valid(outcome: Outcome) -> dict[str, Any]:
@@ -128,7 +154,7 @@ def serve(model: Path, log: Path) -> Iterator[str]:
         "--max-num-seqs", "64", "--no-enable-prefix-caching",
         "--reasoning-parser", "nemotron_v3", "--scheduling-policy", "priority",
         "--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}',
-        "--enable-prompt-tokens-details",
+        "--enable-prompt-tokens-details", "--override-generation-config", '{"temperature": 0}',
     ]  # fmt: skip
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     url = f"http://127.0.0.1:{port}"

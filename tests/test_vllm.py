@@ -17,7 +17,7 @@ from nemoflows.engines.vllm import Vllm, installed, is_nemotron, weights_hash
 from nemoflows.engines.vllm.identity import READ_WHOLE_BYTES
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
-from tests.engines import GREEDY, LONG, SCHEMA, InProcess, valid
+from tests.engines import CONTEXT_TOKENS, GREEDY, LONG, SCHEMA, InProcess, valid
 from tests.support import ROOT
 
 
@@ -58,16 +58,17 @@ def test_a_thinking_budget_is_kept_and_the_reply_still_valid(
 
 
 @pytest.mark.vllm
-def test_without_a_budget_thinking_goes_on_to_the_limit(in_process: InProcess) -> None:
+def test_without_a_budget_thinking_fills_the_context(in_process: InProcess) -> None:
     asked = in_process.ask_all(
-        8, json_schema=SCHEMA, max_output_tokens=60, sampling=GREEDY, thinking={"mode": "on"}
+        2, json_schema=SCHEMA, max_output_tokens=60, sampling=GREEDY, thinking={"mode": "on"}
     )
     for outcome in in_process.loop.run(asked):
         assert isinstance(outcome, Unusable)
         assert outcome.reason == "truncated"
         usage = outcome.reply.usage
         assert usage is not None
-        assert usage.reasoning_tokens == usage.output_tokens == 60
+        assert usage.reasoning_tokens == usage.output_tokens
+        assert usage.input_tokens + usage.output_tokens == CONTEXT_TOKENS
         assert outcome.reply.text == ""
 
 

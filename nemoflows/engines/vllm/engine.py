@@ -39,7 +39,7 @@ log = logging.getLogger("nemoflows")
 MAX_DEATHS = 1
 """Deaths of an engine that a process mends by starting another."""
 TOO_LONG_PHRASES = ("maximum context length", "longer than the maximum model length")
-"""In vLLM 0.32's refusals of a prompt that does not fit. Source: its renderers and input processor."""
+"""What vLLM 0.32 says of a prompt that does not fit. Source: its input processor, renderers."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Vllm:
     """Models that run inside this process."""
 
     paid = True
-    adapter = "vllm-1"
+    adapter = "vllm-2"
 
     def __init__(
         self, arguments: dict[str, Any], *, deadline_s: float, offline: bool = False
