@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nemoflows.calls import Answered, Attempt, Outcome
+from nemoflows.calls import Answered, Outcome, Request
 from nemoflows.engines.vllm import Vllm
 from tests.support import request
 
@@ -123,14 +123,14 @@ class InProcess:
     loop: Loop
     model: Path
 
-    async def ask(
-        self, text: str = "hello", *, adapter: Path | None = None, **changes: Any
-    ) -> Outcome:
-        """Ask, on the engine's loop."""
-        attempts: list[Attempt] = changes.pop("attempts", [])
+    def request(self, text: str = "hello", *, adapter: Path | None = None, **more: Any) -> Request:
+        """Return a request to the model, or to the model with an adapter."""
         spelling = f"vllm:{self.model}" + (f"+{adapter}" if adapter else "")
-        asked = request(text, model=spelling, **changes)
-        return await self.engine.complete(asked, attempts.append)
+        return request(text, model=spelling, **more)
+
+    async def ask(self, text: str = "hello", **more: Any) -> Outcome:
+        """Ask, on the engine's loop."""
+        return await self.engine.complete(self.request(text, **more), lambda _: None)
 
     async def ask_all(self, n: int, **changes: Any) -> list[Outcome]:
         """Ask for `n` things at once."""

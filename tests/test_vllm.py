@@ -60,7 +60,7 @@ def test_a_thinking_budget_is_kept_and_the_reply_still_valid(
 @pytest.mark.vllm
 def test_without_a_budget_thinking_fills_the_context(in_process: InProcess) -> None:
     asked = in_process.ask_all(
-        2, json_schema=SCHEMA, max_output_tokens=60, sampling=GREEDY, thinking={"mode": "on"}
+        1, json_schema=SCHEMA, max_output_tokens=60, sampling=GREEDY, thinking={"mode": "on"}
     )
     for outcome in in_process.loop.run(asked):
         assert isinstance(outcome, Unusable)
