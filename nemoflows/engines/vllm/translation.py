@@ -75,14 +75,11 @@ def outcome(running: Running, request: Request, output: Any) -> Outcome:
 def _reply(running: Running, request: Request, output: Any, at: int) -> Reply:
     """Return the reply; `at` is the place of the token that ends thinking, -1 without one."""
     completion = output.outputs[0]
-    tokens, cached = list(completion.token_ids), output.num_cached_tokens or 0
-    decode = running.tokeniser.decode
-    text = decode(tokens[at + 1 :], skip_special_tokens=True)
-    if isinstance(completion.stop_reason, str):  # a stop, which the tokens still hold
-        text = text.rpartition(completion.stop_reason)[0]
+    tokens, cached = completion.token_ids, output.num_cached_tokens or 0
+    thought, text = _split(running, completion, at)
     return Reply(
         text=text.strip(),
-        reasoning=decode(tokens[: max(at, 0)], skip_special_tokens=True).strip(),
+        reasoning=thought.strip(),
         stop="length" if completion.finish_reason == "length" else "end",
         usage=Usage(
             input_tokens=len(output.prompt_token_ids) - cached,
@@ -92,3 +89,17 @@ def _reply(running: Running, request: Request, output: Any, at: int) -> Reply:
         ),
         model=request.model.name,
     )
+
+
+def _split(running: Running, completion: Any, at: int) -> tuple[str, str]:
+    """Return thoughts and text; vLLM's own text serves where it need not be split."""
+    tokens = list(completion.token_ids)
+    if at < 0:
+        return "", completion.text
+    if at == len(tokens):
+        return completion.text, ""
+    decode = running.tokeniser.decode
+    text = decode(tokens[at + 1 :], skip_special_tokens=True)
+    if isinstance(completion.stop_reason, str):  # a stop, which the tokens still hold
+        text = text.rpartition(completion.stop_reason)[0]
+    return decode(tokens[:at], skip_special_tokens=True), text
