@@ -26,7 +26,7 @@ test-dense:  ## Pass the tests that need an embedding model (installs torch)
 
 test-vllm:  ## Pass the tests that need the real vLLM engine (its CPU build, in .venv-vllm)
 	@.ci/setup-vllm
-	@.venv-vllm/bin/python -m pytest tests/test_vllm.py $(ARGS)
+	@.venv-vllm/bin/python -m pytest -m vllm $(ARGS)
 
 lint: setup  ## Style
 	@$(RUN) ruff check . && $(RUN) ruff format --check .

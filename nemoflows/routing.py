@@ -165,3 +165,23 @@ def failed(findings: Sequence[Finding]) -> list[NotFound]:
 def next_model(tiers: Tiers) -> ModelRef | None:
     """Return the model that failed questions go to; None where it is the one that failed."""
     return None if tiers.frontier == tiers.efficient else tiers.frontier
+
+
+_PRIORITIES: dict[Purpose, int] = {
+    "synthesise": 0,
+    "summarise": 1,
+    "extract": 2,
+    "rewrite": 2,
+    "fields": 2,
+    "plan": 3,
+}
+
+
+def priority(purpose: Purpose) -> int:
+    """Return the turn of a call where an engine has more than it can run; lower is first.
+
+    Steps that end an agent come first, so that agents that were started finish before new ones
+    start: each one that finishes gives back its place and its memory, and a run that is killed
+    leaves whole findings and not many halves. What is not a step of an agent comes last.
+    """
+    return _PRIORITIES.get(purpose, max(_PRIORITIES.values()))

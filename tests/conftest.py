@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nemoflows.engines import line
 from nemoflows.engines.scripted import Scripted
+from nemoflows.engines.vllm import Vllm
 from nemoflows.llm import Door
+from tests.engines import ARGUMENTS, InProcess, Loop, serve
 from tests.loopback import ModelServer
+from tests.subjects import LOOPBACK, SENSIBLE, VLLM, Subject
 from tests.support import make_door, write_corpus
 
 
@@ -44,3 +48,64 @@ def door(scripted: Scripted, tmp_path: Path) -> Door:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     return write_corpus(tmp_path / "docs")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny Nemotron-H; skips where vLLM is not installed."""
+    pytest.importorskip("vllm", reason="needs vLLM: make test-vllm")
+    from tests.tiny_nemotron import make
+
+    return make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def in_process(tiny: Path) -> Iterator[InProcess]:
+    """Return the one engine of the session; it starts at the first call."""
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    lora = {"enable_lora": True, "max_lora_rank": 8, "max_loras": 5}
+    made = InProcess(Vllm(ARGUMENTS | lora, deadline_s=300), Loop(), tiny)
+    yield made
+    made.loop.run(made.engine.aclose())
+
+
+@pytest.fixture(scope="session")
+def vllm_url(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of vLLM's own server."""
+    with serve(tiny, tmp_path_factory.mktemp("server") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[ModelServer]:
+    with ModelServer(models=("t", "claude-haiku-4-5")) as running:
+        yield running
+
+
+@pytest.fixture(params=[*SENSIBLE, *(pytest.param(name, marks=pytest.mark.vllm) for name in VLLM)])
+def subject(
+    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> Subject:
+    """Return an engine to test; the server on loopback is the session's, as new."""
+    return _subject(request, loopback, monkeypatch)
+
+
+@pytest.fixture(params=LOOPBACK)
+def remote(
+    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> Subject:
+    """Return an engine whose server can be told to fail."""
+    return _subject(request, loopback, monkeypatch)
+
+
+def _subject(
+    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> Subject:
+    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)  # their number stays
+    for kept in (loopback.faults, loopback.requests, loopback.authorizations, loopback.replies):
+        kept.clear()
+    name = request.param
+    if name == "vllm":
+        return Subject(name, loopback, [], in_process=request.getfixturevalue("in_process"))
+    url = request.getfixturevalue("vllm_url") if name in VLLM else ""
+    return Subject(name, loopback, [], vllm_url=url)

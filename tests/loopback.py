@@ -263,10 +263,27 @@ _PURPOSES = {
 
 def purpose_of(body: dict[str, Any]) -> str:
     """Return what a request is for, told by the schema it asks for."""
+    names = _schema(body).get("properties", {})
+    return next((_PURPOSES[name] for name in names if name in _PURPOSES), "chat")
+
+
+def _schema(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema that a request of either dialect asks for; empty where it asks for none."""
     openai = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
     claude = body.get("output_config", {}).get("format", {}).get("schema", {})
-    names = {**openai.get("properties", {}), **claude.get("properties", {})}
-    return next((_PURPOSES[name] for name in names if name in _PURPOSES), "chat")
+    return {**openai, **claude}
+
+
+def _is_of_choices(schema: dict[str, Any]) -> bool:
+    inner = schema.get("properties", {}).values()
+    return "enum" in schema or (bool(inner) and all(map(_is_of_choices, inner)))
+
+
+def _instance(schema: dict[str, Any]) -> Any:
+    """Return the first value that fits a schema of objects and choices."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    return {name: _instance(inner) for name, inner in schema["properties"].items()}
 
 
 def data_parts(body: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -281,7 +298,7 @@ def _text(content: str | list[dict[str, str]]) -> str:
     return "\n\n".join(block.get("text", "") for block in content)
 
 
-def _sensible(purpose: str, body: dict[str, Any]) -> dict[str, Any]:
+def _sensible(purpose: str, body: dict[str, Any]) -> Any:
     parts = data_parts(body)
     question = next((text for kind, _, text in parts if kind == "question"), "")
     match purpose:
@@ -298,7 +315,8 @@ def _sensible(purpose: str, body: dict[str, Any]) -> dict[str, Any]:
             n = sum(kind == "evidence" for kind, _, _ in parts)
             return {"sentences": [{"text": "It is so.", "citations": list(range(1, n + 1))[:2]}]}
         case _:
-            return {"text": "hello"}
+            schema = _schema(body)
+            return _instance(schema) if _is_of_choices(schema) else {"text": "hello"}
 
 
 def _last_line(text: str) -> str:

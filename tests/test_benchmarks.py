@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from nemoflows.types import ModelRef
+from tests.engines import InProcess
 from tests.support import run_command
 
 PARAGRAPHS = [
@@ -136,3 +138,29 @@ def test_overhead_prints_a_median_between_its_ends(
     for row in rows:
         assert row["low"] <= row["median"] <= row["high"], row
         assert row["promised"]
+
+
+@pytest.mark.vllm
+def test_in_process_measures_the_door_beside_bare_vllm(
+    in_process: InProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from benchmarks import in_process as benchmark
+
+    monkeypatch.setattr(benchmark, "RUNS", 3)
+    monkeypatch.setattr(benchmark, "N_CALLS", 8)
+    model = ModelRef.model_validate(f"vllm:{in_process.model}")
+    in_process.loop.run(benchmark.measure(in_process.engine, model, str(tmp_path)))
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = {row["measure"]: row for row in printed}
+    assert set(rows) == {
+        "bare_cpu_ms_per_call", "door_cpu_ms_per_call", "added_cpu_ms_per_call",
+        "output_tokens_per_call",
+    }  # fmt: skip
+    for row in rows.values():
+        assert row["low"] <= row["median"] <= row["high"], row
+        assert row["promised"]
+    assert rows["bare_cpu_ms_per_call"]["low"] > 0
+    assert 48 <= rows["output_tokens_per_call"]["median"] <= 96

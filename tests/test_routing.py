@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nemoflows import routing
+from nemoflows.calls import Purpose
 from nemoflows.routing import ENOUGH_COVERAGE, coverage, failed, is_enough, next_model
 from nemoflows.text import terms
 from nemoflows.types import Evidence, Finding, ModelRef, NotFound, Tiers
@@ -125,3 +127,11 @@ def test_a_model_that_failed_is_not_asked_the_same_again() -> None:
 @pytest.mark.parametrize("frontier", ["far:large@2", "far:large+lora", "far:large#fp8"])
 def test_another_deployment_of_a_model_is_another_model(frontier: str) -> None:
     assert next_model(tiers("far:large", frontier)) == ModelRef.model_validate(frontier)
+
+
+def test_steps_that_end_an_agent_come_before_those_that_start_one() -> None:
+    order: list[Purpose] = ["synthesise", "summarise", "extract", "plan"]
+    turns = [routing.priority(purpose) for purpose in order]
+    assert turns == sorted(set(turns))
+    assert routing.priority("rewrite") == routing.priority("extract"), "one loop of one agent"
+    assert routing.priority("chat") == max(turns), "no step of an agent waits for it"

@@ -12,6 +12,10 @@ TEMPLATE = (
     "{% if enable_thinking is defined and not enable_thinking %}<think></think>"
     "{% else %}<think>\n{% endif %}"
 )
+ENDS = ("</s>", "<|im_end|>", "</think>")
+"""Tokens whose logit is always 0, where the largest of 2,000 random ones never is: at temperature
+0 the model ends neither its thinking nor its reply by itself, only where a budget, a schema, a
+stop or a limit ends it."""
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 
 
@@ -40,7 +44,35 @@ def make(folder: Path, *, seed: int = 0) -> Path:
         eos_token_id=tokeniser.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=tokeniser.convert_tokens_to_ids("</s>"),
     )
-    NemotronHForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model = NemotronHForCausalLM(config)
+    with torch.no_grad():
+        for token in ENDS:
+            model.lm_head.weight[tokeniser.convert_tokens_to_ids(token)] = 0
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def make_adapter(
+    folder: Path, *, base: Path, modules: set[str], rank: int = 4, seed: int = 1
+) -> Path:
+    """Write a LoRA adapter with random weights for some modules of `base`, as PEFT lays it out."""
+    import torch
+    from safetensors.torch import safe_open, save_file
+
+    torch.manual_seed(seed)
+    tensors = {}
+    with safe_open(base / "model.safetensors", "pt") as weights:
+        for key in weights.keys():  # noqa: SIM118  (no mapping)
+            name = key.removesuffix(".weight")
+            if name.rsplit(".", 1)[-1] in modules:
+                n_out, n_in = weights.get_slice(key).get_shape()
+                place = f"base_model.model.{name}"
+                tensors[f"{place}.lora_A.weight"] = torch.randn(rank, n_in)
+                tensors[f"{place}.lora_B.weight"] = torch.randn(n_out, rank)
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "target_modules": [*modules]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -78,7 +78,7 @@ def _make(endpoint: Endpoint, model: ModelRef, settings: Settings) -> Engine:
         case "vllm":
             from nemoflows.engines.vllm import Vllm
 
-            return Vllm(settings.vllm, deadline_s=settings.deadline_s)
+            return Vllm(settings.vllm, deadline_s=settings.deadline_s, offline=settings.offline)
         case _:
             raise AssertionError(f"{endpoint.dialect} is a dialect of chat completions")
 

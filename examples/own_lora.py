@@ -1,0 +1,28 @@
+"""Research with a fine-tune of your own: a LoRA adapter of the efficient model, in this process.
+
+    python examples/own_lora.py MODEL ADAPTER DIR "How long is the Elbe?"
+
+MODEL is a hub id or a folder, ADAPTER a folder that PEFT's save_pretrained wrote. Both make up the
+model's spelling, so that the journal and the cost line tell a fine-tune from its base and one
+training from the next. NEMOFLOWS_FRONTIER names who gets what the fine-tune cannot answer.
+"""
+
+import sys
+
+from nemoflows import Answer, ModelRef, Tiers
+from nemoflows.tasks import TIERS
+from workflows.rag import answer_question
+
+
+def ask(model: str, adapter: str, folder: str, question: str) -> Answer:
+    """Return the answer, after printing it with its sources, its cost and its page."""
+    own = ModelRef.model_validate(f"vllm:{model}+{adapter}")
+    tiers = Tiers(efficient=own, frontier=TIERS.frontier)
+    answer: Answer = answer_question(question=question, corpus=folder, tiers=tiers).answer
+    return answer
+
+
+# vLLM's processes import this module too, so that only the first one may ask.
+if __name__ == "__main__":
+    for citation in ask(*sys.argv[1:5]).citations:
+        print(citation.model_dump_json())
