@@ -10,7 +10,7 @@ may be another host: a key goes to its own endpoint alone.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -69,8 +69,8 @@ class Batches:
         """Return when the newest batch was created, by the API's clock; 0 where there is none."""
 
         async def call() -> float:
-            async for batch in self._client.messages.batches.list(limit=1):
-                return _listed(batch).created_s
+            async for listed in self._listed(limit=1):
+                return listed.created_s
             return 0.0
 
         return await self.line.send(call, _untold)
@@ -103,8 +103,7 @@ class Batches:
     async def created_since(self, newest_s: float, n_rows: int) -> list[Listed]:
         """Return the batches of so many requests that are no older than a time of the API's."""
         found = []
-        async for batch in self._client.messages.batches.list(limit=PAGE):
-            listed = _listed(batch)
+        async for listed in self._listed(limit=PAGE):
             if listed.created_s < newest_s:
                 break  # the newest come first
             if listed.n_rows == n_rows:
@@ -139,6 +138,16 @@ class Batches:
             raise MalformedReplyError(f"results that broke off ({type(error).__name__})") from error
         finally:
             await lines.close()
+
+    async def _listed(self, *, limit: int) -> AsyncIterator[Listed]:
+        """Give the batches, newest first."""
+        page = await _page(self._client.messages.batches.list(limit=limit))
+        while True:
+            for batch in page.data:
+                yield _listed(batch)
+            if not page.has_next_page():
+                return
+            page = await _page(page.get_next_page())
 
     @property
     def _client(self) -> anthropic.AsyncAnthropic:
@@ -206,6 +215,17 @@ def _rejected(name: str, error: Any, batch: str) -> Unanswered:
         return Unanswered(reason="too_long", detail=detail, transient=False)
     detail = f"Batch {batch} refused this request ({name}); it was not billed."
     return Unanswered(reason="rejected", detail=detail, transient=False)
+
+
+async def _page(asked: Awaitable[Any]) -> Any:
+    """Return a page of the list; one of another shape is not an empty one."""
+    try:
+        page = await asked
+    except (AttributeError, TypeError) as error:  # from within the SDK
+        raise MalformedReplyError("status 200 with no page") from error
+    if not isinstance(getattr(page, "data", None), list):
+        raise MalformedReplyError("status 200 with a page of another shape")
+    return page
 
 
 def _listed(batch: Any) -> Listed:
