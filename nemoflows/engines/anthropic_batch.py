@@ -22,16 +22,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Coroutine, Sequence
 from time import monotonic
 from typing import Any
 
-from nemoflows.calls import Attempt, Outcome, Request, Unanswered
+from nemoflows.calls import Outcome, Request, Unanswered
 from nemoflows.engines.anthropic import Anthropic, to_arguments
-from nemoflows.engines.batch_api import Batches, PerhapsCreatedError, in_parts, read_row
+from nemoflows.engines.batch_api import Batches, PerhapsCreatedError, in_parts
 from nemoflows.engines.batch_notes import Desk, Note
+from nemoflows.engines.batch_read import Asked, Reader, Rows, fail, settle
 from nemoflows.engines.batch_watch import Pauses, Watch
 from nemoflows.engines.line import MAX_ATTEMPTS
 from nemoflows.engines.protocol import Notes, OnAttempt, Vectors
@@ -39,30 +38,6 @@ from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef
 
 log = logging.getLogger(__name__)
-
-MAX_BATCHES = 2
-"""Batches that one process sends a request in: the second one for what the first one left over."""
-
-
-@dataclass(slots=True, eq=False)
-class _Asked:
-    """A request that waits for its outcome."""
-
-    key: str
-    arguments: dict[str, Any]
-    notes: list[str]
-    outcome: asyncio.Future[Outcome]
-    ends: list[Attempt] = field(default_factory=list)
-    """How each batch ended for it."""
-    n_lost: int = 0
-    """Times that its batch's creation was cut off."""
-
-    def settle(self, outcome: Outcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-
-_Rows = Mapping[str, _Asked]
 
 
 class AnthropicBatch:
@@ -87,12 +62,11 @@ class AnthropicBatch:
         self._desk = Desk(notes, name)
         self._pauses = pauses or Pauses()
         self._watch = Watch(self._batches, self._desk, self._pauses)
-        self._gathered: dict[str, _Asked] = {}
-        self._asked: dict[str, _Asked] = {}
+        self._reader = Reader(self._batches, self._desk, self._watch)
+        self._gathered: dict[str, Asked] = {}
+        self._asked: dict[str, Asked] = {}
         self._last_s = 0.0
         self._works: set[asyncio.Task[None]] = set()
-        self._unrecorded: dict[str, Note] = {}
-        self._left: dict[str, set[str]] = {}
 
     def identity(self, model: ModelRef) -> str:
         """Return the spelling: a served name is all that a client knows."""
@@ -122,7 +96,7 @@ class AnthropicBatch:
         if asked is None:
             future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             arguments, notes = to_arguments(request)
-            asked = self._asked[key] = _Asked(key, arguments, notes, future)
+            asked = self._asked[key] = Asked(key, arguments, notes, future)
             self._gather(asked)
         try:
             outcome = await asyncio.shield(asked.outcome)
@@ -133,11 +107,7 @@ class AnthropicBatch:
 
     def recorded(self, key: str) -> None:
         """Learn that an outcome is in the journal; the last of a batch closes its note."""
-        note = self._unrecorded.pop(key, None)
-        if note is not None:
-            self._left[note.name].discard(key)
-            if not self._left[note.name]:
-                self._desk.close(note)
+        self._reader.recorded(key)
 
     async def aclose(self) -> None:
         """Close the connections; batches go on."""
@@ -147,7 +117,7 @@ class AnthropicBatch:
         self._watch.say_left_running()
         await self._api.aclose()
 
-    def _gather(self, asked: _Asked) -> None:
+    def _gather(self, asked: Asked) -> None:
         if not self._gathered:
             self._start(self._collect())
         self._gathered[asked.key] = asked
@@ -169,7 +139,7 @@ class AnthropicBatch:
             for key in rows:
                 self._asked.pop(key, None)
 
-    async def _see(self, rows: _Rows) -> None:
+    async def _see(self, rows: Rows) -> None:
         """See every request to its outcome: pick up what a batch holds, send the rest."""
         holding = {key: note for note in self._desk.open() for key in note.keys if key in rows}
         works = []
@@ -182,7 +152,7 @@ class AnthropicBatch:
             works.append(self._again(self._send(sent), sent))
         await asyncio.gather(*works)
 
-    async def _again(self, work: Awaitable[None], rows: _Rows) -> None:
+    async def _again(self, work: Awaitable[None], rows: Rows) -> None:
         """Do `work`, and see to the requests that it left without an outcome."""
         try:
             await work
@@ -190,13 +160,13 @@ class AnthropicBatch:
             if left:
                 await self._see(left)
         except Exception as error:  # noqa: BLE001  (whoever waits learns of it)
-            _fail(rows, error)
+            fail(rows, error)
 
-    async def _send(self, rows: _Rows) -> None:
+    async def _send(self, rows: Rows) -> None:
         """Create a batch; what becomes of it is seen to by whoever finds its note."""
         newest_s = await self._batches.newest_s()
         if isinstance(newest_s, Unanswered):
-            return _settle(rows, newest_s)
+            return settle(rows, newest_s)
         note = self._desk.announce(rows, newest_s)
         with self._desk.creating(note):
             await asyncio.sleep(self._pauses.settle_s)
@@ -205,7 +175,7 @@ class AnthropicBatch:
             await self._create(note, rows)
         return None
 
-    async def _create(self, note: Note, rows: _Rows) -> None:
+    async def _create(self, note: Note, rows: Rows) -> None:
         requests = [{"custom_id": key, "params": rows[key].arguments} for key in note.keys]
         try:
             made = await self._batches.create(requests)
@@ -213,7 +183,7 @@ class AnthropicBatch:
             return self._lost(rows, error)
         if isinstance(made, Unanswered):
             self._desk.withdraw(note)
-            return _settle(rows, made)
+            return settle(rows, made)
         self._desk.found(note, made)
         lost = "" if self._desk.durable else " There is no journal, so a restart would pay again."
         log.info(
@@ -225,7 +195,7 @@ class AnthropicBatch:
         )
         return None
 
-    def _lost(self, rows: _Rows, error: PerhapsCreatedError) -> None:
+    def _lost(self, rows: Rows, error: PerhapsCreatedError) -> None:
         """Leave the note, so that the batch is looked for; give up after a few of them."""
         log.warning("%s It is looked for before anything is sent again.", error.message)
         for asked in rows.values():
@@ -233,91 +203,19 @@ class AnthropicBatch:
             if asked.n_lost >= MAX_ATTEMPTS:
                 asked.settle(Unanswered(reason="down", detail=error.message, transient=True))
 
-    async def _pick_up(self, note: Note, rows: _Rows) -> None:
+    async def _pick_up(self, note: Note, rows: Rows) -> None:
         """Wait for a batch to end and hand out its outcomes; find it first where need be."""
         known = note if note.batch else await self._watch.adopt(note)
         if isinstance(known, Note):
             unseen = await self._watch.to_its_end(known)
             if unseen is None:
-                await self._read(known, rows)
+                await self._reader.read(known, rows)
                 return
             known = unseen
         if known is not None:
-            _settle(rows, known)
-
-    async def _read(self, note: Note, rows: _Rows) -> None:
-        """Hand out the outcomes as they are read; those that there are none of are dropped."""
-        self._left.setdefault(note.name, set(note.keys))
-        dropped: set[str] = set()
-
-        async def read() -> bool:
-            async for row in self._batches.rows(note.batch):
-                asked = rows.get(row.key)
-                if asked is None or asked.outcome.done() or row.key in dropped:
-                    continue
-                status, outcome = read_row(row, asked.notes, note.batch)
-                if not self._hand_out(note, asked, status, outcome):
-                    dropped.add(row.key)
-                await asyncio.sleep(0)  # so that the door records it before the next one is read
-            return True
-
-        seen = await self._read_on(read, rows)
-        missing = {key for key, asked in rows.items() if not asked.outcome.done()} - dropped
-        if isinstance(seen, Unanswered):
-            _settle({key: rows[key] for key in missing}, self._watch.unseen(note, seen))
-        else:
-            self._watch.read(note)
-            for key in missing:
-                self._hand_out(note, rows[key], "missing", None)
-            dropped |= missing
-        if dropped:
-            self._drop(note, dropped)
-
-    async def _read_on(self, read: Callable[[], Awaitable[bool]], rows: _Rows) -> bool | Unanswered:
-        """Read, again where it broke off, for as long as that brings outcomes."""
-        while True:
-            n_done = sum(asked.outcome.done() for asked in rows.values())
-            seen = await self._api.line.send(read, lambda _: None)
-            brought = sum(asked.outcome.done() for asked in rows.values()) > n_done
-            if not (isinstance(seen, Unanswered) and seen.transient and brought):
-                return seen
-
-    def _drop(self, note: Note, keys: set[str]) -> None:
-        self._left[note.name] -= keys
-        self._desk.drop(note, keys)
-        if not self._left[note.name]:
-            self._desk.close(note)
-
-    def _hand_out(self, note: Note, asked: _Asked, status: str, outcome: Outcome | None) -> bool:
-        """Settle a request, unless it is worth another batch; return whether the note's is done."""
-        number = len(asked.ends) + 1
-        asked.ends.append(
-            Attempt(number=number, started_s=note.at_s, ended_s=time.time(), status=status)
-        )
-        if outcome is None and number >= MAX_BATCHES:
-            detail = (
-                f"{number} batches ended without a reply to this request, the last one "
-                f"{note.batch} ({status}); neither was billed for it. Run the same command again."
-            )
-            outcome = Unanswered(reason="down", detail=detail, transient=True)
-        if status == "ok":
-            self._unrecorded[asked.key] = note
-        if outcome is not None:
-            asked.settle(outcome)
-        return status == "ok"
+            settle(rows, known)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
-
-
-def _settle(rows: _Rows, outcome: Outcome) -> None:
-    for asked in rows.values():
-        asked.settle(outcome)
-
-
-def _fail(rows: _Rows, error: Exception) -> None:
-    for asked in rows.values():
-        if not asked.outcome.done():
-            asked.outcome.set_exception(error)

@@ -10,7 +10,8 @@ may be another host: a key goes to its own endpoint alone.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
@@ -111,12 +112,18 @@ class Batches:
         return found
 
     async def first_key(self, batch: str) -> str:
-        """Return the key of one request of a batch that has ended; empty where none can be read."""
-        async for row in self.rows(batch):
-            return row.key
+        """Return the key of one request of a batch that has ended; empty where there is none."""
+        import anthropic
+
+        try:
+            async with aclosing(self.rows(batch)) as rows:
+                async for row in rows:
+                    return row.key
+        except anthropic.NotFoundError:  # removed since it was listed
+            pass
         return ""
 
-    async def rows(self, batch: str) -> AsyncIterator[Row]:
+    async def rows(self, batch: str) -> AsyncGenerator[Row, None]:
         """Give the results of a batch that has ended, as they are read, in any order."""
         import httpx2
         from anthropic._decoders.jsonl import AsyncJSONLDecoder
