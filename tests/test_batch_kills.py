@@ -96,7 +96,7 @@ def test_a_killed_batch_is_paid_once(
 
 def test_a_batch_killed_again_and_again_is_paid_once(claude: BatchServer, tmp_path: Path) -> None:
     claude.state.n_polls = 6
-    for point in ("create", "created", "list", "poll", "results", "results"):
+    for point in ("create", "created", "poll", "results"):
         signals(claude, tmp_path / "j", point, 20, signal.SIGKILL)
     found, _ = ends(start(claude, tmp_path / "j", 20))
     assert found["values"] == expected(20)

@@ -13,9 +13,10 @@ bounds each exchange with the API, and the time for which the API may be silent.
 Covered: a kill at any instant, before, during and after each exchange; the requests are then paid
 once by whoever asks for them again, with the same root and a key of the same workspace.
 
-Not covered: two processes with one root that ask the same requests within `SETTLE_S` of a store
-slower than that may both send them; a batch that the API lists only after it was looked for, whose
-creation was cut off; a machine's clock that goes back by more than the pause between two runs.
+Not covered: two processes with one root that ask the same requests, where the store shows an
+announcement later than `settle_s`, or one finishes between the other's look at the journal and at
+the notes: both may pay. A batch whose creation was cut off and that the API lists only later. Two
+machines of one host name. A reply that was billed and has another shape is not asked for again.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Reader:
                 status, outcome = read_row(row, asked.notes, note.batch)
                 if not self._hand_out(note, asked, status, outcome):
                     dropped.add(row.key)
-                await asyncio.sleep(0)  # so that the door records it before the next one is read
+                await asyncio.sleep(0)  # so that a disk holds its record before the next is read
             return True
 
         seen = await self._read_on(once, rows)

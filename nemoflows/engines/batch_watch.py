@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 LIFE_S = 25 * 3600.0
 """Time after which a batch has ended. Source: 24 h (platform.claude.com), and one to be late."""
-SETTLE_S = 1.0
-"""Pause between an announcement and a look for rivals: longer than a store takes to show one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,8 @@ class Pauses:
     """Time without a further request after which those gathered are sent."""
     gather_s: float = 30.0
     """Longest time that a request waits for others."""
-    settle_s: float = SETTLE_S
+    settle_s: float = 1.0
+    """Between an announcement and a look for rivals: longer than a store takes to show one."""
     first_s: float = 2.0
     """Between the first two looks at a batch; each pause is half as long again."""
     longest_s: float = 60.0
