@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from nemoflows.calls import Usage
-from nemoflows.models import FREE, Endpoint
+from nemoflows.models import BATCHED, FREE, Endpoint
 from nemoflows.types import ModelRef, Value
 
 
@@ -25,10 +25,13 @@ def price_usd(model: ModelRef, endpoint: Endpoint, usage: Usage, *, at_s: float)
         return (n_input * input_usd + usage.output_tokens * output_usd) / 1e6
     if endpoint.dialect in FREE:
         return 0.0
-    return _table_usd(model.name, endpoint.price_key, usage, at_s) if endpoint.price_key else None
+    if not endpoint.price_key:
+        return None
+    batch = endpoint.dialect in BATCHED
+    return _table_usd(model.name, endpoint.price_key, usage, at_s, batch=batch)
 
 
-def _table_usd(name: str, provider: str, usage: Usage, at_s: float) -> float | None:
+def _table_usd(name: str, provider: str, usage: Usage, at_s: float, *, batch: bool) -> float | None:
     import genai_prices
 
     tokens = genai_prices.Usage(
@@ -40,7 +43,12 @@ def _table_usd(name: str, provider: str, usage: Usage, at_s: float) -> float | N
     at = datetime.fromtimestamp(at_s, tz=UTC)
     try:
         found = genai_prices.calc_price(
-            tokens, name, provider_id=provider, genai_request_timestamp=at
+            tokens,
+            name,
+            provider_id=provider,
+            genai_request_timestamp=at,
+            # Another spelling, such as the API's own service_tier, is passed over in silence.
+            price_context={"processing": "batch"} if batch else None,
         )
     except LookupError:
         return None

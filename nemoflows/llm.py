@@ -16,10 +16,11 @@ from typing import Any, Protocol, TypeVar
 from nemoflows import costs, prompts
 from nemoflows.asks import UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too_many
 from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable
-from nemoflows.engines.protocol import Engine, OnAttempt, Vectors
+from nemoflows.engines.protocol import Engine, OnAttempt, Resumes, Vectors
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import OverBudget
 from nemoflows.journal import Intent, Journal, Record, Uncertain
+from nemoflows.journal.stores import open_store
 from nemoflows.memory import Memory
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
@@ -76,6 +77,7 @@ class Door:
                 this run counts as paid now.
         """
         self.engines, self.journal, self.settings = engines, journal, settings
+        engines.notes = open_store(journal.root) if journal.root else None
         self.memory = Memory(journal, many_processes=many_processes)
         self.budget: Budget = budget or NoBudget()
         self._flights: dict[str, asyncio.Task[Outcome]] = {}
@@ -203,8 +205,16 @@ class Door:
             await self._landed.wait()
 
     @asynccontextmanager
-    async def _flying(self) -> AsyncIterator[None]:
-        """Count a call among those in flight, once there is a place for it."""
+    async def _flying(self, *, waits: bool) -> AsyncIterator[None]:
+        """Count a call among those in flight, once there is a place for it.
+
+        Args:
+            waits: The call only waits, so that it takes no place and is not waited for.
+        """
+        if waits:
+            await self._open.wait()
+            yield
+            return
         async with self._slots:
             await self._open.wait()
             self.n_flying += 1
@@ -263,20 +273,26 @@ class Door:
             return Unanswered(reason="over_budget", detail=error.message, transient=False)
         usd: float | None = 0.0
         attempts: list[Attempt] = []
+        resumes = engine if isinstance(engine, Resumes) else None
         answered = False
         try:
-            async with self._flying():
+            async with self._flying(waits=resumes is not None):
                 started_s = time.time()
-                await self.memory.begin(_begun(key, request, 1))
-                outcome = await engine.complete(request, self._reporter(key, request, attempts))
+                report: OnAttempt = attempts.append
+                if resumes is None:
+                    await self.memory.begin(_begun(key, request, 1))
+                    report = self._reporter(key, request, attempts)
+                outcome = await engine.complete(request, report)
                 if not isinstance(outcome, Unanswered):
                     answered = True
                     record = self._record(key, request, outcome, started_s, attempts)
                     await self.memory.keep(record)
                     self.memory.add(self.journal.end, _ended(key, len(attempts), "ok"))
                     usd = record.usd
+                    if resumes is not None and self.journal.durable:
+                        resumes.recorded(key)
         finally:
-            if not answered:  # the last attempt that was announced was never made
+            if not answered and resumes is None:  # the last announced attempt was never made
                 self.memory.add(self.journal.end, _ended(key, len(attempts) + 1, "unsent"))
             self.budget.settle(reserved_usd, usd)
         return outcome

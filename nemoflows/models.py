@@ -27,6 +27,7 @@ Dialect = Literal[
     "deepseek",
     "vllm-server",
     "anthropic",
+    "anthropic-batch",
     "vllm",
 ]
 """How an endpoint is spoken to; `compatible` is anything else that takes chat completions."""
@@ -36,7 +37,13 @@ CHAT_COMPLETIONS: frozenset[Dialect] = frozenset(
 )
 """Dialects of the OpenAI family; they differ in `nemoflows.engines.dialects`."""
 
-REMOTE: frozenset[Dialect] = CHAT_COMPLETIONS | {"anthropic"}
+CLAUDE: frozenset[Dialect] = frozenset({"anthropic", "anthropic-batch"})
+"""Dialects that take Anthropic's messages, one by one or as a batch."""
+
+BATCHED: frozenset[Dialect] = frozenset({"anthropic-batch"})
+"""Dialects whose calls wait for a batch and cost what the provider asks for batches."""
+
+REMOTE: frozenset[Dialect] = CHAT_COMPLETIONS | CLAUDE
 """Dialects that ask an address."""
 
 
@@ -87,10 +94,17 @@ BUILT_IN = {
     "sglang": Endpoint(dialect="sglang", base_url="http://127.0.0.1:30000/v1"),
     "vllm-server": Endpoint(dialect="vllm-server", base_url="http://127.0.0.1:8000/v1"),
     "anthropic": Endpoint(dialect="anthropic", key_env="ANTHROPIC_API_KEY", price_key="anthropic"),
+    "anthropic-batch": Endpoint(
+        dialect="anthropic-batch", key_env="ANTHROPIC_API_KEY", price_key="anthropic"
+    ),
 }
 """Endpoints that need no declaration; the SDKs' own variables are honoured for them."""
 
-BASE_URL_ENV = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}
+BASE_URL_ENV = {
+    "openai": "OPENAI_BASE_URL",
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "anthropic-batch": "ANTHROPIC_BASE_URL",
+}
 """The SDKs' own variables for the address, honoured for the built-in endpoints alone."""
 
 FREE: frozenset[Dialect] = frozenset({"embedded", "dense"})
@@ -232,7 +246,7 @@ def openai_abilities(name: str) -> OpenAIAbilities:
 
 def cannot_stop_thinking(dialect: Dialect, name: str) -> bool:
     """Return whether a model is known to think whatever it is told."""
-    if dialect == "anthropic":
+    if dialect in CLAUDE:
         return not claude_abilities(name).thinking_off
     abilities = openai_abilities(name)
     return dialect == "openai" and abilities.reasons and abilities.off != "none"

@@ -33,6 +33,33 @@ def test_prices_are_the_published_ones(spelling: str, usd: float) -> None:
     assert price(spelling) == pytest.approx(usd)
 
 
+@pytest.mark.parametrize(
+    ("name", "usd", "read_usd", "written_usd"),
+    [
+        ("claude-opus-5-5", 2_000 * 2.0 + 500 * 10.0, 0.10, 2.5),
+        ("claude-sonnet-5-5", 2_000 * 1.0 + 500 * 5.0, 0.05, 1.25),
+        ("claude-haiku-5-5", 2_000 * 0.05 + 500 * 0.25, 0.005, 0.0625),
+        ("claude-fable-5-2", 2_000 * 4.0 + 500 * 20.0, 0.10, 5.0),
+        ("claude-haiku-4-5", 2_000 * 0.5 + 500 * 2.5, 0.05, 0.625),
+    ],
+)
+def test_a_batch_costs_half_caches_too(
+    name: str, usd: float, read_usd: float, written_usd: float
+) -> None:
+    """USD per million tokens. Source: platform.claude.com, batch prices, November 2026."""
+    assert price(f"anthropic-batch:{name}") == pytest.approx(usd / 1e6)
+    assert price(f"anthropic:{name}") == pytest.approx(2 * usd / 1e6)
+    cached = Usage(cache_read_tokens=10_000)
+    assert price(f"anthropic-batch:{name}", usage=cached) == pytest.approx(read_usd / 100)
+    written = Usage(cache_write_tokens=10_000)
+    assert price(f"anthropic-batch:{name}", usage=written) == pytest.approx(written_usd / 100)
+
+
+def test_an_own_price_of_a_batch_is_taken_as_it_is() -> None:
+    own = Endpoint(dialect="anthropic-batch", usd_per_mtok=(1.0, 10.0))
+    assert price("anthropic-batch:x", own) == pytest.approx(0.007)
+
+
 def test_what_nobody_prices_costs_none() -> None:
     assert price("openai:nobody-knows-this") is None
     assert price("x:y", Endpoint(dialect="openai", base_url="http://localhost/v1")) is None

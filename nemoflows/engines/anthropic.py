@@ -80,7 +80,7 @@ class Anthropic:
                 f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask "
                 "for: name the model alone."
             )
-        client = self._connect()
+        client = self.connect()
         try:
             with self._told():
                 async with asyncio.timeout(PREFLIGHT_S):
@@ -99,7 +99,7 @@ class Anthropic:
         """
         import anthropic
 
-        client = self._connect()
+        client = self.connect()
         try:
             with self._told():
                 async with asyncio.timeout(PREFLIGHT_S):
@@ -125,8 +125,8 @@ class Anthropic:
 
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply, again on transient refusals, within one deadline."""
-        client = self._connect()  # importing the SDK takes seconds that are not the server's
-        arguments, notes = _arguments(request)
+        client = self.connect()  # importing the SDK takes seconds that are not the server's
+        arguments, notes = to_arguments(request)
         prefix = prefix_key(request) if _is_cached(request) else ""
         async with self._leaders.turn(prefix):
             return await self.line.send(lambda: _ask(client, arguments, notes), on_attempt, request)
@@ -145,7 +145,12 @@ class Anthropic:
             await self._client.close()
             self._client = None
 
-    def _connect(self) -> anthropic.AsyncAnthropic:
+    def connect(self) -> anthropic.AsyncAnthropic:
+        """Return the SDK's client, made at first use.
+
+        Raises:
+            BadModel: The key is missing.
+        """
         if self._client is None:
             import anthropic
 
@@ -174,13 +179,13 @@ async def _ask(
 ) -> Outcome:
     message = await client.messages.create(**arguments)
     try:
-        return _outcome(message, notes)
+        return read_message(message, notes)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         kind = type(message).__name__
         raise MalformedReplyError(f"status 200 with {kind} of another shape") from error
 
 
-def _arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
+def to_arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
     """Return the SDK's arguments and notes; what is not asked for is not sent."""
     thinks = _thinking(request)
     arguments: dict[str, Any] = {
@@ -276,7 +281,8 @@ def _content(turn: Message) -> Any:
     return turn.blocks or "\n\n".join(render(part) for part in turn.parts)
 
 
-def _outcome(message: Any, notes: list[str]) -> Outcome:
+def read_message(message: Any, notes: list[str]) -> Outcome:
+    """Return the outcome of a message that came, however it ended."""
     reply = _reply(message, notes)
     match message.stop_reason:
         case "refusal":

@@ -52,6 +52,37 @@ class Engine(Protocol):
         """Give back connections, processes and memory."""
 
 
+class Notes(Protocol):
+    """Bytes by name that outlive the process: the journal's store, as engines see it."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was written under `name`."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write `data` under `name`, all of it or nothing."""
+
+    def names(self, folder: str) -> list[str]:
+        """Return every name below a folder, sorted."""
+
+    def move(self, name: str, to: str) -> None:
+        """Give what lies under `name` another name."""
+
+    def remove(self, name: str) -> None:
+        """Remove what lies under `name`."""
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """An engine whose calls go on without the process and are picked up by the next one.
+
+    Its own notes tell what is under way, so the door announces no attempts of its calls. They wait
+    and do no work here, so they take none of the door's places either.
+    """
+
+    def recorded(self, key: str) -> None:
+        """Learn that the journal holds the outcome of `key`: it need not be found again."""
+
+
 @runtime_checkable
 class Lists(Protocol):
     """An engine that can say at no cost which models its endpoint serves."""

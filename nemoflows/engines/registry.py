@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from nemoflows.engines.protocol import Engine
+from nemoflows.engines.protocol import Engine, Notes
 from nemoflows.models import CHAT_COMPLETIONS, Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -22,6 +22,8 @@ class Engines:
 
     def __init__(self, settings: Settings, *, given: dict[str, Engine] | None = None) -> None:
         self.settings = settings
+        self.notes: Notes | None = None
+        """Where engines write down what outlives the process; the door sets it."""
         self._engines: dict[str, Engine] = dict(given or {})
         self._known: dict[tuple[str, str], Engine] = {}
 
@@ -42,7 +44,7 @@ class Engines:
         if endpoint.dialect == "scripted" and place not in self._engines:
             place = f"{model.endpoint}:{model.name}"  # every script is an engine of its own
         if place not in self._engines:
-            self._engines[place] = _make(endpoint, model, self.settings)
+            self._engines[place] = _make(endpoint, model, self.settings, self.notes)
         return self._engines[place]
 
     async def aclose(self) -> None:
@@ -53,7 +55,7 @@ class Engines:
         self._known.clear()
 
 
-def _make(endpoint: Endpoint, model: ModelRef, settings: Settings) -> Engine:
+def _make(endpoint: Endpoint, model: ModelRef, settings: Settings, notes: Notes | None) -> Engine:
     if endpoint.dialect in CHAT_COMPLETIONS:
         from nemoflows.engines.openai import OpenAI
 
@@ -71,16 +73,24 @@ def _make(endpoint: Endpoint, model: ModelRef, settings: Settings) -> Engine:
             from nemoflows.engines.dense import Dense
 
             return Dense(offline=settings.offline)
-        case "anthropic":
-            from nemoflows.engines.anthropic import Anthropic
-
-            return Anthropic(endpoint, name=model.endpoint, **_patience(settings))
+        case "anthropic" | "anthropic-batch":
+            return _claude(endpoint, model.endpoint, settings, notes)
         case "vllm":
             from nemoflows.engines.vllm import Vllm
 
             return Vllm(settings.vllm, deadline_s=settings.deadline_s, offline=settings.offline)
         case _:
             raise AssertionError(f"{endpoint.dialect} is a dialect of chat completions")
+
+
+def _claude(endpoint: Endpoint, name: str, settings: Settings, notes: Notes | None) -> Engine:
+    if endpoint.dialect == "anthropic":
+        from nemoflows.engines.anthropic import Anthropic
+
+        return Anthropic(endpoint, name=name, **_patience(settings))
+    from nemoflows.engines.anthropic_batch import AnthropicBatch
+
+    return AnthropicBatch(endpoint, name=name, notes=notes, **_patience(settings))
 
 
 def _patience(settings: Settings) -> Patience:

@@ -1,0 +1,220 @@
+"""What must outlive a process that sent a batch: which requests, since when, under which id.
+
+    batches/<endpoint>/open/<time>-<writer>.json    a batch announced, or under way, or unread
+    batches/<endpoint>/done/<time>-<writer>.json    one whose every outcome is in the journal
+
+A note is written before a batch is created and again once the API has told the batch's id. One
+without an id says that a batch may exist which nobody knows. Notes hold keys of requests, times
+and the place of the process: no prompt, no reply, no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+
+from nemoflows.engines.protocol import Notes
+from nemoflows.errors import EndpointDown
+
+log = logging.getLogger(__name__)
+
+RESULTS_LIFE_S = 29 * 86_400.0
+"""Time for which results can be read. Source: platform.claude.com, batch processing."""
+
+_WRITER = uuid.uuid4().hex[:8]
+_creating: set[str] = set()
+"""Names of the notes whose batch this very process is creating just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A batch that was announced and, with `batch`, one that exists."""
+
+    name: str
+    keys: tuple[str, ...]
+    n_rows: int
+    """Requests that were sent: keys may be dropped later, this stays."""
+    newest_s: float
+    """When the newest batch before it was created, by the API's clock; 0 where there was none."""
+    at_s: float
+    """Unix time of the announcement, by the writer's clock."""
+    host: str
+    pid: int
+    batch: str = ""
+    """The batch's id; empty while nobody knows it."""
+
+
+class Forgetful:
+    """Notes of a run without a journal: they end with the process."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] = {}
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was written under `name`."""
+        return self._held.get(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Keep `data`."""
+        self._held[name] = data
+
+    def names(self, folder: str) -> list[str]:
+        """Return every name below a folder, sorted."""
+        return sorted(name for name in self._held if name.startswith(f"{folder}/"))
+
+    def move(self, name: str, to: str) -> None:
+        """Give what lies under `name` another name."""
+        self._held[to] = self._held.pop(name)
+
+    def remove(self, name: str) -> None:
+        """Forget what lies under `name`."""
+        self._held.pop(name, None)
+
+
+class Desk:
+    """The notes of one endpoint's batches."""
+
+    def __init__(self, notes: Notes | None, endpoint: str) -> None:
+        self.durable = notes is not None
+        self._notes = notes if notes is not None else Forgetful()
+        self._folder = f"batches/{endpoint}"
+
+    def open(self) -> list[Note]:
+        """Return the notes of batches with outcomes that may be missing, oldest first.
+
+        Raises:
+            EndpointDown: They cannot be read: whether a batch is under way is then unknown.
+        """
+        with self._told("read"):
+            found = [self.again(name) for name in self._names()]
+        return [note for note in found if note is not None and not self._is_over(note)]
+
+    def again(self, name: str) -> Note | None:
+        """Return a note as it is now; None where it was withdrawn, or cannot be understood."""
+        done = f"{self._folder}/done/{name}.json"
+        data = self._notes.read(self._path(name)) or self._notes.read(done)
+        if data is None:
+            return None
+        try:
+            told = json.loads(data)
+            return Note(**{**told, "keys": tuple(told["keys"])})
+        except (ValueError, TypeError, KeyError):
+            log.warning("The note of a batch at %s is damaged and passed over.", self._path(name))
+            return None
+
+    def announce(self, keys: Collection[str], newest_s: float) -> Note:
+        """Write down that a batch is about to be created.
+
+        Raises:
+            EndpointDown: That cannot be written, so no batch may be created.
+        """
+        at_s = time.time()
+        name = f"{int(at_s * 1000):015d}-{_WRITER}-{uuid.uuid4().hex[:4]}"
+        note = Note(name, tuple(keys), len(keys), newest_s, at_s, socket.gethostname(), os.getpid())
+        with self._told("written"):
+            self._write(note)
+        return note
+
+    def rival(self, note: Note) -> Note | None:
+        """Return a note about a request of `note` that goes first: two processes asked at once."""
+        others = (other for other in self.open() if not set(other.keys).isdisjoint(note.keys))
+        return next((other for other in others if other.batch or other.name < note.name), None)
+
+    def found(self, note: Note, batch: str) -> Note:
+        """Write down a batch's id."""
+        known = replace(note, batch=batch)
+        self._try(known)
+        return known
+
+    def drop(self, note: Note, keys: Collection[str]) -> Note:
+        """Write down that a batch has no outcome for some of its requests: they are free again."""
+        left = replace(note, keys=tuple(key for key in note.keys if key not in keys))
+        if left.keys:
+            self._try(left)
+        else:
+            self.close(note)
+        return left
+
+    def close(self, note: Note) -> None:
+        """Set a note aside: every outcome of its batch is in the journal."""
+        with suppress(Exception):  # another process may have done so, and an open one costs a read
+            self._notes.move(self._path(note.name), f"{self._folder}/done/{note.name}.json")
+
+    def withdraw(self, note: Note) -> None:
+        """Take back an announcement: no batch came of it."""
+        with suppress(Exception):  # left behind, it costs the next process a look at the list
+            self._notes.remove(self._path(note.name))
+
+    @contextmanager
+    def creating(self, note: Note) -> Iterator[None]:
+        """Tell this process's other tasks that a note's batch is being created just now."""
+        _creating.add(note.name)
+        try:
+            yield
+        finally:
+            _creating.discard(note.name)
+
+    def _try(self, note: Note) -> None:
+        try:
+            self._write(note)
+        except Exception as error:  # noqa: BLE001  (fsspec raises each store's own errors)
+            log.warning(
+                "The note of batch %s could not be written (%s): a restart looks for the batch in "
+                "the API's list.",
+                note.batch,
+                type(error).__name__,
+            )
+
+    def _write(self, note: Note) -> None:
+        self._notes.write(self._path(note.name), json.dumps(asdict(note)).encode())
+
+    def _names(self) -> list[str]:
+        names = self._notes.names(f"{self._folder}/open")
+        return [path.rpartition("/")[2].removesuffix(".json") for path in names]
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/open/{name}.json"
+
+    def _is_over(self, note: Note) -> bool:
+        """Return whether a note's results are gone for good, and set such a note aside."""
+        over = time.time() - note.at_s > RESULTS_LIFE_S
+        if over:
+            self.close(note)
+        return over
+
+    @contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise EndpointDown(
+                f"The notes of batches at {self._folder} of the journal cannot be {done} "
+                f"({type(error).__name__}), so no batch was sent: without them a restart might pay "
+                "twice. Mend the journal's root, or set NEMOFLOWS_JOURNAL."
+            ) from error
+
+
+def may_be_alive(note: Note, *, grace_s: float) -> bool:
+    """Return whether the writer of a note may still be creating its batch.
+
+    Args:
+        grace_s: Time that a writer on another host is given, for nobody can look there.
+    """
+    if note.host != socket.gethostname():
+        return time.time() - note.at_s < grace_s
+    if note.pid == os.getpid():  # ours, or a process of the same number before a restart
+        return note.name in _creating
+    try:
+        os.kill(note.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return time.time() - note.at_s < grace_s

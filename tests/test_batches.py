@@ -1,0 +1,515 @@
+"""Batches over real sockets: gathered, priced, read in any order, resent alone, adopted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemoflows.asks import Ask, Done, Failed
+from nemoflows.calls import Reply
+from nemoflows.engines import batch_api, batch_watch, line
+from nemoflows.engines.anthropic_batch import AnthropicBatch
+from nemoflows.engines.batch_notes import Desk, Note, may_be_alive
+from nemoflows.engines.protocol import Resumes
+from nemoflows.engines.registry import Engines
+from nemoflows.errors import BadModel, BadReply, EndpointDown
+from nemoflows.journal.stores import open_store
+from nemoflows.llm import Door
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+from tests.batches import QUICK, BatchServer, ask_all, asks, batch_door, keys_of, values
+from tests.support import request
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+
+
+@pytest.fixture
+def claude() -> Iterator[BatchServer]:
+    with BatchServer(models=("tiny", "claude-opus-5-5")) as running:
+        yield running
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path / "j")
+
+
+def run(
+    server: BatchServer, root: str, wanted: list[Ask[str]], **more: Any
+) -> tuple[list[Done[str] | Failed], Door]:
+    door = batch_door(server.base, root, **more)
+    return asyncio.run(ask_all(door, wanted)), door
+
+
+def expected(n: int) -> list[str]:
+    return [f"re question {i}" for i in range(n)]
+
+
+def failures(results: list[Done[str] | Failed]) -> list[Failed]:
+    return [found for found in results if isinstance(found, Failed)]
+
+
+def notes_of(root: str, kind: str) -> list[Path]:
+    return list((Path(root) / "batches" / "claude" / kind).glob("*"))
+
+
+@pytest.mark.parametrize("n", [1, 300])
+def test_what_is_asked_together_goes_out_as_one_batch(
+    n: int, claude: BatchServer, root: str
+) -> None:
+    found, door = run(claude, root, asks(n))
+    assert values(found) == expected(n), "though the last request's result comes first"
+    assert [len(batch.requests) for batch in claude.batches] == [n]
+    assert not claude.requests, "no request goes out by itself"
+    assert door.uncertain() == []
+    assert run(claude, root, asks(n))[1].spent[0].replayed
+    assert (len(claude.batches), claude.paid_rows) == (1, n)
+
+
+def test_a_row_is_named_by_its_key_and_recorded_at_the_price_of_batches(
+    claude: BatchServer, root: str
+) -> None:
+    model = "claude:claude-opus-5-5"
+    [done], door = run(claude, root, asks(1, model=model))
+    [row] = claude.batches[0].requests
+    assert isinstance(done, Done)
+    assert [row["custom_id"]] == done.calls == keys_of([request("question 0", model=model)])
+    record = door.journal.get(done.calls[0])
+    assert record is not None
+    # USD per million tokens: input 2, cache read 0.10, cache write 2.5, output 10.
+    assert record.usd == pytest.approx((100 * 2 + 20 * 0.1 + 10 * 2.5 + 30 * 10) / 1e6)
+    assert [attempt.status for attempt in record.attempts] == ["ok"]
+
+
+def test_a_finished_batch_leaves_only_a_note_that_is_done(claude: BatchServer, root: str) -> None:
+    run(claude, root, asks(3))
+    assert notes_of(root, "open") == []
+    [note] = notes_of(root, "done")
+    assert json.loads(note.read_text())["batch"] == "msgbatch_1"
+
+
+def test_what_expired_or_may_pass_is_sent_again_alone(claude: BatchServer, root: str) -> None:
+    claude.state.fates.extend(["", "expired", "errored:overloaded_error", "", "errored:api_error"])
+    found, door = run(claude, root, asks(5))
+    assert values(found) == expected(5)
+    names = [[row["custom_id"] for row in batch.requests] for batch in claude.batches]
+    assert [len(batch) for batch in names] == [5, 3]
+    assert set(names[1]) == {names[0][1], names[0][2], names[0][4]}
+    assert claude.paid_rows == 5
+    record = door.journal.get(names[0][1])
+    assert record is not None
+    assert [attempt.status for attempt in record.attempts] == ["expired", "ok"]
+    assert notes_of(root, "open") == []
+
+
+def test_a_request_is_sent_in_two_batches_at_most_and_a_rerun_sends_it_again(
+    claude: BatchServer, root: str
+) -> None:
+    claude.state.fates.extend(["", "expired", "expired"])
+    found, _ = run(claude, root, asks(2))
+    [failed] = failures(found)
+    assert (failed.reason, failed.transient) == ("down", True)
+    assert "2 batches" in failed.detail
+    again, _ = run(claude, root, asks(2))
+    assert values(again) == expected(2)
+    assert [len(batch.requests) for batch in claude.batches] == [2, 1, 1]
+    assert claude.paid_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("fate", "reason", "says"),
+    [
+        ("errored:invalid_request_error", "rejected", "invalid_request_error"),
+        ("errored:too_long", "too_long", "215000 and 200000 tokens"),
+        ("errored:billing_error", "rejected", "not billed"),
+        ("canceled", "cancelled", "Run the same command again"),
+    ],
+)
+def test_a_row_that_is_refused_is_typed_and_not_sent_again_by_itself(
+    fate: str, reason: str, says: str, claude: BatchServer, root: str
+) -> None:
+    claude.state.fates.extend(["", fate])
+    found, _ = run(claude, root, asks(2))
+    [failed] = failures(found)
+    assert (failed.reason, failed.transient) == (reason, False)
+    assert says in failed.detail
+    assert "secret" not in failed.detail, "what the provider says may quote the prompt"
+    assert len(claude.batches) == 1
+    assert values(run(claude, root, asks(2))[0]) == expected(2)
+    assert claude.paid_rows == 2
+
+
+def test_a_billed_reply_of_another_shape_is_not_paid_again(claude: BatchServer, root: str) -> None:
+    claude.state.fates.extend(["", "shape"])
+    for _ in range(2):
+        found, _ = run(claude, root, asks(2))
+        [failed] = failures(found)
+        assert (failed.reason, failed.transient) == ("down", False)
+    assert len(claude.batches) == 1
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_a_creation_that_breaks_off_is_looked_for_before_anything_is_sent_again(
+    claude: BatchServer, root: str, *, created: bool
+) -> None:
+    claude.state.n_polls = 3
+
+    def hook(handler: Any) -> bool:
+        claude.add_foreign(6, n_polls=1)
+        handler._break(reset=True)
+        return True
+
+    claude.state.hooks["created" if created else "create"] = hook
+    found, _ = run(claude, root, asks(6))
+    assert values(found) == expected(6)
+    assert len(claude.batches) == 2, "ours, and the foreign one"
+    assert claude.paid_rows == 12
+
+
+@pytest.mark.parametrize("fault", ["500", "529", "reset", "cut", "text", "empty", "html:502"])
+def test_a_creation_that_fails_for_now_is_made_again(
+    fault: str, claude: BatchServer, root: str
+) -> None:
+    claude.faults.append(fault)
+    found, _ = run(claude, root, asks(2))
+    assert values(found) == expected(2)
+    assert len(claude.batches) == 1
+
+
+def test_a_creation_that_keeps_failing_ends_typed(claude: BatchServer, root: str) -> None:
+    claude.faults.extend(["reset"] * 9)
+    [failed] = failures(run(claude, root, asks(1))[0])
+    assert (failed.reason, failed.transient) == ("down", True)
+    assert len(claude.faults) == 9 - line.MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("400", "rejected"), ("429", "rate_limited")])
+def test_a_refused_creation_is_typed_and_leaves_no_note(
+    fault: str, reason: str, claude: BatchServer, root: str
+) -> None:
+    claude.faults.extend([fault] * line.MAX_ATTEMPTS)
+    [failed] = failures(run(claude, root, asks(1))[0])
+    assert failed.reason == reason
+    assert notes_of(root, "open") == []
+    claude.faults.clear()
+    assert values(run(claude, root, asks(1))[0]) == expected(1)
+
+
+def test_a_list_of_another_shape_is_no_empty_list(claude: BatchServer, root: str) -> None:
+    def hook(handler: Any) -> bool:
+        claude.state.get_faults.extend(["shape", "text", "empty"])
+        handler._break(reset=True)
+        return True
+
+    claude.state.hooks["created"] = hook
+    assert values(run(claude, root, asks(1))[0]) == expected(1)
+    assert len(claude.batches) == 1
+
+
+@pytest.mark.parametrize("fault", ["500", "429", "reset", "cut", "malformed", "shape", "text"])
+def test_a_fault_while_looking_or_reading_costs_another_look(
+    fault: str, claude: BatchServer, root: str
+) -> None:
+    claude.state.get_faults.extend([fault, "", fault, "", fault, "", fault])
+    found, _ = run(claude, root, asks(3))
+    assert values(found) == expected(3)
+    assert (len(claude.batches), claude.paid_rows) == (1, 3)
+
+
+def test_results_that_break_off_are_read_on(claude: BatchServer, root: str) -> None:
+    def hook(handler: Any) -> bool:
+        handler._break(reset=False)
+        return True
+
+    claude.state.hooks["results"] = hook
+    found, _ = run(claude, root, asks(40))
+    assert values(found) == expected(40)
+    assert claude.paid_rows == 40
+
+
+def test_a_silent_api_is_given_up_and_the_batch_picked_up_later(
+    claude: BatchServer, root: str
+) -> None:
+    claude.state.hooks["created"] = lambda _: claude.state.get_faults.extend(["500"] * 4000)
+    [failed] = failures(run(claude, root, asks(1), deadline_s=0.5)[0])
+    assert failed.transient
+    assert "Batch msgbatch_1 holds this request" in failed.detail
+    claude.state.get_faults.clear()
+    assert values(run(claude, root, asks(1))[0]) == expected(1)
+    assert len(claude.batches) == 1
+
+
+def test_a_batch_that_the_key_cannot_see_is_never_sent_again(
+    claude: BatchServer, root: str
+) -> None:
+    def forget(_: Any) -> bool:
+        claude.batches.clear()
+        return False
+
+    claude.state.hooks["created"] = forget
+    [failed] = failures(run(claude, root, asks(1))[0])
+    assert (failed.reason, failed.transient) == ("rejected", False)
+    assert "a key of the workspace that sent the batch" in failed.detail
+    run(claude, root, asks(1))
+    assert claude.batches == []
+
+
+def test_a_deadline_bounds_an_exchange_and_not_a_batch(claude: BatchServer, root: str) -> None:
+    claude.state.n_polls = 30
+    began_s = time.monotonic()
+    found, _ = run(claude, root, asks(2), deadline_s=1.0)
+    assert values(found) == expected(2)
+    assert time.monotonic() - began_s > 1.5
+
+
+def test_a_batch_that_never_ends_is_given_up_after_a_day(
+    claude: BatchServer, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_watch, "LIFE_S", 0.3)
+    claude.state.n_polls = 10_000
+    [failed] = failures(run(claude, root, asks(1))[0])
+    assert (failed.reason, failed.transient) == ("deadline", True)
+
+
+def test_a_cancelled_run_leaves_the_batch_running(
+    claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    claude.state.n_polls = 10_000
+
+    async def cut() -> None:
+        work = asyncio.create_task(ask_all(batch_door(claude.base, root), asks(4)))
+        while not claude.state.looks:  # noqa: ASYNC110  (threads)
+            await asyncio.sleep(0.02)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    with caplog.at_level(logging.INFO, "nemoflows"):
+        asyncio.run(cut())
+    assert "Batch msgbatch_1 (4 requests) is left running" in caplog.text
+    assert not claude.batches[0].cancelled
+    claude.batches[0].polls_left = 1
+    assert values(run(claude, root, asks(4))[0]) == expected(4)
+    assert (len(claude.batches), claude.paid_rows) == (1, 4)
+
+
+def test_progress_is_told_now_and_then(
+    claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    claude.state.n_polls = 6
+    with caplog.at_level(logging.INFO, "nemoflows"):
+        run(claude, root, asks(2))
+    assert "Sent 2 requests as batch msgbatch_1 at half price" in caplog.text
+    assert "Batch msgbatch_1 (2 requests) is under way" in caplog.text
+
+
+def test_a_failed_check_is_asked_again_in_a_batch_of_its_own(
+    claude: BatchServer, root: str
+) -> None:
+    def check(reply: Reply, final: bool) -> str:
+        if not final:
+            raise BadReply("say it again")
+        return reply.text
+
+    [done], _ = run(claude, root, [Ask(request("question 0", model="claude:tiny"), check)])
+    assert isinstance(done, Done)
+    assert len(done.calls) == len(claude.batches) == 2
+
+
+def test_without_a_journal_it_works_and_says_so(
+    claude: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    claude.state.fates.extend(["", "expired"])
+    with caplog.at_level(logging.INFO, "nemoflows"):
+        assert values(run(claude, "", asks(2))[0]) == expected(2)
+    assert "There is no journal, so a restart would pay again" in caplog.text
+
+
+def test_notes_on_an_object_store(claude: BatchServer) -> None:
+    root = f"memory://{uuid.uuid4()}"
+    claude.state.fates.extend(["", "expired"])
+    assert values(run(claude, root, asks(2))[0]) == expected(2)
+    store = open_store(root)
+    assert store.names("batches/claude/open") == []
+    assert len(store.names("batches/claude/done")) == 2
+
+
+def test_nothing_secret_is_written_or_told(
+    claude: BatchServer,
+    root: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("CLAUDE_KEY", "canary-key")
+    door = batch_door(claude.base, root)
+    engine = door.engines.of(ModelRef.model_validate("claude:tiny"))
+    assert isinstance(engine, AnthropicBatch)
+    line_of = engine._api.line
+    line_of.endpoint = line_of.endpoint.model_copy(update={"key_env": "CLAUDE_KEY"})
+    with caplog.at_level(logging.DEBUG, "nemoflows"):
+        assert values(asyncio.run(ask_all(door, asks(2)))) == expected(2)
+    assert set(claude.authorizations) == {"Bearer canary-key"}
+    kept = [p.read_text() for p in Path(root).rglob("*.json*") if "batches" in p.parts]
+    assert kept
+    for text in [*kept, caplog.text]:
+        assert "canary" not in text
+        assert "question" not in text
+    assert all(p.stat().st_mode & 0o077 == 0 for p in Path(root).rglob("*"))
+
+
+class Broken:
+    """A store that cannot be written."""
+
+    def read(self, name: str) -> bytes | None:
+        del name
+        return None
+
+    def write(self, name: str, data: bytes) -> None:
+        raise OSError(28, f"No space left for {len(data)} bytes at {name}")
+
+    def names(self, folder: str) -> list[str]:
+        del folder
+        return []
+
+    def move(self, name: str, to: str) -> None:
+        raise OSError(2, f"{name} {to}")
+
+    def remove(self, name: str) -> None:
+        raise OSError(2, name)
+
+
+def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer) -> None:
+    engine = batch_door(claude.base, "").engines.of(ModelRef.model_validate("claude:tiny"))
+    assert isinstance(engine, AnthropicBatch)
+    engine._desk._notes = Broken()
+
+    async def work() -> None:
+        try:
+            await engine.complete(request(model="claude:tiny"), lambda _: None)
+        finally:
+            await engine.aclose()
+
+    with pytest.raises(EndpointDown, match="no batch was sent"):
+        asyncio.run(work())
+    assert claude.batches == []
+
+
+def test_a_damaged_note_is_passed_over_and_an_old_one_set_aside(
+    claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(open_store(root), "claude")
+    keys = keys_of([ask.request for ask in asks(2)])
+    old = replace(desk.announce(keys, 0.0), at_s=time.time() - 30 * 86_400, batch="msgbatch_old")
+    desk.found(old, "msgbatch_old")
+    open_store(root).write("batches/claude/open/0-damaged.json", b'{"name": ')
+    assert values(run(claude, root, asks(2))[0]) == expected(2)
+    assert "is damaged and passed over" in caplog.text
+    assert len(notes_of(root, "done")) == 2
+
+
+def note(**changes: Any) -> Note:
+    made = Desk(None, "claude").announce(["k"], 0.0)
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "alive"),
+    [
+        ({}, False),
+        ({"pid": 2**22 + 5}, False),
+        ({"pid": os.getppid()}, True),
+        ({"pid": os.getppid(), "at_s": 0.0}, False),
+        ({"host": "elsewhere"}, True),
+        ({"host": "elsewhere", "at_s": 0.0}, False),
+    ],
+)
+def test_a_writer_counts_as_alive_while_it_may_be(changes: dict[str, Any], *, alive: bool) -> None:
+    assert may_be_alive(note(**changes), grace_s=60) is alive
+
+
+def test_a_note_of_a_process_that_may_be_alive_is_waited_for(
+    claude: BatchServer, root: str
+) -> None:
+    desk = Desk(open_store(root), "claude")
+    keys = keys_of([ask.request for ask in asks(2)])
+    theirs = replace(desk.announce(keys, 0.0), host="elsewhere")
+    desk._write(theirs)
+
+    async def work() -> list[Done[str] | Failed]:
+        asked = asyncio.create_task(ask_all(batch_door(claude.base, root), asks(2)))
+        await asyncio.sleep(1.0)
+        assert claude.batches == [], "nothing is sent meanwhile"
+        wanted = [{"custom_id": key, "params": {"model": "tiny", "messages": []}} for key in keys]
+        desk.found(theirs, claude.add(wanted).id)
+        return await asked
+
+    assert len(asyncio.run(work())) == 2
+    assert len(claude.batches) == 1
+
+
+def test_of_two_announcements_the_later_one_gives_way(root: str) -> None:
+    desk = Desk(open_store(root), "claude")
+    alone = desk.announce(["x"], 0.0)
+    made = [desk.announce(["a", "b"], 0.0), desk.announce(["b", "c"], 0.0)]
+    first, second = sorted(made, key=lambda note: note.name)
+    assert desk.rival(alone) is None
+    assert desk.rival(first) is None
+    assert desk.rival(second) == first
+    assert desk.rival(first) is None
+    sent = desk.found(second, "msgbatch_1")
+    assert desk.rival(first) == sent, "one that was sent goes first"
+
+
+def test_requests_are_parted_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(batch_api.in_parts([], str)) == []
+    monkeypatch.setattr(batch_api, "MOST_ROWS", 3)
+    assert list(batch_api.in_parts([1, 2, 3, 4], lambda n: n)) == [[1, 2, 3], [4]]
+    monkeypatch.setattr(batch_api, "MOST_BYTES", 10)
+    assert list(batch_api.in_parts(["a" * 6, "b" * 20, "c"], str)) == [
+        ["a" * 6],
+        ["b" * 20],
+        ["c"],
+    ]
+
+
+def test_the_list_is_read_page_by_page_back_to_what_was_there(
+    claude: BatchServer, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_api, "PAGE", 2)
+
+    def hook(handler: Any) -> bool:
+        for _ in range(5):
+            claude.add_foreign(3)
+        handler._break(reset=True)
+        return True
+
+    for _ in range(9):
+        claude.add_foreign(3)
+    claude.state.hooks["created"] = hook
+    assert values(run(claude, root, asks(3))[0]) == expected(3)
+    assert claude.paid_rows == 15 * 3
+
+
+def test_the_registry_makes_it_and_it_leaves_no_machine_when_offline() -> None:
+    engine = Engines(Settings(offline=False)).of(ModelRef.model_validate("anthropic-batch:x"))
+    assert isinstance(engine, AnthropicBatch)
+    assert isinstance(engine, Resumes)
+    with pytest.raises(BadModel, match="NEMOFLOWS_OFFLINE"):
+        Engines(Settings()).of(ModelRef.model_validate("anthropic-batch:x"))
+
+
+def test_pauses_are_short_in_tests_only() -> None:
+    assert QUICK.longest_s < batch_watch.Pauses().first_s <= batch_watch.Pauses().longest_s
