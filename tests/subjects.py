@@ -73,11 +73,6 @@ class Subject:
     def address(self) -> str:
         return self.vllm_url or self.server.url.removesuffix("/v1")
 
-    def expect_no_model_route(self, test: pytest.FixtureRequest) -> None:
-        if self.name == "vllm-messages":
-            reason = "vLLM has no /v1/models/{id}; preflight takes that 404 for a missing model"
-            test.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
     def must_be_sensible(self) -> None:
         if self.is_random:
             pytest.skip("random weights write nonsense of the right shape")

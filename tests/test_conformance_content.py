@@ -94,9 +94,8 @@ def ledger(
 
 
 def test_a_call_of_unknown_price_is_counted_and_never_free(
-    subject: Subject, tmp_path: Path, request: pytest.FixtureRequest
+    subject: Subject, tmp_path: Path
 ) -> None:
-    subject.expect_no_model_route(request)
     if subject.name == "embedded":
         pytest.skip("is free and not recorded")
     endpoint = Endpoint(dialect="scripted")

@@ -209,6 +209,24 @@ def test_a_server_that_refuses_a_schema_that_is_none_reads_schemas(server: Model
     assert probe["response_format"]["json_schema"]["schema"] == {"type": "wibble"}
 
 
+def test_an_output_limit_is_never_above_the_servers_context(server: ModelServer) -> None:
+    server.context_tokens = 4096
+
+    async def work() -> Outcome:
+        endpoint = Endpoint(dialect="nim", base_url=server.url)
+        engine = OpenAI(endpoint, name="near", deadline_s=60)
+        await engine.preflight(ModelRef.model_validate("near:tiny"))
+        try:
+            asked = request(model="near:tiny", thinking=ON, max_output_tokens=1000)
+            return await engine.complete(asked, lambda _: None)
+        finally:
+            await engine.aclose()
+
+    outcome = asyncio.run(work())
+    assert server.requests[0]["max_tokens"] == 4096
+    assert "4096 tokens, the server's context" in notes(outcome)[0]
+
+
 def test_a_server_that_answers_one_passes_over_schemas_and_is_refused(
     server: ModelServer,
 ) -> None:

@@ -86,9 +86,11 @@ class Anthropic:
                 async with asyncio.timeout(PREFLIGHT_S):
                     return _context(await client.models.retrieve(model.name))
         except anthropic.NotFoundError as error:
+            if not _is_envelope(error.body):
+                return None  # vLLM's own server has no such route: the first call will tell
             raise BadModel(f"{self.line.where()} does not serve {model.name!r}.") from error
         except (anthropic.APIError, ValueError, TypeError, AttributeError):
-            return None  # a proxy without that route: the first call will tell
+            return None  # nor have some proxies
 
     async def served(self) -> dict[str, int | None]:
         """Return the models that the API lists, each with its context in tokens.
@@ -167,6 +169,11 @@ class Anthropic:
                     http_client=anthropic.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
                 )
         return self._client
+
+
+def _is_envelope(body: object) -> bool:
+    """Return whether an error's body is one of the API's own, and not of a missing route."""
+    return isinstance(body, dict) and "error" in body
 
 
 def _context(model: Any) -> int | None:

@@ -49,6 +49,7 @@ class OpenAI:
         self.line = Line(endpoint, name, deadline_s, most=concurrency)
         self._rules = RULES[endpoint.dialect]
         self._leaders = Leaders()
+        self._contexts: dict[str, int] = {}
         self._client: openai.AsyncOpenAI | None = None
 
     def identity(self, model: ModelRef) -> str:
@@ -77,7 +78,10 @@ class OpenAI:
             )
         if self._rules.refuses_bad_schemas:
             await self._probe_schemas(model)
-        return served[found[0]] if found else None
+        context_tokens = served[found[0]] if found else None
+        if context_tokens is not None:
+            self._contexts[model.name] = context_tokens
+        return context_tokens
 
     async def served(self) -> dict[str, int | None]:
         """Return the models that the endpoint lists, each with its context in tokens if told.
@@ -108,6 +112,10 @@ class OpenAI:
         client = self._connect()  # importing the SDK takes seconds that are not the server's
         prefix = prefix_key(request) if self._rules.caches_prefixes else ""
         arguments, notes = _arguments(request, self._rules, self.line.endpoint.dialect)
+        most = self._contexts.get(request.model.name, request.limit_tokens)
+        if request.limit_tokens > most:  # which servers refuse, where room for thinking is added
+            arguments[self._rules.limit] = most
+            notes.append(f"output limit: {most} tokens, the server's context")
         async with self._leaders.turn(prefix):
             return await self.line.send(lambda: _ask(client, arguments, notes), on_attempt, request)
 
