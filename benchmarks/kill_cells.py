@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.kill_batches import batch_sequence
+from benchmarks.kill_types import Sequel
 from nemoflows.journal import Journal
 from nemoflows.types import Index, ResearchPlan, Tiers
 from tests.loopback import ModelServer
@@ -50,7 +52,7 @@ Moment = Literal[
 class Cell:
     """A command, where its journal lies, how many calls it makes at once, when it is killed."""
 
-    flow: Literal["workflow", "pod", "map_task", "dynamic"]
+    flow: Literal["workflow", "pod", "map_task", "dynamic", "batch"]
     store: Literal["disk", "s3"]
     concurrency: int
     moment: Moment = "random"
@@ -74,6 +76,7 @@ def cells(*, quick: bool) -> list[Cell]:
             Cell("workflow", "disk", 8),
             Cell("map_task", "disk", 8),
             Cell("pod", "s3", 64),
+            Cell("batch", "disk", 40),
             Cell("workflow", "disk", 8, "after an answer"),
         ]
     at_random = [
@@ -84,28 +87,14 @@ def cells(*, quick: bool) -> list[Cell]:
         Cell("map_task", "disk", 8),
         Cell("map_task", "s3", 8),
         Cell("dynamic", "disk", 8),
+        Cell("batch", "disk", 40),
+        Cell("batch", "s3", 40),
     ]
     moments: list[Moment] = [
         "before an answer", "after an answer", "between calls", "index build", "report",
     ]  # fmt: skip
     chosen = [Cell("workflow", store, 8, at) for at in moments for store in ("disk", "s3")]
     return at_random + chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Sequel:
-    """What one sequence of kills and the final run came to."""
-
-    kills: int
-    calls: int
-    """Distinct requests: the ideal."""
-    in_flight: int
-    """Requests that the provider had and the journal had not, summed over the kills."""
-    extra: int
-    uncertain: int
-    repeated: int
-    unnamed: int
-    same: bool
 
 
 class Provider(ModelServer):
@@ -189,7 +178,7 @@ class Stage:
                 return [*pyflyte, "benchmarks/kill_flows.py", "mapped", *asked], {}
             case "dynamic":
                 return [*pyflyte, "benchmarks/kill_flows.py", "looped", *asked], {}
-            case "pod":
+            case _:
                 return self._pod(number)
 
     def _pod(self, number: int) -> tuple[list[str], dict[str, str]]:
@@ -224,6 +213,8 @@ class Stage:
 
 def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) -> Sequel:
     """Kill a run so many times, finish it, and hold it against one that was never killed."""
+    if cell.flow == "batch":
+        return batch_sequence(cell.store, folder, draw, n_kills)
     with Provider() as provider:
         stage = Stage(cell, folder, provider, run=f"kills-{folder.name}")
         recorded: set[str] = set()
