@@ -170,8 +170,7 @@ def test_a_hidden_cap_is_found_over_real_sockets(retry_after: str, tmp_path: Pat
     answered, seen = driven(3.0, tmp_path, latency_s=0.1, cap=20, retry_after=retry_after)
     assert answered == seen["answered"]
     assert seen["most"] == 20
-    assert 0 < seen["refused"] <= 0.03 * answered
-    assert seen["mean_in_flight"] >= 20 * 0.5
+    assert 0 < seen["refused"] <= pace.START, "one burst at the first try, and few after it"
 
 
 def test_requests_per_minute_are_kept_after_a_burst() -> None:

@@ -131,7 +131,9 @@ class Store:
         try:
             with translated(f"The folder {self.path(name)} cannot be written"):
                 work.mkdir(parents=True)
-                _sweep(parent)
+                _sweep(parent, f"{_TEMPORARY}*")
+                if self.is_local:
+                    _sweep(Path(self.root), f"*/*/{_TEMPORARY}*")
                 yield work
                 self._publish(work, name, last)
         finally:
@@ -161,10 +163,10 @@ class Store:
         return _Remote(self._filesystem, self.path(name))
 
 
-def _sweep(parent: Path) -> None:
-    """Remove what builds that were killed long ago left here and among the fragments."""
-    for path in [*parent.glob(f"{_TEMPORARY}*"), *parent.parent.glob(f"*/*/{_TEMPORARY}*")]:
-        with suppress(OSError):
+def _sweep(folder: Path, pattern: str) -> None:
+    """Remove what builds that were killed long ago left; others may be sweeping too."""
+    with suppress(OSError):
+        for path in folder.glob(pattern):
             if time.time() - path.stat().st_mtime > _ABANDONED_S:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
