@@ -34,8 +34,23 @@ def well_formed(text: str) -> str:
 Text = Annotated[str, AfterValidator(well_formed)]
 """Text that can be written as UTF-8."""
 
+
+def well_formed_json(value: Any) -> Any:
+    """Return JSON whose texts can be written as UTF-8: escapes can smuggle lone surrogates in."""
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, list):
+        return [well_formed_json(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(key): well_formed_json(item) for key, item in value.items()}
+    return value
+
+
 Object = dict[str, Any]
 """A free JSON object. Its order counts: a model writes fields in the order of the schema."""
+
+Blocks = Annotated[list[Object], AfterValidator(well_formed_json)]
+"""Opaque blocks of a provider's."""
 
 _NOT_IN_KEY = {"model"}
 
@@ -71,7 +86,7 @@ class Message(Value):
 
     role: Literal["user", "assistant"] = "user"
     parts: list[Part]
-    blocks: list[Object] = Field(default_factory=list)
+    blocks: Blocks = Field(default_factory=list)
     """An assistant turn's opaque provider blocks, sent back as they came."""
 
 
@@ -171,6 +186,11 @@ class Usage(Value):
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
+    @property
+    def all_input_tokens(self) -> int:
+        """Return what the model read, cached or not."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+
     def __add__(self, other: Usage) -> Usage:
         """Return the sum, field by field."""
         names = type(self).model_fields
@@ -180,8 +200,8 @@ class Usage(Value):
 class ToolCall(Value):
     """A call that the model asks for; the arguments are JSON text as it came."""
 
-    id: str
-    name: str
+    id: Text
+    name: Text
     arguments: Text
 
 
@@ -196,13 +216,13 @@ class Reply(Value):
     """None where the provider did not say: what it cost is then unknown."""
     usd: float | None = None
     """What the provider itself says it charged; beats every price table."""
-    model: str = ""
+    model: Text = ""
     """The model name that the server itself reported."""
-    fingerprint: str = ""
-    request_id: str = ""
-    blocks: list[dict[str, Any]] = Field(default_factory=list)
+    fingerprint: Text = ""
+    request_id: Text = ""
+    blocks: Blocks = Field(default_factory=list)
     """Opaque provider blocks, to be sent back in a later turn as they are."""
-    notes: list[str] = Field(default_factory=list)
+    notes: list[Text] = Field(default_factory=list)
     """Preferences that the model has no way to follow, and what was done instead."""
 
 
@@ -229,7 +249,7 @@ class Unusable(Value):
 
     kind: Literal["unusable"] = "unusable"
     reason: Literal["refused", "truncated", "invalid", "context", "paused"]
-    detail: str
+    detail: Text
     reply: Reply
 
 

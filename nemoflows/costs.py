@@ -21,7 +21,7 @@ def price_usd(model: ModelRef, endpoint: Endpoint, usage: Usage, *, at_s: float)
     """
     if endpoint.usd_per_mtok is not None:
         input_usd, output_usd = endpoint.usd_per_mtok
-        n_input = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+        n_input = usage.all_input_tokens
         return (n_input * input_usd + usage.output_tokens * output_usd) / 1e6
     if endpoint.dialect in FREE:
         return 0.0
@@ -34,14 +34,14 @@ def price_usd(model: ModelRef, endpoint: Endpoint, usage: Usage, *, at_s: float)
 def _table_usd(name: str, provider: str, usage: Usage, at_s: float, *, batch: bool) -> float | None:
     import genai_prices
 
-    tokens = genai_prices.Usage(
-        input_tokens=usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        output_tokens=usage.output_tokens,
-    )
     at = datetime.fromtimestamp(at_s, tz=UTC)
     try:
+        tokens = genai_prices.Usage(
+            input_tokens=usage.all_input_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            output_tokens=usage.output_tokens,
+        )
         found = genai_prices.calc_price(
             tokens,
             name,
@@ -50,7 +50,7 @@ def _table_usd(name: str, provider: str, usage: Usage, at_s: float, *, batch: bo
             # Another spelling, such as the API's own service_tier, is passed over in silence.
             price_context={"processing": "batch"} if batch else None,
         )
-    except LookupError:
+    except (LookupError, ValueError, ArithmeticError):  # unknown, or usage that it finds odd
         return None
     return float(found.total_price)
 
@@ -94,7 +94,7 @@ class Ledger(Value):
         unknown = f", {self.n_unpriced} of unknown price" if self.n_unpriced else ""
         return (
             f"cost: ${self.usd:.6f} for {self.n_calls} calls{unknown} "
-            f"({self.usage.input_tokens} tokens in, {self.usage.output_tokens} out); "
+            f"({self.usage.all_input_tokens} tokens in, {self.usage.output_tokens} out); "
             f"paid now ${self.paid_now_usd:.6f}, {self.n_replayed} replayed{lost}"
         )
 

@@ -29,6 +29,10 @@ from nemoflows.types import ModelRef
 T = TypeVar("T")
 
 
+NO_SECOND = frozenset({"rejected", "too_long"})
+"""Ends of a second ask that say nothing better than the first one's: that was paid and counts."""
+
+
 class Budget(Protocol):
     """What the door asks before a call and tells after it."""
 
@@ -90,6 +94,8 @@ class Door:
         self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
         self._endpoints: dict[str, Endpoint] = {}
+        self._made: dict[str, int] = {}
+        """Attempts announced so far of keys that were asked and not answered."""
 
     @property
     def spent(self) -> list[costs.Spent]:
@@ -136,7 +142,9 @@ class Door:
         again = _second(request, outcome, read) if isinstance(read, Failed) else None
         if again is not None:
             outcome = await self._outcome(again, calls)
-            read = read_outcome(ask.check, outcome, final=True)
+            second = read_outcome(ask.check, outcome, final=True)
+            if not (isinstance(second, Failed) and second.reason in NO_SECOND):
+                read = second
         if isinstance(read, Failed):
             return Failed(read.reason, read.detail, read.transient, calls)
         return Done(read.value, calls)
@@ -198,8 +206,13 @@ class Door:
         return self.journal.uncertain()
 
     async def drain(self) -> None:
-        """Begin no call from now on, and wait until those in flight are recorded."""
+        """Send nothing from now on, and wait until what is in flight is recorded."""
         self._open.clear()
+        self.engines.drain()
+        await self.land()
+
+    async def land(self) -> None:
+        """Wait until the calls in flight are recorded, whoever asked for them."""
         while self.n_flying:
             self._landed.clear()
             await self._landed.wait()
@@ -249,8 +262,9 @@ class Door:
             return await engine.complete(request, lambda _: None)
         key = self._key(engine, request)
         calls.append(key)
-        record = await self.memory.recall(key)
-        return record.outcome if record else await self._single_flight(key, engine, request)
+        if self.memory.near and (record := self.memory.recall_now(key)):
+            return record.outcome
+        return await self._single_flight(key, engine, request)
 
     @staticmethod
     def _key(engine: Engine, request: Request) -> str:
@@ -266,6 +280,9 @@ class Door:
         return await asyncio.shield(flight)
 
     async def _call(self, key: str, engine: Engine, request: Request) -> Outcome:
+        """Recall or make one call; everybody in this process who asks for its key shares it."""
+        if not self.memory.near and (found := await self.memory.recall(key)):
+            return found.outcome
         await self.preflight(request.model)
         try:
             reserved_usd = await self.budget.reserve(request)
@@ -273,6 +290,7 @@ class Door:
             return Unanswered(reason="over_budget", detail=error.message, transient=False)
         usd: float | None = 0.0
         attempts: list[Attempt] = []
+        first = self._made.get(key, 0) + 1
         resumes = engine if isinstance(engine, Resumes) else None
         answered = False
         try:
@@ -280,30 +298,34 @@ class Door:
                 started_s = time.time()
                 report: OnAttempt = attempts.append
                 if resumes is None:
-                    await self.memory.begin(_begun(key, request, 1))
-                    report = self._reporter(key, request, attempts)
+                    await self.memory.begin(_begun(key, request, first))
+                    report = self._reporter(key, request, attempts, first)
                 outcome = await engine.complete(request, report)
                 if not isinstance(outcome, Unanswered):
                     answered = True
                     record = self._record(key, request, outcome, started_s, attempts)
                     await self.memory.keep(record)
-                    self.memory.add(self.journal.end, _ended(key, len(attempts), "ok"))
+                    last = first + max(0, len(attempts) - 1)
+                    self.memory.add(self.journal.end, _ended(key, last, "ok"))
                     usd = record.usd
                     if resumes is not None and self.journal.durable:
                         resumes.recorded(key)
         finally:
             if not answered and resumes is None:  # the last announced attempt was never made
-                self.memory.add(self.journal.end, _ended(key, len(attempts) + 1, "unsent"))
+                self._made[key] = first + len(attempts)
+                self.memory.add(self.journal.end, _ended(key, self._made[key], "unsent"))
             self.budget.settle(reserved_usd, usd)
         return outcome
 
-    def _reporter(self, key: str, request: Request, attempts: list[Attempt]) -> OnAttempt:
+    def _reporter(
+        self, key: str, request: Request, attempts: list[Attempt], first: int
+    ) -> OnAttempt:
         """Return what the engine tells of each attempt: one that failed is followed by another."""
 
         def report(attempt: Attempt) -> None:
             attempts.append(attempt)
             if attempt.status != "ok":
-                number = len(attempts)
+                number = first + len(attempts) - 1
                 self.memory.add(self.journal.end, _ended(key, number, attempt.status))
                 self.memory.add(self.journal.begin, _begun(key, request, number + 1))
 

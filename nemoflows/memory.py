@@ -38,6 +38,8 @@ class Memory:
         self._noted: list[_Noted] = []
         self._threads = ThreadPoolExecutor(THREADS, "nemoflows-journal") if journal.far else None
         self._pending: set[Future[None]] = set()
+        self._lost: dict[str, Record] = {}
+        """Calls that could not be written: this process at least does not pay for them again."""
 
     @property
     def near(self) -> bool:
@@ -57,7 +59,7 @@ class Memory:
 
     def recall_now(self, key: str) -> Recorded | None:
         """Return what is recorded under `key`, and note that it was used."""
-        record = self.journal.outcome(key)
+        record = self._lost.get(key) or self.journal.outcome(key)
         if record is not None:
             self._note(record, replayed=True)
         return record
@@ -66,7 +68,8 @@ class Memory:
         """Do the same without holding up others."""
         if self.near:
             return self.recall_now(key)
-        record = await self._threaded(lambda: self.journal.outcome(key))
+        lost: Recorded | None = self._lost.get(key)
+        record = lost or await self._threaded(lambda: self.journal.outcome(key))
         if record is not None:
             self._note(record, replayed=True)
         return record
@@ -74,9 +77,11 @@ class Memory:
     async def keep(self, record: Record) -> None:
         """Record a call; when this returns it is written, or known to be lost."""
         if self.near:
-            self.journal.put(record)
+            kept = self.journal.put(record)
         else:
-            await self._threaded(lambda: self.journal.put(record))
+            kept = await self._threaded(lambda: self.journal.put(record))
+        if not kept and self.journal.root:
+            self._lost[record.key] = record
         self._note(record, replayed=False)
 
     async def begin(self, intent: Intent) -> None:
@@ -90,9 +95,13 @@ class Memory:
         """Write a line that nobody waits for, with `journal.begin` or `journal.end`."""
         self._soon(lambda: write(intent))
 
-    def flush(self) -> None:
-        """Write what waits; every task does so at its end."""
-        wait(self._pending)
+    def flush(self, within_s: float | None = None) -> None:
+        """Write what waits; every task does so at its end.
+
+        Args:
+            within_s: Longest time to wait for lines that are on their way.
+        """
+        wait(self._pending, timeout=within_s)
         self.journal.flush()
 
     def calls(self, keys: Sequence[str]) -> list[Spent]:

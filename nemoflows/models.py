@@ -100,6 +100,11 @@ BUILT_IN = {
 }
 """Endpoints that need no declaration; the SDKs' own variables are honoured for them."""
 
+DEFAULT_URL: dict[Dialect, str] = {
+    built_in.dialect: built_in.base_url for built_in in BUILT_IN.values() if built_in.base_url
+}
+"""Where a declared endpoint lies that names no address; others take the SDK's own default."""
+
 BASE_URL_ENV = {
     "openai": "OPENAI_BASE_URL",
     "anthropic": "ANTHROPIC_BASE_URL",

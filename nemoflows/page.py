@@ -187,11 +187,10 @@ def _calls(page: Page) -> str:
 def _call(call: Spent) -> str:
     usd = "unknown" if call.usd is None else f"{call.usd:.6f}"
     usage = call.usage
-    n_input = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
     cells = [
         call.purpose,
         call.model,
-        f"{n_input:,}",
+        f"{usage.all_input_tokens:,}",
         f"{usage.output_tokens:,}",
         f"{call.seconds:.2f}",
         usd,

@@ -219,9 +219,10 @@ def fill(
 
 def ask_again(request: Request, *, reply_text: str, error: str) -> Request:
     """Return the request that shows a model its reply and what was wrong with it."""
+    said = [Message(role="assistant", parts=[Part(text=reply_text)])] if reply_text else []
     turns = [
         *request.messages,
-        Message(role="assistant", parts=[Part(text=reply_text)]),
+        *said,
         user([Part(kind="error", text=error[:MAX_ERROR_CHARACTERS]), Part(text=AGAIN)]),
     ]
     return request.model_copy(update={"messages": turns})

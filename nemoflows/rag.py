@@ -13,7 +13,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 from nemoflows import costs, page, prompts, replies, routing, search
 from nemoflows.agents import (
@@ -124,6 +124,7 @@ async def plan_research(
         EndpointDown: A model's endpoint does not answer.
     """
     question = checked_question(question)
+    routing.refuse_unknown("context_policy", context_policy, get_args(ContextPolicy))
     if min(n, k, hops, context_tokens) < 1:
         raise BadInput(
             f"{n} agents, {k} passages, {hops} hops and {context_tokens} tokens of context: each "

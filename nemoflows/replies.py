@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nemoflows.calls import Reply, well_formed
+from nemoflows.calls import Reply, well_formed_json
 from nemoflows.errors import BadReply
 from nemoflows.types import Citation, Evidence, Finding, Passage
 
@@ -159,23 +159,12 @@ def field(reply: Reply, name: str, kind: type) -> Any:
     """
     try:
         # Some servers leave control characters in.
-        content = _well_formed(json.loads(reply.text, strict=False))
+        content = well_formed_json(json.loads(reply.text, strict=False))
     except (ValueError, RecursionError) as error:
         raise BadReply(f"The reply is not JSON: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get(name), kind):
         raise BadReply(f"The reply must be an object with {name!r} as a {kind.__name__}.")
     return content[name]
-
-
-def _well_formed(value: Any) -> Any:
-    """Return JSON whose texts can be written as UTF-8: escapes can smuggle lone surrogates in."""
-    if isinstance(value, str):
-        return well_formed(value)
-    if isinstance(value, list):
-        return [_well_formed(item) for item in value]
-    if isinstance(value, dict):
-        return {well_formed(key): _well_formed(item) for key, item in value.items()}
-    return value
 
 
 def _is_text(value: Any) -> bool:

@@ -6,6 +6,7 @@ A gate is a check on the material, never a model's opinion of itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from nemoflows.calls import Purpose, Request, Thinking
 from nemoflows.errors import BadInput, BadModel
@@ -52,12 +53,25 @@ def thoughtful(request: Request, policy: ThinkingPolicy) -> Request:
     return request.model_copy(update={"thinking": wish}) if wish else request
 
 
+def refuse_unknown(name: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a value that an input does not take: Flyte's command line lets any text through.
+
+    Raises:
+        BadInput: It is not among the known ones.
+    """
+    if value not in known:
+        raise BadInput(
+            f"The input {name} is {value!r}; it takes {', '.join(known)}. No call was made."
+        )
+
+
 def refuse_thinking(model: ModelRef, endpoint: Endpoint, policy: ThinkingPolicy) -> None:
     """Refuse an explicit wish that a model has no way to follow; `auto` is a preference.
 
     Raises:
         BadModel: Thinking is to be off, and the model always thinks.
     """
+    refuse_unknown("thinking", policy, get_args(ThinkingPolicy))
     if policy == "off" and cannot_stop_thinking(endpoint.dialect, model.name):
         raise BadModel(
             f"{str(model)!r} always thinks, and the input thinking is 'off'. Leave it at 'auto', "

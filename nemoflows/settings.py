@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import os
 import pwd
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,15 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nemoflows.errors import BadInput, BadModel
-from nemoflows.models import BASE_URL_ENV, BUILT_IN, IN_PROCESS, REMOTE, Endpoint, secret_in
+from nemoflows.models import (
+    BASE_URL_ENV,
+    BUILT_IN,
+    DEFAULT_URL,
+    IN_PROCESS,
+    REMOTE,
+    Endpoint,
+    secret_in,
+)
 from nemoflows.types import ModelRef, Tiers
 
 
@@ -92,6 +101,13 @@ class Settings(BaseSettings):
                     f"{name} holds user info or a query: keys belong in {found.key_env}."
                 )
             found = found.model_copy(update={"base_url": url})
+        if not found.base_url and found.dialect in DEFAULT_URL:
+            found = found.model_copy(update={"base_url": DEFAULT_URL[found.dialect]})
+        if not found.base_url and found.dialect == "compatible":
+            raise BadModel(
+                f"The endpoint {model.endpoint!r} has the dialect `compatible` and no base_url: "
+                "say in NEMOFLOWS_ENDPOINTS where it is. No call was made."
+            )
         self._refuse_when_offline(model, found)
         return found
 
@@ -125,7 +141,8 @@ def load() -> Settings:
 
 def _without_values(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return str(error)
+        named = re.search(r'field "(\w+)"', str(error))
+        return f"NEMOFLOWS_{named[1].upper()} is not valid JSON" if named else "unreadable"
     return "; ".join(
         f"NEMOFLOWS_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
     )

@@ -196,6 +196,8 @@ class Answer(Value):
     def __str__(self) -> str:
         """Return the answer as a person reads it in a terminal."""
         lines = [self.text, ""] if self.text else []
+        lines += [f"  (no quote supports: {text})" for text in self.unsupported]
+        lines += [f"  (citation of nothing that was retrieved: {text})" for text in self.dropped]
         lines += [
             f"  [{c.number}] {c.document}:{c.start}-{c.end}\n      “{' '.join(c.quote.split())}”"
             for c in self.citations
@@ -209,7 +211,8 @@ class Answer(Value):
 
 _SPELLING = re.compile(
     r"(?P<endpoint>[a-z0-9][a-z0-9_-]*)"
-    r"(?::(?P<name>[^@+#\s]+)(?:@(?P<revision>[^+#\s]+))?(?:\+(?P<adapter>[^#\s]+))?"
+    r"(?::(?P<name>[^@+#\s](?:[^@+#\r\n\t]*[^@+#\s])?)(?:@(?P<revision>[^+#\s]+))?"
+    r"(?:\+(?P<adapter>[^#\s](?:[^#\r\n\t]*[^#\s])?))?"
     r"(?:#(?P<label>\S+))?)?"
 )
 

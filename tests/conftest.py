@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.support import make_door, write_corpus
 
 
 @pytest.fixture(autouse=True)
-def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep every test in a home of its own, offline, without the caller's settings."""
     for name in os.environ:
         if name.startswith(("NEMOFLOWS_", "OPENAI_", "ANTHROPIC_")):
@@ -27,6 +28,9 @@ def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NEMOFLOWS_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)  # tests that play a pod install the pod's own
 
 
 @pytest.fixture

@@ -141,6 +141,10 @@ class Anthropic:
         """Refuse: the API has no reranking."""
         raise cannot_rerank(model, query, texts)
 
+    def drain(self) -> None:
+        """Send nothing from now on: attempts and retries that wait end unsent."""
+        self.line.closed = True
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None:

@@ -51,6 +51,10 @@ class Note:
     """The batch's id; empty while nobody knows it."""
 
 
+_NOTE_FIELDS = tuple(Note.__dataclass_fields__)
+"""Of a note written by a newer version the others are passed over: the batch counts, not they."""
+
+
 class Forgetful:
     """Notes of a run without a journal: they end with the process."""
 
@@ -104,7 +108,8 @@ class Desk:
             return None
         try:
             told = json.loads(data)
-            return Note(**{**told, "keys": tuple(told["keys"])})
+            known = {name: told[name] for name in _NOTE_FIELDS if name in told}
+            return Note(**{**known, "keys": tuple(told["keys"])})
         except (ValueError, TypeError, KeyError):
             log.warning("The note of a batch at %s is damaged and passed over.", self._path(name))
             return None

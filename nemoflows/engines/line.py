@@ -40,6 +40,10 @@ RETRIED_STATUSES = frozenset({408, 409, 429})
 """Statuses below 500 that pass by themselves; all from 500 on do too."""
 
 
+class _ClosedError(Exception):
+    """The line is closed, so this attempt is not made."""
+
+
 class MalformedReplyError(Exception):
     """A reply with status 200 that is not what the dialect promises."""
 
@@ -57,6 +61,8 @@ class Line:
     """Calls in flight that are never exceeded."""
     concurrency: Concurrency = field(init=False)
     limiter: Limiter = field(init=False)
+    closed: bool = False
+    """Nothing is sent any more: this process is ending."""
     _resume_s: float = field(default=0.0)
 
     def __post_init__(self) -> None:
@@ -138,7 +144,11 @@ class Line:
 
     def is_retried(self, error: BaseException) -> bool:
         """Return whether another attempt is worth making here: not after too long a pause."""
-        return self.is_transient(error) and (retry_after_s(error) or 0.0) <= RETRY_AFTER_CAP_S
+        return (
+            not self.closed
+            and self.is_transient(error)
+            and (retry_after_s(error) or 0.0) <= RETRY_AFTER_CAP_S
+        )
 
     async def _with_retries(
         self, call: Callable[[], Awaitable[T]], on_attempt: OnAttempt, taken: tuple[float, float]
@@ -160,6 +170,9 @@ class Line:
                     return await self._attempt(call, number, on_attempt, taken)
         except NemoflowsError:
             raise
+        except _ClosedError:
+            detail = f"{self.where()} was not asked: this process is ending."
+            return Unanswered(reason="cancelled", detail=detail, transient=True)
         except Exception as error:  # noqa: BLE001  (every foreign error becomes an outcome)
             return self._refused(error, number)
         raise AssertionError("tenacity ends by returning or raising")
@@ -176,6 +189,9 @@ class Line:
         used = taken
         try:
             async with self.concurrency.slot():
+                if self.closed:
+                    used = (0.0, 0.0)
+                    raise _ClosedError
                 try:
                     reply = await _reported(call, number, on_attempt)
                 except Exception as error:

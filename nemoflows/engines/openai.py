@@ -127,6 +127,10 @@ class OpenAI:
         """Refuse: the dialect has no reranking."""
         raise cannot_rerank(model, query, texts)
 
+    def drain(self) -> None:
+        """Send nothing from now on: attempts and retries that wait end unsent."""
+        self.line.closed = True
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._client is not None:

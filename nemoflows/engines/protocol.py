@@ -84,6 +84,14 @@ class Resumes(Protocol):
 
 
 @runtime_checkable
+class Drains(Protocol):
+    """An engine that can stop sending."""
+
+    def drain(self) -> None:
+        """Send nothing from now on: attempts and retries that wait end unsent."""
+
+
+@runtime_checkable
 class Lists(Protocol):
     """An engine that can say at no cost which models its endpoint serves."""
 

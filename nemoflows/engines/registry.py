@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from nemoflows.engines.protocol import Engine, Notes
+from nemoflows.engines.protocol import Drains, Engine, Notes
 from nemoflows.models import CHAT_COMPLETIONS, Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -46,6 +46,12 @@ class Engines:
         if place not in self._engines:
             self._engines[place] = _make(endpoint, model, self.settings, self.notes)
         return self._engines[place]
+
+    def drain(self) -> None:
+        """Let no engine send anything from now on; what is under way goes on."""
+        for engine in self._engines.values():
+            if isinstance(engine, Drains):
+                engine.drain()
 
     async def aclose(self) -> None:
         """Close every engine."""

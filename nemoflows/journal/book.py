@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from nemoflows.errors import BadInput
 from nemoflows.journal.records import Intent, Receipt, Record, Recorded, Uncertain, uncertain
 from nemoflows.journal.stores import RemoteStore, open_store
 
@@ -76,10 +77,14 @@ class Journal:
         head, newline, _ = data.partition(b"\n")
         return self._parse(Recorded, key, head + b"}" if newline else data)
 
-    def put(self, record: Record) -> None:
-        """Write a record; where that fails the run goes on, and says that it is not durable."""
+    def put(self, record: Record) -> bool:
+        """Write a record; where that fails the run goes on, and says that it is not durable.
+
+        Returns:
+            Whether it is written.
+        """
         if not self._store:
-            return
+            return False
         try:
             self._store.write(_name(record.key), record.line())
         except Exception as error:  # noqa: BLE001  (fsspec raises each store's own errors)
@@ -90,6 +95,8 @@ class Journal:
                 self.root,
                 type(error).__name__,
             )
+            return False
+        return True
 
     def keys(self) -> list[str]:
         """Return the keys of all records, sorted."""
@@ -124,6 +131,11 @@ class Journal:
         if self._store:
             self._store.remove(_name(record.key))
 
+    def runs(self) -> list[str]:
+        """Return the ids of all runs that announced an attempt, sorted."""
+        names = self._store.names("intents") if self._store else []
+        return sorted({name.removeprefix("intents/").rpartition("/")[0] for name in names})
+
     def remove_lines(self, run: str) -> None:
         """Remove what is told of a run's attempts and replays."""
         for kind in self._waiting:
@@ -139,18 +151,24 @@ class Journal:
         """
         found = []
         for writer, lines in self._lines_by_writer("intents", run or self.run or "run"):
-            keys = {line["key"] for line in lines}
-            answered = {key for key in keys if self._writer_of(key) == writer}
+            unsettled = {attempt.key for attempt in uncertain(writer, lines, set())}
+            answered = {key for key in unsettled if self._writer_of(key) == writer}
             found += uncertain(writer, lines, answered)
         return sorted(found, key=lambda attempt: attempt.at_s)
 
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
         try:
-            found = kind.model_validate_json(data)
+            found = kind.model_validate_json(data, extra="ignore")
+        except ValidationError as error:
+            if _key_in(data) == key:
+                raise BadInput(
+                    f"The record {key} at {self.root} is whole and was written by another version "
+                    f"of nemoflows ({error.error_count()} fields cannot be read). Nothing is asked "
+                    "again, for it is paid: use that version, or name another NEMOFLOWS_JOURNAL."
+                ) from None
+        else:
             if found.key == key:
                 return found
-        except ValidationError:
-            pass
         self._set_aside(key)
         return None
 
@@ -168,8 +186,9 @@ class Journal:
                 self._store.move(_name(key), aside)
 
     def _writer_of(self, key: str) -> str:
-        record = self.get(key)
-        return record.writer if record else ""
+        data = self._store.read(_name(key)) if self._store else None
+        found = _line(data) if data else None
+        return str((found or {}).get("writer", ""))
 
     def _add(self, kind: str, line: bytes, *, at_once: bool = False) -> None:
         """Add a line to this process's segment; on an object store, several lines at a time."""
@@ -203,7 +222,8 @@ class Journal:
         for name in self._store.names(f"{kind}/{run}"):
             writer = name.rpartition("/")[2].partition("-")[0]
             lines = (self._store.read(name) or b"").splitlines()
-            by_writer.setdefault(writer, []).extend(filter(None, map(_line, lines)))
+            told = (line for line in map(_line, lines) if line and "key" in line)
+            by_writer.setdefault(writer, []).extend(told)
         yield from by_writer.items()
 
 
@@ -213,6 +233,10 @@ def _line(data: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _key_in(data: bytes) -> str:
+    return str((_line(data) or {}).get("key", ""))
 
 
 def _name(key: str) -> str:

@@ -12,7 +12,8 @@ from pydantic import ConfigDict, Field
 from nemoflows.calls import Answered, Attempt, Request, Unusable, Usage
 from nemoflows.types import Value
 
-_REFUSED = re.compile(r".* \d{3}")
+_REFUSED = re.compile(r".* (4(?!08|99)\d\d|500|503|529)")
+"""Statuses with which a provider itself refuses; a gateway's 502 or 504 may come while it works."""
 
 
 class Recorded(Value):
@@ -55,9 +56,20 @@ class Record(Recorded):
         break cannot stand inside a JSON string, so the first one is always this one.
         """
         more = set(type(self).model_fields) - set(Recorded.model_fields)
-        head = self.model_dump_json(exclude=more)[:-1]
+        try:
+            head = self.model_dump_json(exclude=more)[:-1]
+        except ValueError:  # blocks nested too deep for JSON: better without them than not at all
+            return _without_blocks(self).line()
         tail = self.model_dump_json(include=more, exclude_defaults=True, by_alias=True)[1:]
         return f"{head}\n,{tail}".encode()
+
+
+def _without_blocks(record: Record) -> Record:
+    reply = record.outcome.reply
+    if not reply.blocks:
+        raise ValueError(f"the record {record.key} cannot be written as JSON")
+    bare = reply.model_copy(update={"blocks": []})
+    return record.model_copy(update={"outcome": record.outcome.model_copy(update={"reply": bare})})
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ class LocalStore:
             ) from error
         self._made: set[str] = set()
         self._growing: dict[str, int] = {}
+        self._torn: set[str] = set()
+        """Names that end in half a line, so that the next one begins anew."""
 
     def read(self, name: str) -> bytes | None:
         """Return the file's bytes."""
@@ -93,7 +95,11 @@ class LocalStore:
         if name not in self._growing:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._growing[name] = _private(self._path(name), flags)
-        os.write(self._growing[name], lines)
+        whole = b"\n" + lines if name in self._torn else lines
+        if os.write(self._growing[name], whole) < len(whole):
+            self._torn.add(name)
+            raise OSError("half a line was written")
+        self._torn.discard(name)
         return True
 
     def names(self, folder: str) -> list[str]:

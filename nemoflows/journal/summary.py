@@ -26,10 +26,12 @@ class Run(Value):
 
 
 def runs(journal: Journal) -> list[Run]:
-    """Return every run that recorded a call, the oldest first."""
+    """Return every run that made a call, the oldest first."""
     by_run: dict[str, list[Record]] = {}
     for record in journal.records():
         by_run.setdefault(record.run, []).append(record)
+    for name in journal.runs():  # a run may have announced attempts and recorded none
+        by_run.setdefault("" if name == "run" else name, [])
     found = [_run(journal, name, records) for name, records in by_run.items()]
     return sorted(found, key=lambda run: (run.first, run.run))
 
@@ -59,12 +61,14 @@ def row(record: Record) -> dict[str, Any]:
 
 
 def _run(journal: Journal, name: str, records: list[Record]) -> Run:
-    first = datetime.fromtimestamp(min(record.started_s for record in records), tz=UTC)
+    cut = journal.uncertain(name or "run")
+    times = [*(record.started_s for record in records), *(attempt.at_s for attempt in cut)]
+    first = datetime.fromtimestamp(min(times, default=0.0), tz=UTC)
     return Run(
         run=name,
         first=first.strftime("%Y-%m-%d %H:%M:%S"),
         calls=len(records),
         usd=sum(record.usd or 0.0 for record in records),
         unpriced=sum(record.usd is None for record in records),
-        uncertain=len(journal.uncertain(name or "run")),
+        uncertain=len(cut),
     )

@@ -23,6 +23,8 @@ from nemoflows.llm import Door
 
 log = logging.getLogger("nemoflows")
 STATUS = 128 + signal.SIGTERM
+FLUSH_S = 2.0
+"""Time after the grace for lines that wait; records are written when a call lands."""
 
 
 def end_gracefully_on_sigterm(
@@ -40,7 +42,12 @@ def end_gracefully_on_sigterm(
 
     def handle(number: int, frame: FrameType | None) -> None:
         del number, frame
-        _end(doors(), loop, grace_s)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not begin anew
+        try:
+            _end(doors(), loop, grace_s)
+        finally:
+            # An exception would leave an error file and spend one of the user's retries.
+            os._exit(STATUS)
 
     signal.signal(signal.SIGTERM, handle)
 
@@ -54,6 +61,15 @@ def _end(doors: Sequence[Door], loop: asyncio.AbstractEventLoop, grace_s: float)
         grace_s,
     )
 
+    # Not here: this thread may hold a lock that flushing needs, and a store may hang.
+    ending = threading.Thread(target=_drain_and_flush, args=(doors, loop, grace_s), daemon=True)
+    ending.start()
+    ending.join(grace_s + FLUSH_S)
+
+
+def _drain_and_flush(
+    doors: Sequence[Door], loop: asyncio.AbstractEventLoop, grace_s: float
+) -> None:
     async def drain() -> None:
         await asyncio.gather(*(door.drain() for door in doors))
 
@@ -64,4 +80,3 @@ def _end(doors: Sequence[Door], loop: asyncio.AbstractEventLoop, grace_s: float)
         log.warning("%d calls did not finish and are uncertain: they may be billed.", left)
     for door in doors:
         door.flush()
-    os._exit(STATUS)  # an exception would leave an error file and spend one of the user's retries

@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from flytekit import FlyteContextManager
 
 from nemoflows import settings as settings_module
 from nemoflows.engines.registry import Engines
+from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
 from nemoflows.llm import Door
 from nemoflows.settings import Settings
@@ -48,9 +51,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()
-    except BaseException:
+    except BaseException as error:
         future.cancel()
+        if isinstance(error, NemoflowsError):
+            _land()
         raise
+
+
+def _land() -> None:
+    """Let calls land that others of a failed step have in flight: they are paid."""
+    for current in list(_sessions.values()):
+        landing = asyncio.run_coroutine_threadsafe(current.door.land(), _loop())
+        with suppress(NotYet):
+            landing.result(timeout=current.settings.grace_s)
 
 
 def session() -> Session:

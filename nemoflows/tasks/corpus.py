@@ -60,6 +60,8 @@ def _tell(index: Index) -> None:
     )
     for skipped in index.skipped[:SHOWN]:
         log.warning("%s", printable(f"skipped {skipped.document}: {skipped.reason}"))
+    if index.n_skipped > SHOWN:
+        log.warning("and %d more: the page lists them", index.n_skipped - SHOWN)
 
 
 @task()

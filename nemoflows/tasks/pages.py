@@ -64,6 +64,7 @@ def _folder(current: Session) -> Path:
 
 
 def _name(answer: Answer, index: Index, tiers: Tiers) -> str:
-    words = (answer.question, index.corpus_hash, str(tiers.efficient), str(tiers.frontier))
+    models = (str(tiers.efficient), str(tiers.frontier))
+    words = (answer.model_dump_json(), index.corpus_hash, *models)
     content = "\n".join(words).encode("utf-8", "surrogatepass")
     return hashlib.sha256(content).hexdigest()[:16]

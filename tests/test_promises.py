@@ -1,0 +1,264 @@
+"""Promises about money that a reviewer broke once, each by the smallest thing that broke it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from nemoflows.asks import Ask, Done, Failed
+from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Usage
+from nemoflows.costs import price_usd
+from nemoflows.engines.batch_notes import Desk, Forgetful
+from nemoflows.engines.openai import OpenAI
+from nemoflows.engines.protocol import OnAttempt
+from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.errors import BadInput, BadModel
+from nemoflows.journal import Journal
+from nemoflows.journal.records import is_certain
+from nemoflows.journal.stores import LocalStore, RemoteStore
+from nemoflows.journal.summary import runs
+from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+from tests.loopback import ModelServer
+from tests.support import make_door, request
+
+LONE = "\ud800"
+
+
+def ask(text: str = "hello") -> Ask[str]:
+    return Ask(request(text), lambda reply, _: reply.text)
+
+
+def only_record(root: Path) -> Path:
+    [path] = (root / "calls").rglob("*.json")
+    return path
+
+
+def test_a_newer_versions_record_is_replayed_and_never_set_aside(tmp_path: Path) -> None:
+    asyncio.run(make_door(Scripted([Rule(reply="hi")]), tmp_path).ask(ask()))
+    path = only_record(tmp_path)
+    told = json.loads(path.read_bytes())
+    told["outcome"]["reply"]["newer"] = 1
+    told["request"]["newer"] = told["newer"] = {"x": 1}
+    path.write_text(json.dumps(told))
+    engine = Scripted([Rule(reply="other")])
+    door = make_door(engine, tmp_path)
+    done = asyncio.run(door.ask(ask()))
+    assert isinstance(done, Done)
+    assert done.value == "hi"
+    assert engine.asked == []
+    assert door.uncertain() == []
+    assert len(list(door.journal.records())) == 1
+    assert path.exists()
+
+
+def test_a_record_that_another_version_alone_can_read_stops_the_run(tmp_path: Path) -> None:
+    asyncio.run(make_door(Scripted([Rule(reply="hi")]), tmp_path).ask(ask()))
+    path = only_record(tmp_path)
+    told = json.loads(path.read_bytes())
+    told["outcome"]["reply"]["stop"] = "a new way to stop"
+    path.write_text(json.dumps(told))
+    engine = Scripted([Rule(reply="other")])
+    with pytest.raises(BadInput, match=r"another version.*it is paid"):
+        asyncio.run(make_door(engine, tmp_path).ask(ask()))
+    assert engine.asked == []
+    assert path.exists()
+
+
+def test_a_newer_versions_note_still_says_that_a_batch_is_under_way() -> None:
+    notes = Forgetful()
+    desk = Desk(notes, "anthropic-batch")
+    note = desk.found(desk.announce(["k1"], 0.0), "msgbatch_1")
+    [name] = notes.names("batches")
+    notes.write(name, json.dumps({**json.loads(notes.read(name) or b""), "newer": 1}).encode())
+    assert desk.open() == [note]
+
+
+def test_one_key_asked_twice_at_once_is_paid_once_on_a_slow_far_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import time
+
+    reads = iter([0.0, 0.3])
+    read = RemoteStore.read
+
+    def slow(self: RemoteStore, name: str) -> bytes | None:
+        data = read(self, name)
+        time.sleep(next(reads, 0.0))
+        return data
+
+    monkeypatch.setattr(RemoteStore, "read", slow)
+    engine = Scripted([Rule(reply="hi")])
+    door = make_door(engine, f"memory://{uuid.uuid4()}")
+
+    async def both() -> None:
+        await asyncio.gather(door.ask(ask()), door.ask(ask()))
+
+    asyncio.run(both())
+    assert len(engine.asked) == 1
+
+
+def test_draining_sends_nothing_that_waits_for_its_turn() -> None:
+    with ModelServer(latency_s=0.5) as server:
+        engine = OpenAI(Endpoint(dialect="openai", base_url=server.url), name="near", deadline_s=60)
+        door = make_door(engine, "", endpoint="near")
+        asks = [
+            Ask(request(str(n), model="near:tiny"), lambda reply, _: reply.text) for n in range(40)
+        ]
+
+        async def work() -> list[Done[str] | Failed]:
+            batch = asyncio.ensure_future(door.batch(asks, max_failed=1.0))
+            while len(server.requests) < 16:  # noqa: ASYNC110  (threads)
+                await asyncio.sleep(0.01)
+            await asyncio.wait_for(door.drain(), 10)
+            n_sent = len(server.requests)
+            results = await asyncio.wait_for(batch, 10)
+            assert len(server.requests) == n_sent
+            await door.aclose()
+            return results
+
+        results = asyncio.run(work())
+        n_sent = len(server.requests)
+    assert sum(isinstance(result, Done) for result in results) == n_sent < 40
+    unsent = [result for result in results if isinstance(result, Failed)]
+    assert {(result.reason, result.transient) for result in unsent} == {("cancelled", True)}
+
+
+@pytest.mark.parametrize(
+    "usage", [Usage(input_tokens=-5, output_tokens=1), Usage(input_tokens=1, output_tokens=-1)]
+)
+def test_odd_usage_has_no_price_and_costs_no_record(usage: Usage) -> None:
+    model = ModelRef.model_validate("openai:gpt-6-luna")
+    price_usd(model, BUILT_IN["openai"], usage, at_s=1.8e9)
+
+
+def deep(n: int) -> dict[str, object]:
+    return {"a": deep(n - 1)} if n else {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": LONE},
+        {"request_id": LONE},
+        {"notes": [LONE]},
+        {"blocks": [{"type": "text", "text": LONE, LONE: [LONE]}]},
+        {"tool_calls": [{"id": LONE, "name": LONE, "arguments": LONE}]},
+        {"blocks": [deep(300)]},
+    ],
+    ids=["model", "id", "note", "block", "tool", "deep"],
+)
+def test_whatever_a_provider_sends_is_recorded(changes: dict[str, object], tmp_path: Path) -> None:
+    class Odd(Scripted):
+        async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+            await super().complete(request, on_attempt)
+            return Answered(reply=Reply.model_validate({"text": "hi", **changes}))
+
+    engine = Odd([Rule(reply="hi")])
+    asyncio.run(make_door(engine, tmp_path).ask(ask()))
+    assert make_door(engine, tmp_path).journal.durable
+    again = Scripted([Rule(reply="other")])
+    assert isinstance(asyncio.run(make_door(again, tmp_path).ask(ask())), Done)
+    assert again.asked == []
+
+
+def test_a_call_that_could_not_be_written_is_not_paid_again_by_its_own_process(
+    tmp_path: Path,
+) -> None:
+    engine = Scripted([Rule(reply="hi")])
+    door = make_door(engine, tmp_path / "j")
+    (tmp_path / "j" / "calls").write_text("in the way")
+    assert isinstance(asyncio.run(door.ask(ask())), Done)
+    (tmp_path / "j" / "calls").unlink()
+    assert isinstance(asyncio.run(door.ask(ask())), Done)
+    assert len(engine.asked) == 1
+
+
+def test_asking_again_hides_no_attempt_that_was_cut_off(tmp_path: Path) -> None:
+    class Breaks(Scripted):
+        async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+            self.asked.append(request)
+            if len(self.asked) < 3:
+                on_attempt(Attempt(number=1, started_s=1, ended_s=2, status="APIConnectionError"))
+                return Unanswered(reason="down", detail="gone", transient=True)
+            return await super().complete(request, on_attempt)
+
+    door = make_door(Breaks([Rule(reply="hi")]), tmp_path)
+    for _ in range(3):
+        asyncio.run(door.ask(ask()))
+    assert [cut.why for cut in door.uncertain()] == ["APIConnectionError"] * 2
+
+
+@pytest.mark.parametrize("status", ["x 502", "x 504", "x 524", "x 408", "x 499", "x 200"])
+def test_a_gateways_timeout_may_be_billed(status: str) -> None:
+    assert not is_certain(status)
+    assert is_certain("x 429")
+    assert is_certain("x 500")
+
+
+def test_half_a_line_does_not_swallow_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    store, write = LocalStore(tmp_path), os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
+    with pytest.raises(OSError, match="half a line"):
+        store.append("intents/r/a-0.jsonl", b'{"key":"aa"}\n')
+    monkeypatch.undo()
+    assert store.append("intents/r/a-0.jsonl", b'{"key":"bb"}\n')
+    assert (store.read("intents/r/a-0.jsonl") or b"").splitlines()[-1] == b'{"key":"bb"}'
+
+
+def test_a_run_that_recorded_nothing_is_listed(tmp_path: Path) -> None:
+    class Gone(Scripted):
+        async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+            self.asked.append(request)
+            on_attempt(Attempt(number=1, started_s=1, ended_s=2, status="deadline"))
+            return Unanswered(reason="deadline", detail="gone", transient=True)
+
+    asyncio.run(make_door(Gone([Rule(reply="hi")]), tmp_path).ask(ask()))
+    [run] = runs(Journal(str(tmp_path)))
+    assert (run.run, run.calls, run.uncertain) == ("test", 0, 1)
+
+
+def test_a_second_ask_that_is_refused_leaves_the_first_ones_reason(tmp_path: Path) -> None:
+    engine = Scripted([Rule(fault="truncated", times=1), Rule(fault="rejected")])
+    failed = asyncio.run(make_door(engine, tmp_path).ask(ask()))
+    assert isinstance(failed, Failed)
+    assert failed.reason == "truncated"
+    assert len(engine.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("dialect", "where"),
+    [
+        ("nim", "https://integrate.api.nvidia.com/v1"),
+        ("deepseek", "https://api.deepseek.com"),
+        ("sglang", "http://127.0.0.1:30000/v1"),
+        ("vllm-server", "http://127.0.0.1:8000/v1"),
+    ],
+)
+def test_an_endpoint_without_an_address_goes_to_its_own_dialects_place(
+    dialect: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEMOFLOWS_OFFLINE")
+    mine = Endpoint.model_validate({"dialect": dialect, "rpm": 40})
+    settings = Settings(endpoints={"mine": mine})
+    assert settings.endpoint(ModelRef.model_validate("mine:x")).base_url == where
+
+
+def test_a_compatible_endpoint_must_say_where_it_is() -> None:
+    settings = Settings(endpoints={"mine": Endpoint(dialect="compatible")})
+    with pytest.raises(BadModel, match=r"no base_url.*No call was made"):
+        settings.endpoint(ModelRef.model_validate("mine:x"))
+
+
+@pytest.mark.parametrize("spelling", ["vllm:/mo dels/nano", "scripted:/tmp/new comer/s.json"])
+def test_a_path_may_hold_spaces(spelling: str) -> None:
+    assert str(ModelRef.model_validate(spelling)) == spelling
