@@ -7,6 +7,7 @@ an optional value that does not is left out, any other loses its span, and both 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -17,10 +18,12 @@ from nemoflows import replies
 from nemoflows.calls import Reply
 from nemoflows.errors import BadReply
 from nemoflows.schemas import Choices, Field, Fixed, Leaf, Many, Node, Record, Room, Shape, within
+from nemoflows.text import words
 from nemoflows.types import Passage, Span
 
 M = TypeVar("M", bound=BaseModel)
 
+_NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0 ]*")
 NOTHING = "The passage gives nothing of the record."
 _ABSENT: Any = object()
 """Stands for a value that the passage does not give; None is a value."""
@@ -73,7 +76,7 @@ class _Walk:
     spans: list[Span] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
-    """Values that fill the room the budget left them: they may go on in the passage."""
+    """Doubts that no second ask would settle: values cut by their room, or not in their quote."""
 
     def refuse(self) -> None:
         """Raise what is wrong so far, unless this is the last try."""
@@ -116,6 +119,8 @@ class _Walk:
             self.wrong.append(f"{path}: {quote[:80]!r} is not in the passage word for word")
             return value if keep else _ABSENT
         self.spans.append(Span(field=path, **found.model_dump(include=_PLACE)))
+        if not _agrees(leaf, value, found.quote):
+            self.cut.append(f"{path}: {str(value)[:80]!r} does not stand in its quote")
         self._mark_cut(leaf, value, path)
         return value
 
@@ -167,6 +172,27 @@ class _Walk:
 
 
 _PLACE = {"quote", "document", "start", "end"}
+
+
+def _agrees(leaf: Leaf, value: Any, quote: str) -> bool:
+    """Return whether a value can have been read from its quote, as far as code can tell.
+
+    A number must be one of the quote's, where that has digits; free text must share a word with
+    it. Dates, choices and the like are written in too many ways to say.
+    """
+    kinds = {scalar.kind for scalar in leaf.scalars if not scalar.hint}
+    if isinstance(value, str):
+        told = set(words(value))
+        return kinds != {"string"} or not told or not told.isdisjoint(words(quote))
+    if not isinstance(value, int | float) or not kinds <= {"integer", "number"}:
+        return True
+    there = {_digits(number) for number in _NUMBER.findall(quote)}
+    return not there or _digits(f"{value:f}") in there
+
+
+def _digits(number: str) -> str:
+    """Return a number's digits without the zeros that stand for nothing: 1,000.50 is 10005."""
+    return re.sub(r"\D", "", number).strip("0")
 
 
 def _in_range(leaf: Leaf, value: Any) -> bool:

@@ -134,13 +134,14 @@ def locate(quote: str, passage: Passage | None) -> Evidence | None:
     words = quote.split()
     if passage is None or not words:
         return None
-    at = passage.text.find(quote)
-    start, end = at, at + len(quote)
-    if at < 0:
-        match = re.search(r"\s+".join(map(re.escape, words)), passage.text)
-        if match is None:
-            return None
-        start, end = match.span()
+    exact, loose = re.escape(quote), r"\s+".join(map(re.escape, words))
+    # Whole words first: the 2 of "2 pieces" is not the one inside 2041.
+    tries = (rf"(?<!\w){exact}(?!\w)", exact, rf"(?<!\w){loose}(?!\w)", loose)
+    found = (re.search(pattern, passage.text) for pattern in tries)
+    match = next((each for each in found if each is not None), None)
+    if match is None:
+        return None
+    start, end = match.span()
     return Evidence(
         quote=passage.text[start:end],
         document=passage.document,

@@ -204,7 +204,7 @@ def test_texts_and_lists_that_fill_their_room_are_named_as_cut() -> None:
     passage = PASSAGE.model_copy(update={"text": f"{whole} abc"})
     filled = read(
         {
-            "text": leaf(whole, "a"),
+            "text": leaf(whole, whole),
             "short": leaf("abc", "abc"),
             "words": [leaf("a", "a")] * shape.room.items,
         },
@@ -352,3 +352,36 @@ def test_what_the_passage_gives_validates_as_the_model_dumps_it(
     dumped = bill.model_dump(mode="json", include={"number", "total", "currency"})
     reply = {name: leaf(value, "Total: 7.30") for name, value in dumped.items()}
     assert read(reply).value == bill
+
+
+class Purchase(BaseModel):
+    vendor: str
+    quantity: int
+    total: float
+
+
+PURCHASE = bounded(Purchase, output_tokens=512)
+PURCHASE_TEXT = "Invoice INV-2041 of ACME Tools Ltd.: 2 x 12.50, total 1,029.20 euros."
+
+
+def purchase(**leaves: tuple[str, object]) -> Filled[Purchase]:
+    told = {"vendor": ("ACME Tools Ltd.", "ACME Tools"), "quantity": ("2", 2)}
+    told |= {"total": ("1,029.20", 1029.2)} | leaves
+    record = {name: {"quote": quote, "value": value} for name, (quote, value) in told.items()}
+    read = Passage(id="b", document="b.md", start=0, end=len(PURCHASE_TEXT), text=PURCHASE_TEXT)
+    return read_record(Reply(text=json.dumps({"record": record})), PURCHASE, read, final=False)
+
+
+def test_a_value_that_agrees_with_its_quote_raises_no_doubt() -> None:
+    assert purchase().problem == ""
+    [span] = [span for span in purchase().spans if span.field == "quantity"]
+    assert span.start == PURCHASE_TEXT.index("2 x"), "a whole word, not the 2 inside 2041"
+
+
+@pytest.mark.parametrize(
+    ("leaf", "said"), [("total", ("1,029.20", 1000)), ("vendor", ("ACME Tools Ltd.", "Other Corp"))]
+)
+def test_a_value_that_contradicts_its_quote_is_named(leaf: str, said: tuple[str, object]) -> None:
+    filled = purchase(**{leaf: said})
+    assert filled.value is not None
+    assert f"{leaf}: '{said[1]}' does not stand in its quote" in filled.problem
