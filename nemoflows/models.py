@@ -98,14 +98,14 @@ BUILT_IN = {
         dialect="anthropic-batch", key_env="ANTHROPIC_API_KEY", price_key="anthropic"
     ),
 }
-"""Endpoints that need no declaration; the SDKs' own variables are honoured for them."""
+"""Endpoints that need no declaration."""
 
 BASE_URL_ENV = {
     "openai": "OPENAI_BASE_URL",
     "anthropic": "ANTHROPIC_BASE_URL",
     "anthropic-batch": "ANTHROPIC_BASE_URL",
 }
-"""The SDKs' own variables for the address, honoured for the built-in endpoints alone."""
+"""The SDKs' variables for the address; these built-in endpoints alone see any of an SDK's."""
 
 FREE: frozenset[Dialect] = frozenset({"embedded", "dense"})
 """Dialects whose calls cost nothing but this machine's time."""

@@ -21,7 +21,7 @@ from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
 from nemoflows.engines.pace import Concurrency, Limiter
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.errors import BadModel, NemoflowsError
-from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
 
@@ -85,13 +85,20 @@ class Line:
 
         Organisation, project and custom headers are read by the SDKs when a client is made.
         """
-        hidden = {} if self.name in BUILT_IN else _sdk_variables()
+        hidden = {} if self._is_the_sdks_own() else _sdk_variables()
         for name in hidden:
             del os.environ[name]
         try:
             yield
         finally:
             os.environ.update(hidden)
+
+    def _is_the_sdks_own(self) -> bool:
+        """Return whether the endpoint is a provider's built-in one, where its SDK would ask too."""
+        if self.name not in BASE_URL_ENV:
+            return False
+        url = os.environ.get(BASE_URL_ENV[self.name], "")
+        return self.endpoint == BUILT_IN[self.name].model_copy(update={"base_url": url})
 
     @property
     def trusts_proxies(self) -> bool:
