@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 
 from nemoflows import settings
-from nemoflows.calls import Attempt, Outcome
+from nemoflows.calls import Attempt, Outcome, Unanswered
 from nemoflows.engines.registry import Engines
 from nemoflows.types import ModelRef
 from tests.support import request
@@ -132,3 +132,40 @@ def test_the_sdks_variables_travel_where_the_sdk_itself_would_ask(
     monkeypatch.setenv(f"{name.upper()}_BASE_URL", recorder.url)
     ask(f"{name}:x")
     assert "canary-header" in recorder.headers[0]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("dialect", ["compatible", "anthropic"])
+def test_a_redirect_is_not_followed_but_a_final_outcome(
+    dialect: str, status: int, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEMOFLOWS_OFFLINE", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", "k1")
+    with Recorder("127.0.0.2", elsewhere=recorder.url, status=status) as moved:
+        declare("mine", dialect, moved.url, monkeypatch)
+        outcome, attempts = ask("mine:x")
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient, len(attempts)) == ("rejected", False, 1)
+    assert "redirects, which is not followed" in outcome.detail
+    assert recorder.url not in outcome.detail
+    assert "secret prompt" in moved.bodies[0]
+    assert not recorder.headers
+
+
+@pytest.mark.parametrize("dialect", ["compatible", "anthropic"])
+def test_a_preflight_follows_no_redirect(
+    dialect: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k1")
+    with Recorder("127.0.0.2", elsewhere=recorder.url, status=307) as moved:
+        declare("mine", dialect, moved.url, monkeypatch)
+
+        async def work() -> None:
+            model = ModelRef.model_validate("mine:x")
+            engine = Engines(settings.load()).of(model)
+            await engine.preflight(model)
+            await engine.aclose()
+
+        asyncio.run(work())
+    assert moved.headers
+    assert not recorder.headers

@@ -166,7 +166,9 @@ class Anthropic:
                     # Any timeout of one's own lifts the SDK's refusal of large outputs; the real
                     # deadline is the line's.
                     timeout=self.line.deadline_s,
-                    http_client=anthropic.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
+                    http_client=anthropic.DefaultAioHttpClient(
+                        trust_env=self.line.trusts_proxies, follow_redirects=False
+                    ),
                 )
         return self._client
 

@@ -1,6 +1,7 @@
 """The line to one remote endpoint: attempts, pauses and a deadline, the same for every SDK.
 
-The SDKs' own retries are off. A transient refusal is tried again within the call's deadline and
+The SDKs' own retries are off, and so is following redirects: a prompt goes to the address that was
+named and to no other. A transient refusal is tried again within the call's deadline and
 every attempt is reported. When a server asks for a pause, everybody on the line pauses once. How
 many calls are in flight, and how many a minute, is `nemoflows.engines.pace`'s.
 """
@@ -305,4 +306,6 @@ def _remedy(status: int | None, code: str, endpoint: Endpoint) -> str:
         return "The account's limit of spending is reached: raise it, or name another model."
     if status in {401, 403}:
         return f"Check the key in {endpoint.key_env or 'key_env (none is configured)'}."
+    if status is not None and 300 <= status < 400:
+        return "It redirects, which is not followed: name the address itself in base_url."
     return "Check the model's name." if status == 404 else ""

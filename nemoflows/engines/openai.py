@@ -145,7 +145,9 @@ class OpenAI:
                     base_url=self.line.endpoint.base_url or "https://api.openai.com/v1",
                     max_retries=0,
                     timeout=self.line.deadline_s,
-                    http_client=openai.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
+                    http_client=openai.DefaultAioHttpClient(
+                        trust_env=self.line.trusts_proxies, follow_redirects=False
+                    ),
                 )
         return self._client
 
