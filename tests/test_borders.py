@@ -7,14 +7,20 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Self
 
+import anthropic
 import pytest
 
 from nemoflows import settings
-from nemoflows.calls import Attempt, Outcome, Unanswered
+from nemoflows.calls import Attempt, Outcome, Unanswered, Unusable
+from nemoflows.engines.anthropic import read_message
+from nemoflows.engines.line import too_long_numbers
 from nemoflows.engines.registry import Engines
-from nemoflows.types import ModelRef
+from nemoflows.errors import BadModel
+from nemoflows.types import ModelRef, printable
+from tests.loopback import ModelServer
 from tests.support import request
 
 SDK_VARIABLES = {
@@ -169,3 +175,71 @@ def test_a_preflight_follows_no_redirect(
         asyncio.run(work())
     assert moved.headers
     assert not recorder.headers
+
+
+HOSTILE = "\x1b]0;owned\x07\x9b31m\u202e" + "A" * 5000
+
+
+def is_harmless(text: str) -> bool:
+    return text == printable(text) and "\n" not in text and len(text) < 600
+
+
+@pytest.mark.parametrize("dialect", ["compatible", "anthropic"])
+def test_an_errors_code_obeys_no_terminal(
+    dialect: str, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k1")
+    url = server.url if dialect == "compatible" else server.url.removesuffix("/v1")
+    declare("mine", dialect, url, monkeypatch)
+    server.faults.append(f"400:{HOSTILE}")
+    outcome, _ = ask("mine:tiny")
+    assert isinstance(outcome, Unanswered)
+    assert "owned" in outcome.detail or dialect == "anthropic"
+    assert is_harmless(outcome.detail)
+
+
+def test_a_listed_models_name_obeys_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k1")
+    with ModelServer(models=(HOSTILE,)) as server:
+        declare("mine", "compatible", server.url, monkeypatch)
+
+        async def work() -> None:
+            model = ModelRef.model_validate("mine:tiny")
+            engine = Engines(settings.load()).of(model)
+            try:
+                await engine.preflight(model)
+            finally:
+                await engine.aclose()
+
+        with pytest.raises(BadModel, match=r"it has .*owned") as caught:
+            asyncio.run(work())
+    assert is_harmless(caught.value.message)
+
+
+def test_a_refusals_words_obey_no_terminal(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k1")
+    declare("mine", "compatible", server.url, monkeypatch)
+    server.extra_message = {"refusal": HOSTILE}
+    outcome, _ = ask("mine:tiny")
+    assert isinstance(outcome, Unusable)
+    assert is_harmless(outcome.detail)
+
+
+@pytest.mark.parametrize("stop", ["refusal", "max_tokens", "pause_turn"])
+def test_claudes_words_obey_no_terminal(stop: str) -> None:
+    message = anthropic.types.Message.construct(
+        content=[], model=HOSTILE, stop_reason=stop, usage=None,
+        stop_details=SimpleNamespace(explanation=HOSTILE),
+    )  # fmt: skip
+    outcome = read_message(message, [])
+    assert isinstance(outcome, Unusable)
+    assert is_harmless(outcome.detail)
+
+
+def test_numbers_of_too_long_a_prompt_are_few_and_short() -> None:
+    error = Exception()
+    told = " ".join(str(n) * 500 for n in range(100, 120))
+    error.status_code, error.message = 400, f"prompt is too long: {told}"  # type: ignore[attr-defined]
+    assert is_harmless(too_long_numbers(error))

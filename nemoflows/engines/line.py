@@ -25,6 +25,7 @@ from nemoflows.errors import BadModel, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
+from nemoflows.types import printable
 
 T = TypeVar("T")
 
@@ -39,6 +40,9 @@ TOO_LONG_CODE = "context_length_exceeded"
 TOO_LONG_PHRASES = ("maximum context length", "prompt is too long", "context window")
 RETRIED_STATUSES = frozenset({408, 409, 429})
 """Statuses below 500 that pass by themselves; all from 500 on do too."""
+
+FOREIGN_CHARACTERS = 200
+"""Longest quote of a provider's own words in a text of ours."""
 
 
 class MalformedReplyError(Exception):
@@ -262,9 +266,17 @@ async def _reported(call: Callable[[], Awaitable[T]], number: int, on_attempt: O
     return reply
 
 
+def foreign(told: object) -> str:
+    """Return what a provider says in its own words as our texts may quote it: one short line."""
+    return " ".join(printable(str(told)[:FOREIGN_CHARACTERS]).split())
+
+
 def _code(error: BaseException) -> str:
-    """Return the provider's own code for an error, never its text."""
-    return str(getattr(error, "error_code", None) or getattr(error, "code", None) or "")
+    """Return what stands where a provider puts its own code for an error.
+
+    A server may put any text there, so it is cut short and made harmless to a terminal.
+    """
+    return foreign(getattr(error, "error_code", None) or getattr(error, "code", None) or "")
 
 
 def too_long_numbers(error: BaseException) -> str:
@@ -281,7 +293,7 @@ def too_long_numbers(error: BaseException) -> str:
     told = getattr(error, "param", None) == "input_tokens" or _code(error) == TOO_LONG_CODE
     if not told and not any(phrase in words.lower() for phrase in TOO_LONG_PHRASES):
         return ""
-    numbers = re.findall(r"\d[\d,]{2,}", words)
+    numbers = re.findall(r"[0-9][0-9,]{2,15}", words)[:4]
     return " and ".join(dict.fromkeys(numbers)) + " tokens" if numbers else "no numbers given"
 
 
