@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from nemoflows.types import Value
 
 
 def secret_in(url: str) -> bool:
     """Return whether an address carries what could be a secret: user info or a query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all, and the error would quote it
+        return True
     return bool(parts.username or parts.password or parts.query)
 
 
@@ -50,6 +54,8 @@ REMOTE: frozenset[Dialect] = CHAT_COMPLETIONS | CLAUDE
 class Endpoint(Value):
     """A named place where models are asked, and the dialect it speaks."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     dialect: Dialect
     base_url: str = ""
     """Address; for `scripted` the script's path. Empty takes the SDK's own default."""
@@ -71,6 +77,15 @@ class Endpoint(Value):
     def _holds_no_secret(cls, value: str) -> str:
         if secret_in(value):
             raise ValueError("an address must hold no user, password or query: use key_env")
+        return value
+
+    @field_validator("key_env")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError(
+                "no name of an environment variable: the name goes here, the key into the variable"
+            )
         return value
 
 
