@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from nemoflows.types import Value
 
 
 def secret_in(url: str) -> bool:
     """Return whether an address carries what could be a secret: user info or a query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all, and the error would quote it
+        return True
     return bool(parts.username or parts.password or parts.query)
 
 
@@ -50,6 +54,8 @@ REMOTE: frozenset[Dialect] = CHAT_COMPLETIONS | CLAUDE
 class Endpoint(Value):
     """A named place where models are asked, and the dialect it speaks."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     dialect: Dialect
     base_url: str = ""
     """Address; for `scripted` the script's path. Empty takes the SDK's own default."""
@@ -71,6 +77,15 @@ class Endpoint(Value):
     def _holds_no_secret(cls, value: str) -> str:
         if secret_in(value):
             raise ValueError("an address must hold no user, password or query: use key_env")
+        return value
+
+    @field_validator("key_env")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError(
+                "no name of an environment variable: the name goes here, the key into the variable"
+            )
         return value
 
 
@@ -98,7 +113,7 @@ BUILT_IN = {
         dialect="anthropic-batch", key_env="ANTHROPIC_API_KEY", price_key="anthropic"
     ),
 }
-"""Endpoints that need no declaration; the SDKs' own variables are honoured for them."""
+"""Endpoints that need no declaration."""
 
 DEFAULT_URL: dict[Dialect, str] = {
     built_in.dialect: built_in.base_url for built_in in BUILT_IN.values() if built_in.base_url
@@ -110,7 +125,7 @@ BASE_URL_ENV = {
     "anthropic": "ANTHROPIC_BASE_URL",
     "anthropic-batch": "ANTHROPIC_BASE_URL",
 }
-"""The SDKs' own variables for the address, honoured for the built-in endpoints alone."""
+"""The SDKs' variables for the address; these built-in endpoints alone see any of an SDK's."""
 
 FREE: frozenset[Dialect] = frozenset({"embedded", "dense"})
 """Dialects whose calls cost nothing but this machine's time."""

@@ -36,7 +36,9 @@ from nemoflows.types import ModelRef, Tiers
 class Settings(BaseSettings):
     """The environment's part of a run; frozen, built once per process by `load`."""
 
-    model_config = SettingsConfigDict(env_prefix="NEMOFLOWS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="NEMOFLOWS_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     efficient: str = "embedded"
     """Default model of the efficient tier, as `endpoint:name`."""
@@ -72,6 +74,16 @@ class Settings(BaseSettings):
             return value and str(ModelRef.model_validate(value))
         except ValueError:  # whose text quotes the value, which may be a key in the wrong place
             raise ValueError("no model is spelled like that: write endpoint:name") from None
+
+    @field_validator("journal", "index", "reports")
+    @classmethod
+    def _holds_no_secret(cls, value: str) -> str:
+        if any("://" in url and secret_in(url) for url in _chained(value)):
+            raise ValueError(
+                "an address must hold no user, password or query: stores read their credentials "
+                "from their own variables"
+            )
+        return value
 
     def tiers(self) -> Tiers:
         """Return the default of the input `tiers`."""
@@ -137,6 +149,11 @@ def load() -> Settings:
         raise BadInput(
             f"The environment's NEMOFLOWS_* settings: {_without_values(error)}"
         ) from None
+
+
+def _chained(value: str) -> list[str]:
+    """Return the addresses in one of fsspec's, which may stand one behind the other by `::`."""
+    return re.split(r"::(?=[A-Za-z][\w+.-]*://)", value)
 
 
 def _without_values(error: Exception) -> str:

@@ -22,7 +22,7 @@ from nemoflows.engines.line import (
     retry_after_s,
 )
 from nemoflows.errors import BadModel
-from nemoflows.models import Endpoint
+from nemoflows.models import BUILT_IN, Endpoint
 
 CANARY = "canary: your prompt was 'my secret'"
 URL = "http://127.0.0.1:9/v1"
@@ -349,8 +349,11 @@ def test_the_sdks_variables_come_back_after_an_error(monkeypatch: pytest.MonkeyP
 
 def test_the_sdks_own_endpoints_keep_their_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org")
-    with line_to(name="openai").own_environment():
-        assert os.environ["OPENAI_ORG_ID"] == "org"
+    for url in ("", URL):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        own = BUILT_IN["openai"].model_copy(update={"base_url": url})
+        with Line(own, "openai", 60).own_environment():
+            assert os.environ["OPENAI_ORG_ID"] == "org"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from nemoflows import settings
 from nemoflows.errors import BadInput, BadModel
+from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef, Tiers
 
 
@@ -95,6 +96,13 @@ def test_an_sdk_address_is_honoured_for_its_built_in_endpoint(
         ("NEMOFLOWS_FRONTIER", "sk-canary"),
         ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "base_url": "http://u:canary@h"}}'),
         ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "base_url": "http://h/?k=canary"}}'),
+        ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "key_env": "sk-canary"}}'),
+        ("NEMOFLOWS_ENDPOINTS", '{"x": {"dialect": "openai", "base_url": "http://[canary"}}'),
+        ("NEMOFLOWS_JOURNAL", "s3://user:canary@bucket/journal"),
+        ("NEMOFLOWS_JOURNAL", "s3://bucket/journal?token=canary"),
+        ("NEMOFLOWS_JOURNAL", "http://u:canary@h\u2100/x"),
+        ("NEMOFLOWS_INDEX", "simplecache::s3://user:canary@bucket/index"),
+        ("NEMOFLOWS_REPORTS", "s3://user:canary@bucket/pages"),
     ],
 )
 def test_a_bad_setting_is_named_without_its_value(
@@ -103,7 +111,23 @@ def test_a_bad_setting_is_named_without_its_value(
     monkeypatch.setenv(name, value)
     with pytest.raises(BadInput, match="NEMOFLOWS_") as caught:
         settings.load()
+    assert name.removeprefix("NEMOFLOWS_").lower() in caught.value.message.lower()
     assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "root", ["", "off", "/data/what?/a@b", "s3://bucket/a@b", "simplecache::s3://b/x", "memory://x"]
+)
+def test_a_root_without_a_secret_is_taken(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEMOFLOWS_JOURNAL", root)
+    assert settings.load().journal == root
+
+
+@pytest.mark.parametrize("name", ["sk-canary", "canary key", "1canary", "canary\n", "canary\u00e9"])
+def test_a_key_where_its_variables_name_belongs_is_refused_unquoted(name: str) -> None:
+    with pytest.raises(ValueError, match="key_env") as caught:
+        Endpoint(dialect="openai", key_env=name)
+    assert "canary" not in str(caught.value)
 
 
 def test_home_is_found_without_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from nemoflows.calls import (
     Usage,
 )
 from nemoflows.engines.dialects import effort
-from nemoflows.engines.line import Line, MalformedReplyError
+from nemoflows.engines.line import Line, MalformedReplyError, foreign
 from nemoflows.engines.pace import Leaders
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel, EndpointDown
@@ -105,7 +105,9 @@ class Anthropic:
         try:
             with self._told():
                 async with asyncio.timeout(PREFLIGHT_S):
-                    return {found.id: _context(found) async for found in client.models.list()}
+                    return {
+                        foreign(found.id): _context(found) async for found in client.models.list()
+                    }
         except (anthropic.APIError, ValueError, TypeError, AttributeError):
             return {}
 
@@ -170,7 +172,9 @@ class Anthropic:
                     # Any timeout of one's own lifts the SDK's refusal of large outputs; the real
                     # deadline is the line's.
                     timeout=self.line.deadline_s,
-                    http_client=anthropic.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
+                    http_client=anthropic.DefaultAioHttpClient(
+                        trust_env=self.line.trusts_proxies, follow_redirects=False
+                    ),
                 )
         return self._client
 
@@ -294,22 +298,21 @@ def _content(turn: Message) -> Any:
 
 def read_message(message: Any, notes: list[str]) -> Outcome:
     """Return the outcome of a message that came, however it ended."""
-    reply = _reply(message, notes)
+    reply, name = _reply(message, notes), foreign(message.model or "the model")
     match message.stop_reason:
         case "refusal":
             details = message.stop_details
             why = getattr(details, "explanation", None) or getattr(details, "category", None)
-            return Unusable(
-                reason="refused", detail=str(why or "No reason given.")[:500], reply=reply
-            )
+            detail = foreign(why or "No reason given.")
+            return Unusable(reason="refused", detail=detail, reply=reply)
         case "max_tokens":
-            detail = f"Cut off at {message.model}'s limit of output tokens."
+            detail = f"Cut off at {name}'s limit of output tokens."
             return Unusable(reason="truncated", detail=detail, reply=reply)
         case "model_context_window_exceeded":
-            detail = f"The context of {message.model} ended before the reply did."
+            detail = f"The context of {name} ended before the reply did."
             return Unusable(reason="context", detail=detail, reply=reply)
         case "pause_turn":
-            detail = f"{message.model} paused in the middle of its turn."
+            detail = f"{name} paused in the middle of its turn."
             return Unusable(reason="paused", detail=detail, reply=reply)
         case _:
             return Answered(reply=reply)

@@ -1,6 +1,7 @@
 """The line to one remote endpoint: attempts, pauses and a deadline, the same for every SDK.
 
-The SDKs' own retries are off. A transient refusal is tried again within the call's deadline and
+The SDKs' own retries are off, and so is following redirects: a prompt goes to the address that was
+named and to no other. A transient refusal is tried again within the call's deadline and
 every attempt is reported. When a server asks for a pause, everybody on the line pauses once. How
 many calls are in flight, and how many a minute, is `nemoflows.engines.pace`'s.
 """
@@ -21,9 +22,10 @@ from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
 from nemoflows.engines.pace import Concurrency, Limiter
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.errors import BadModel, NemoflowsError
-from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
+from nemoflows.types import printable
 
 T = TypeVar("T")
 
@@ -38,6 +40,9 @@ TOO_LONG_CODE = "context_length_exceeded"
 TOO_LONG_PHRASES = ("maximum context length", "prompt is too long", "context window")
 RETRIED_STATUSES = frozenset({408, 409, 429})
 """Statuses below 500 that pass by themselves; all from 500 on do too."""
+
+FOREIGN_CHARACTERS = 200
+"""Longest quote of a provider's own words in a text of ours."""
 
 
 class _ClosedError(Exception):
@@ -91,13 +96,20 @@ class Line:
 
         Organisation, project and custom headers are read by the SDKs when a client is made.
         """
-        hidden = {} if self.name in BUILT_IN else _sdk_variables()
+        hidden = {} if self._is_the_sdks_own() else _sdk_variables()
         for name in hidden:
             del os.environ[name]
         try:
             yield
         finally:
             os.environ.update(hidden)
+
+    def _is_the_sdks_own(self) -> bool:
+        """Return whether the endpoint is a provider's built-in one, where its SDK would ask too."""
+        if self.name not in BASE_URL_ENV:
+            return False
+        url = os.environ.get(BASE_URL_ENV[self.name], "")
+        return self.endpoint == BUILT_IN[self.name].model_copy(update={"base_url": url})
 
     @property
     def trusts_proxies(self) -> bool:
@@ -270,9 +282,17 @@ async def _reported(call: Callable[[], Awaitable[T]], number: int, on_attempt: O
     return reply
 
 
+def foreign(told: object) -> str:
+    """Return what a provider says in its own words as our texts may quote it: one short line."""
+    return " ".join(printable(str(told)[:FOREIGN_CHARACTERS]).split())
+
+
 def _code(error: BaseException) -> str:
-    """Return the provider's own code for an error, never its text."""
-    return str(getattr(error, "error_code", None) or getattr(error, "code", None) or "")
+    """Return what stands where a provider puts its own code for an error.
+
+    A server may put any text there, so it is cut short and made harmless to a terminal.
+    """
+    return foreign(getattr(error, "error_code", None) or getattr(error, "code", None) or "")
 
 
 def too_long_numbers(error: BaseException) -> str:
@@ -289,7 +309,7 @@ def too_long_numbers(error: BaseException) -> str:
     told = getattr(error, "param", None) == "input_tokens" or _code(error) == TOO_LONG_CODE
     if not told and not any(phrase in words.lower() for phrase in TOO_LONG_PHRASES):
         return ""
-    numbers = re.findall(r"\d[\d,]{2,}", words)
+    numbers = re.findall(r"[0-9][0-9,]{2,15}", words)[:4]
     return " and ".join(dict.fromkeys(numbers)) + " tokens" if numbers else "no numbers given"
 
 
@@ -314,4 +334,6 @@ def _remedy(status: int | None, code: str, endpoint: Endpoint) -> str:
         return "The account's limit of spending is reached: raise it, or name another model."
     if status in {401, 403}:
         return f"Check the key in {endpoint.key_env or 'key_env (none is configured)'}."
+    if status is not None and 300 <= status < 400:
+        return "It redirects, which is not followed: name the address itself in base_url."
     return "Check the model's name." if status == 404 else ""

@@ -22,7 +22,7 @@ from nemoflows.calls import (
     Usage,
 )
 from nemoflows.engines.dialects import RULES, Rules, Wish, sampling
-from nemoflows.engines.line import Line, MalformedReplyError
+from nemoflows.engines.line import Line, MalformedReplyError, foreign
 from nemoflows.engines.pace import Leaders
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel, EndpointDown
@@ -95,7 +95,7 @@ class OpenAI:
         client = self._connect()
         try:
             async with asyncio.timeout(PREFLIGHT_S):
-                return {found.id: _context(found) async for found in client.models.list()}
+                return {foreign(found.id): _context(found) async for found in client.models.list()}
         except (openai.APIConnectionError, TimeoutError, openai.InternalServerError) as error:
             raise EndpointDown(
                 f"{self.line.where()} did not answer when asked for its models "
@@ -149,7 +149,9 @@ class OpenAI:
                     base_url=self.line.endpoint.base_url or "https://api.openai.com/v1",
                     max_retries=0,
                     timeout=self.line.deadline_s,
-                    http_client=openai.DefaultAioHttpClient(trust_env=self.line.trusts_proxies),
+                    http_client=openai.DefaultAioHttpClient(
+                        trust_env=self.line.trusts_proxies, follow_redirects=False
+                    ),
                 )
         return self._client
 
@@ -258,9 +260,10 @@ def _outcome(completion: Any, notes: list[str]) -> Outcome:
     reply = _reply(completion, choice, notes)
     if reply.stop == "refusal":
         detail = choice.message.refusal or "The provider's filter refused."
-        return Unusable(reason="refused", detail=str(detail)[:500], reply=reply)
+        return Unusable(reason="refused", detail=foreign(detail), reply=reply)
     if reply.stop == "length":
-        detail = f"Cut off at {completion.model or 'the model'}'s limit of output tokens."
+        name = foreign(completion.model or "the model")
+        detail = f"Cut off at {name}'s limit of output tokens."
         return Unusable(reason="truncated", detail=detail, reply=reply)
     return Answered(reply=reply)
 
