@@ -94,6 +94,8 @@ class Door:
         self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
         self._endpoints: dict[str, Endpoint] = {}
+        self._waiting: dict[str, int] = {}
+        """How many wait for each call under way."""
         self._made: dict[str, int] = {}
         """Attempts announced so far of keys that were asked and not answered."""
 
@@ -271,13 +273,23 @@ class Door:
         return request.key(identity=engine.identity(request.model), adapter=engine.adapter)
 
     async def _single_flight(self, key: str, engine: Engine, request: Request) -> Outcome:
-        """Share one call among all who ask for its key; a cancelled caller does not stop it."""
+        """Share one call among all who ask for its key.
+
+        A cancelled caller does not stop a call that is under way: it is paid. One that has not
+        been made yet, and that nobody waits for any more, is not made.
+        """
         flight = self._flights.get(key)
         if flight is None:
             flight = asyncio.create_task(self._call(key, engine, request))
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        return await asyncio.shield(flight)
+        self._waiting[key] = self._waiting.get(key, 0) + 1
+        try:
+            return await asyncio.shield(flight)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
 
     async def _call(self, key: str, engine: Engine, request: Request) -> Outcome:
         """Recall or make one call; everybody in this process who asks for its key shares it."""
@@ -295,6 +307,8 @@ class Door:
         answered = False
         try:
             async with self._flying(waits=resumes is not None):
+                if key not in self._waiting:
+                    raise asyncio.CancelledError
                 started_s = time.time()
                 report: OnAttempt = attempts.append
                 if resumes is None:
