@@ -369,3 +369,42 @@ def test_the_sdks_own_endpoints_keep_their_variables(monkeypatch: pytest.MonkeyP
 )
 def test_proxies_are_never_used_on_the_way_to_this_machine(url: str, trusted: bool) -> None:
     assert line_to(url).trusts_proxies is trusted
+
+
+def test_waiting_for_a_leader_counts_towards_ones_own_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(line_module, "PATIENCE", 10)
+    line = line_to(deadline_s=0.1)
+
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    async def work() -> list[str | Unanswered]:
+        calls = (line.send(never, lambda _: None, prefix="p") for _ in range(20))
+        return list(await asyncio.wait_for(asyncio.gather(*calls), 1.5))
+
+    assert {type(done) for done in asyncio.run(work())} == {Unanswered}
+
+
+def test_a_refused_leader_leaves_the_lead_to_the_next() -> None:
+    line, order = line_to(), []
+
+    async def one(n: int) -> None:
+        async def call() -> str:
+            order.append(f"start {n}")
+            await asyncio.sleep(0.005)
+            order.append(f"end {n}")
+            if n == 0:
+                raise error(400)
+            return "fine"
+
+        await line.send(call, lambda _: None, prefix="p")
+
+    async def work() -> None:
+        await asyncio.gather(*(one(n) for n in range(4)))
+
+    asyncio.run(work())
+    assert order[:4] == ["start 0", "end 0", "start 1", "end 1"]
+    assert order[4:6] == ["start 2", "start 3"]

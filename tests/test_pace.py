@@ -225,13 +225,14 @@ def test_a_call_larger_than_the_bucket_waits_for_it_full_and_goes() -> None:
 
 
 def test_the_first_call_of_a_prefix_leads_and_the_others_follow_together() -> None:
-    leaders, events = Leaders(), []
+    leaders, events = Leaders(60), []
 
     async def one(n: int, prefix: str) -> None:
-        async with leaders.turn(prefix):
+        async with leaders.turn(prefix) as cached:
             events.append(f"start {n}")
             await asyncio.sleep(0.01)
             events.append(f"end {n}")
+            cached()
 
     async def work() -> None:
         await asyncio.gather(*(one(n, "p") for n in range(4)), one(9, "other"), one(8, ""))
@@ -243,7 +244,7 @@ def test_the_first_call_of_a_prefix_leads_and_the_others_follow_together() -> No
 
 
 def test_after_a_leader_that_failed_another_leads() -> None:
-    leaders, order = Leaders(), []
+    leaders, order = Leaders(60), []
 
     async def one(n: int) -> None:
         async with leaders.turn("p"):
@@ -258,3 +259,59 @@ def test_after_a_leader_that_failed_another_leads() -> None:
 
     asyncio.run(work())
     assert order == [0, 1, 2]
+
+
+def test_a_leader_that_was_not_answered_is_followed_by_another() -> None:
+    leaders, events = Leaders(60), []
+
+    async def one(n: int) -> None:
+        async with leaders.turn("p") as cached:
+            events.append(f"start {n}")
+            await asyncio.sleep(0.005)
+            events.append(f"end {n}")
+            if n == 1:
+                cached()
+
+    async def work() -> None:
+        await asyncio.gather(*(one(n) for n in range(5)))
+
+    asyncio.run(work())
+    assert events[:4] == ["start 0", "end 0", "start 1", "end 1"]
+    assert events[4:7] == ["start 2", "start 3", "start 4"]
+
+
+def test_a_leader_that_hangs_is_waited_for_only_so_long() -> None:
+    leaders, order = Leaders(0.05), []
+
+    async def one(n: int) -> None:
+        async with leaders.turn("p"):
+            order.append(n)
+            await asyncio.sleep(60 if n == 0 else 0)
+
+    async def work() -> None:
+        hanging = asyncio.ensure_future(one(0))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(asyncio.gather(one(1), one(2)), 10)
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+    asyncio.run(work())
+    assert order == [0, 1, 2]
+
+
+def test_prefixes_that_are_no_longer_cached_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, leaders = Clock(monkeypatch), Leaders(60)
+
+    async def one(prefix: str) -> None:
+        async with leaders.turn(prefix) as cached:
+            cached()
+
+    async def work() -> None:
+        for n in range(50):
+            await one(f"p{n}")
+            clock.now_s += pace.PREFIX_LIFE_S / 2
+
+    asyncio.run(work())
+    assert len(leaders._written_s) + len(leaders._leading) <= 2

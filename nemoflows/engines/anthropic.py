@@ -30,7 +30,6 @@ from nemoflows.calls import (
 )
 from nemoflows.engines.dialects import effort
 from nemoflows.engines.line import Line, MalformedReplyError, foreign
-from nemoflows.engines.pace import Leaders
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.models import Endpoint, claude_abilities, claude_cache_minimum
@@ -59,7 +58,6 @@ class Anthropic:
         self, endpoint: Endpoint, *, name: str, deadline_s: float, concurrency: int = 64
     ) -> None:
         self.line = Line(endpoint, name, deadline_s, most=concurrency)
-        self._leaders = Leaders()
         self._client: anthropic.AsyncAnthropic | None = None
 
     def identity(self, model: ModelRef) -> str:
@@ -132,8 +130,9 @@ class Anthropic:
         client = self.connect()  # importing the SDK takes seconds that are not the server's
         arguments, notes = to_arguments(request)
         prefix = prefix_key(request) if _is_cached(request) else ""
-        async with self._leaders.turn(prefix):
-            return await self.line.send(lambda: _ask(client, arguments, notes), on_attempt, request)
+        return await self.line.send(
+            lambda: _ask(client, arguments, notes), on_attempt, request, prefix
+        )
 
     async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
         """Refuse: the API has no embeddings."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
-from nemoflows.engines.pace import Concurrency, Limiter
+from nemoflows.engines.pace import Concurrency, Leaders, Limiter
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.errors import BadModel, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
@@ -32,6 +32,8 @@ T = TypeVar("T")
 RETRY_AFTER_CAP_S = 120.0
 """A server that asks for a longer pause is asked again by the next attempt of the pod."""
 MAX_ATTEMPTS = 4
+PATIENCE = 0.5
+"""Share of its deadline that a call waits for another to write their prefix to the cache."""
 FINAL_CODES = frozenset(
     {"insufficient_quota", "enforced_spend_limit_reached", "contract_spend_limit_reached"}
 )
@@ -66,6 +68,7 @@ class Line:
     """Calls in flight that are never exceeded."""
     concurrency: Concurrency = field(init=False)
     limiter: Limiter = field(init=False)
+    leaders: Leaders = field(init=False)
     closed: bool = False
     """Nothing is sent any more: this process is ending."""
     _resume_s: float = field(default=0.0)
@@ -73,6 +76,7 @@ class Line:
     def __post_init__(self) -> None:
         self.concurrency = Concurrency(self.most)
         self.limiter = Limiter(self.endpoint.rpm, self.endpoint.itpm, self.endpoint.otpm)
+        self.leaders = Leaders(self.deadline_s * PATIENCE)
 
     def key(self) -> str:
         """Return the endpoint's key; `none` where it needs none.
@@ -125,6 +129,7 @@ class Line:
         call: Callable[[], Awaitable[T]],
         on_attempt: OnAttempt,
         request: Request | None = None,
+        prefix: str = "",
     ) -> T | Unanswered:
         """Return what `call` gives, tried again while refusals pass, within one deadline.
 
@@ -132,13 +137,17 @@ class Line:
             call: Makes one attempt; raises what its SDK raises, MalformedReplyError included.
             on_attempt: Told of every attempt, the cancelled one too.
             request: What is asked, for the limits of tokens per minute.
+            prefix: Key of what the provider caches of it; its first call goes ahead of the others.
         """
         taken = (0.0, 0.0)
         if request is not None:
             taken = (float(estimated_tokens(request)), float(request.limit_tokens))
         try:
-            async with asyncio.timeout(self.deadline_s):
-                return await self._with_retries(call, on_attempt, taken)
+            async with asyncio.timeout(self.deadline_s), self.leaders.turn(prefix) as cached:
+                outcome = await self._with_retries(call, on_attempt, taken)
+                if not isinstance(outcome, Unanswered):
+                    cached()
+                return outcome
         except TimeoutError:
             detail = f"{self.where()} gave no reply within {self.deadline_s:g} s."
             return Unanswered(reason="deadline", detail=detail, transient=True)

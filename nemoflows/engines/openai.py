@@ -23,7 +23,6 @@ from nemoflows.calls import (
 )
 from nemoflows.engines.dialects import RULES, Rules, Wish, sampling
 from nemoflows.engines.line import Line, MalformedReplyError, foreign
-from nemoflows.engines.pace import Leaders
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.models import Dialect, Endpoint
@@ -48,7 +47,6 @@ class OpenAI:
     ) -> None:
         self.line = Line(endpoint, name, deadline_s, most=concurrency)
         self._rules = RULES[endpoint.dialect]
-        self._leaders = Leaders()
         self._contexts: dict[str, int] = {}
         self._client: openai.AsyncOpenAI | None = None
 
@@ -116,8 +114,9 @@ class OpenAI:
         if request.limit_tokens > most:  # which servers refuse, where room for thinking is added
             arguments[self._rules.limit] = most
             notes.append(f"output limit: {most} tokens, the server's context")
-        async with self._leaders.turn(prefix):
-            return await self.line.send(lambda: _ask(client, arguments, notes), on_attempt, request)
+        return await self.line.send(
+            lambda: _ask(client, arguments, notes), on_attempt, request, prefix
+        )
 
     async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
         """Refuse: embeddings of this dialect are not there yet."""

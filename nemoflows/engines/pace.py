@@ -8,9 +8,10 @@ event loop of their line.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -124,26 +125,52 @@ class Leaders:
     a higher price than plain input.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float) -> None:
+        """Take the time that a call waits for leaders at most before it goes by itself."""
+        self._patience_s = patience_s
         self._written_s: dict[str, float] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
+        self._leading: dict[str, asyncio.Event] = {}
 
     @asynccontextmanager
-    async def turn(self, prefix: str) -> AsyncIterator[None]:
-        """Wait until `prefix` is cached, or lead; an empty prefix waits for nobody."""
-        if not prefix or self._is_warm(prefix):
-            yield
+    async def turn(self, prefix: str) -> AsyncIterator[Callable[[], None]]:
+        """Wait until `prefix` is cached, or lead; an empty prefix waits for nobody.
+
+        Yields:
+            What a call that was answered has to call. After a leader that was not, another leads.
+        """
+        if not prefix:
+            yield _nothing
             return
-        async with self._turns.setdefault(prefix, asyncio.Lock()):
-            leads = not self._is_warm(prefix)
-            if leads:
-                yield
-                self._written_s[prefix] = monotonic()
-        if not leads:
-            yield
+        await self._wait(prefix)
+        if self._is_warm(prefix) or prefix in self._leading:
+            yield _nothing
+            return
+        self._leading[prefix] = ended = asyncio.Event()
+        try:
+            yield lambda: self._written(prefix)
+        finally:
+            del self._leading[prefix]
+            ended.set()
+
+    async def _wait(self, prefix: str) -> None:
+        """Return when the prefix is cached, when nobody leads, or when patience is at its end."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s):
+                while not self._is_warm(prefix) and prefix in self._leading:
+                    await self._leading[prefix].wait()
+
+    def _written(self, prefix: str) -> None:
+        now_s = monotonic()
+        for other in [p for p, at_s in self._written_s.items() if now_s - at_s >= PREFIX_LIFE_S]:
+            del self._written_s[other]
+        self._written_s[prefix] = now_s
 
     def _is_warm(self, prefix: str) -> bool:
-        return monotonic() - self._written_s.get(prefix, -PREFIX_LIFE_S) < PREFIX_LIFE_S
+        return monotonic() - self._written_s.get(prefix, -math.inf) < PREFIX_LIFE_S
+
+
+def _nothing() -> None:
+    """Do nothing: a call that does not lead tells nothing new."""
 
 
 @dataclass(slots=True)
