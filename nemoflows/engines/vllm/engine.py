@@ -59,7 +59,7 @@ class Vllm:
     """Models that run inside this process."""
 
     paid = True
-    adapter = "vllm-2"
+    adapter = "vllm-3"
 
     def __init__(
         self, arguments: dict[str, Any], *, deadline_s: float, offline: bool = False
