@@ -143,6 +143,46 @@ def test_a_filtered_reply_is_a_refusal(server: ModelServer) -> None:
     assert outcome.reason == "refused"
 
 
+PARTS = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, {"type": "image"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "reasoning"),
+    [
+        ({"content": PARTS}, "ab", ""),
+        ({"content": PARTS[0]}, "a", ""),
+        ({"content": [], "reasoning": "why"}, "", "why"),
+        ({"content": None}, "", ""),
+        ({"content": "x", "reasoning": {"text": "why"}}, "x", "why"),
+        ({"content": "x", "reasoning": {"effort": "low"}, "reasoning_content": "w"}, "x", "w"),
+        ({"content": "x", "reasoning_content": [{"type": "text", "text": "why"}]}, "x", "why"),
+        ({"content": "x", "reasoning": 7}, "x", ""),
+    ],
+)
+def test_a_reply_of_another_shape_is_read_and_paid_once(
+    message: dict[str, Any], text: str, reasoning: str, server: ModelServer
+) -> None:
+    server.extra_message = message
+    outcome, attempts = complete(server)
+    assert isinstance(outcome, Answered)
+    assert (outcome.reply.text, outcome.reply.reasoning) == (text, reasoning)
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"), [('{"a": 1}', '{"a": 1}'), ({"a": 1}, '{"a": 1}'), (None, "{}")]
+)
+def test_a_tool_calls_arguments_are_json_however_they_came(
+    arguments: object, read: str, server: ModelServer
+) -> None:
+    function = {"name": "f", "arguments": arguments}
+    server.extra_message = {"tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    outcome, attempts = complete(server)
+    assert isinstance(outcome, Answered)
+    assert [call.arguments for call in outcome.reply.tool_calls] == [read]
+    assert len(attempts) == 1
+
+
 def test_preflight_knows_the_models(server: ModelServer) -> None:
     engine = engine_at(server.url)
     drive(engine, engine.preflight(MODEL))

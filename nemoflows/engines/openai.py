@@ -7,6 +7,7 @@ it would pass over in silence, is in `nemoflows.engines.dialects`.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -275,12 +276,14 @@ def _reply(completion: Any, choice: Any, notes: list[str]) -> Reply:
     extra = message.model_extra or {}
     stop = "refusal" if message.refusal else _STOPS.get(choice.finish_reason or "", "end")
     calls = [
-        ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+        ToolCall(
+            id=call.id or "", name=call.function.name, arguments=_as_json(call.function.arguments)
+        )
         for call in message.tool_calls or []
     ]
     return Reply(
-        text=message.content or "",
-        reasoning=extra.get("reasoning") or extra.get("reasoning_content") or "",
+        text=_words(message.content),
+        reasoning=_words(extra.get("reasoning")) or _words(extra.get("reasoning_content")),
         tool_calls=calls,
         stop=stop,  # type: ignore[arg-type]  # the table's values are the literals
         usage=_usage(completion.usage),
@@ -289,6 +292,23 @@ def _reply(completion: Any, choice: Any, notes: list[str]) -> Reply:
         request_id=getattr(completion, "_request_id", None) or "",
         notes=notes,
     )
+
+
+def _words(told: object) -> str:
+    """Return the text of a field that is text, a part with text, or a list of these.
+
+    What is none of them is passed over: the reply is paid for, and checked afterwards.
+    """
+    if isinstance(told, list):
+        return "".join(map(_words, told))
+    if isinstance(told, dict):
+        return next((_words(told[key]) for key in ("text", "content") if told.get(key)), "")
+    return told if isinstance(told, str) else ""
+
+
+def _as_json(arguments: object) -> str:
+    """Return a tool call's arguments as JSON; some servers have read it already."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments or {})
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -30,7 +30,7 @@ from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_
 from nemoflows.engines.vllm import adapters, identity, translation
 from nemoflows.engines.vllm.adapters import Adapter
 from nemoflows.engines.vllm.running import Running, last_lines, start
-from nemoflows.errors import BadModel
+from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.routing import priority
 from nemoflows.types import ModelRef
 
@@ -59,7 +59,7 @@ class Vllm:
     """Models that run inside this process."""
 
     paid = True
-    adapter = "vllm-2"
+    adapter = "vllm-3"
 
     def __init__(
         self, arguments: dict[str, Any], *, deadline_s: float, offline: bool = False
@@ -151,7 +151,12 @@ class Vllm:
                 await slot.running.empty()
                 await asyncio.to_thread(_stop, slot)
             if slot.running is None:
-                slot.running = await asyncio.to_thread(start, model, arguments, slot.log)
+                try:
+                    slot.running = await asyncio.to_thread(start, model, arguments, slot.log)
+                except BadModel as error:
+                    if slot.deaths:  # it did start before, so it is no fault of the model's
+                        raise EndpointDown(error.message) from error
+                    raise
             return slot.running
 
     async def _attempt(

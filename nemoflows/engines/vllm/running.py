@@ -16,7 +16,7 @@ from typing import Any
 
 from nemoflows.engines.vllm.adapters import Adapter
 from nemoflows.engines.vllm.identity import installed, is_nemotron
-from nemoflows.errors import BadModel
+from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.types import ModelRef
 
 LOG_LINES = 15
@@ -103,6 +103,7 @@ def start(model: ModelRef, arguments: dict[str, Any], log: Path) -> Running:
 
     Raises:
         BadModel: vLLM cannot start it: wrong arguments, no such model, not enough memory.
+        EndpointDown: The hub with the weights could not be reached.
     """
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(_log_to(log))
@@ -113,7 +114,8 @@ def start(model: ModelRef, arguments: dict[str, Any], log: Path) -> Running:
     try:
         engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_arguments(model, arguments)))
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise BadModel(
+        kind = EndpointDown if is_of_the_network(error) else BadModel
+        raise kind(
             f"vLLM cannot start {str(model)!r}: {error}\nIts last log lines:\n{last_lines(log)}"
         ) from error
     tokeniser = engine.get_tokenizer()
@@ -125,6 +127,22 @@ def start(model: ModelRef, arguments: dict[str, Any], log: Path) -> Running:
     # the engine's processes to end by themselves.
     atexit.register(running.stop)
     return running
+
+
+def is_of_the_network(error: BaseException | None) -> bool:
+    """Return whether a failure is, or comes from, one of a connection, which may pass by itself.
+
+    Told by name: the hub's client has had errors of several HTTP libraries. A refusal by status
+    (no such model, no access) is final unless servers refuse so for now.
+    """
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return status in {408, 429} or status >= 500
+        if any(word in type(error).__name__ for word in ("Connect", "Timeout", "HTTP")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def last_lines(log: Path) -> str:

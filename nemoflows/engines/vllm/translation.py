@@ -1,19 +1,33 @@
-"""Requests in vLLM's terms, and its outputs in ours."""
+"""Requests in vLLM's terms, and its outputs in ours.
+
+A tokeniser reads `<|im_end|>` in a document as the token that ends a turn, so a document could
+open a turn of the system's. Such strings are broken by an invisible character in every text that
+a request brings, before the template adds its own.
+"""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any
 
 from nemoflows.calls import Answered, Outcome, Reply, Request, Thinking, Unusable, Usage
 from nemoflows.engines.vllm.running import Running
 from nemoflows.prompts import render
 
+JOINER = "\u2060"
+"""Breaks a special token's string: a word joiner, which is not seen and is no space."""
+TEMPLATES_OWN = ("<think>", "</think>")
+"""Strings that templates look for in text, whether they are tokens or not."""
+
 
 def prompt_ids(running: Running, request: Request) -> list[int]:
     """Return a request as the model's own template spells it, in tokens."""
-    ids: list[int] = running.tokeniser.apply_chat_template(
-        _turns(request),
-        tools=[tool.model_dump(by_alias=True) for tool in request.tools] or None,
+    tokeniser = running.tokeniser
+    ids: list[int] = tokeniser.apply_chat_template(
+        _defused(tokeniser, _turns(request)),
+        tools=_defused(tokeniser, [tool.model_dump(by_alias=True) for tool in request.tools])
+        or None,
         add_generation_prompt=True,
         return_dict=False,
         enable_thinking=thinks(request),
@@ -32,6 +46,29 @@ def _turns(request: Request) -> list[dict[str, str]]:
         text = "\n\n".join(render(part) for part in turn.parts)
         turns.append({"role": turn.role, "content": text})
     return turns
+
+
+def _defused(tokeniser: Any, value: Any) -> Any:
+    """Return `value` with the strings of special tokens broken, wherever it holds text."""
+    if isinstance(value, str):
+        special = _special(tokeniser)
+        while special.search(value):  # again, for they may overlap
+            value = special.sub(lambda found: f"{found[0][0]}{JOINER}{found[0][1:]}", value)
+        return value
+    if isinstance(value, dict):
+        return {_defused(tokeniser, k): _defused(tokeniser, v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_defused(tokeniser, each) for each in value]
+    return value
+
+
+@lru_cache(maxsize=4)
+def _special(tokeniser: Any) -> re.Pattern[str]:
+    """Return what finds the strings that a tokeniser reads as tokens of their own."""
+    added = (str(token) for token in tokeniser.added_tokens_decoder.values())
+    known = {*TEMPLATES_OWN, *tokeniser.all_special_tokens, *added}
+    words = sorted((w for w in known if len(w.strip()) > 1), key=lambda w: (-len(w), w))
+    return re.compile("|".join(map(re.escape, words)))
 
 
 def sampling(running: Running, request: Request) -> Any:
