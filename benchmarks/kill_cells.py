@@ -28,7 +28,7 @@ from tests.support import BIN, ROOT, write_corpus
 
 QUESTION = "How long is the Elbe?"
 N_AGENTS = 12
-N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24}
+N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24, "eager": 24}
 """About how many calls a flow makes, so that random moments fall among them."""
 LATENCY_S = 0.03
 SETTLE_S = 0.3
@@ -52,7 +52,7 @@ Moment = Literal[
 class Cell:
     """A command, where its journal lies, how many calls it makes at once, when it is killed."""
 
-    flow: Literal["workflow", "pod", "map_task", "dynamic", "batch"]
+    flow: Literal["workflow", "pod", "map_task", "dynamic", "eager", "batch"]
     store: Literal["disk", "s3"]
     concurrency: int
     moment: Moment = "random"
@@ -87,6 +87,7 @@ def cells(*, quick: bool) -> list[Cell]:
         Cell("map_task", "disk", 8),
         Cell("map_task", "s3", 8),
         Cell("dynamic", "disk", 8),
+        Cell("eager", "disk", 8),
         Cell("batch", "disk", 40),
         Cell("batch", "s3", 40),
     ]
@@ -178,6 +179,8 @@ class Stage:
                 return [*pyflyte, "benchmarks/kill_flows.py", "mapped", *asked], {}
             case "dynamic":
                 return [*pyflyte, "benchmarks/kill_flows.py", "looped", *asked], {}
+            case "eager":
+                return [*pyflyte, "benchmarks/kill_flows.py", "eagerly", *asked], {}
             case _:
                 return self._pod(number)
 

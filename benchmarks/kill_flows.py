@@ -7,7 +7,7 @@ was never killed.
 import functools
 import hashlib
 
-from flytekit import dynamic, map_task, workflow
+from flytekit import dynamic, eager, map_task, workflow
 
 from nemoflows import Evidence, Finding, build_index, extract, retrieve, summarise
 from nemoflows.tasks import TIERS, task
@@ -99,3 +99,25 @@ def looped(question: str, corpus: str, n: int = N_QUESTIONS) -> str:
     passages = retrieve(question=question, index=index)
     questions = questions_of(question=question, n=n)
     return show_findings(found=one_by_one(questions=questions, passages=passages))
+
+
+@eager
+async def eagerly(question: str, corpus: str, n: int = N_QUESTIONS) -> str:
+    """Find out about many questions in an `@eager` function, whose body runs anew each time.
+
+    Args:
+        question: What is asked.
+        corpus: What is read.
+        n: How many variations.
+
+    Returns:
+        The hash of what was found.
+    """
+    index = build_index(corpus=corpus)
+    passages = retrieve(question=question, index=index)
+    found: list[Finding] = []
+    for number in range(n):
+        asked = f"{question} Part {number}."
+        evidence = extract(question=asked, passages=passages)
+        found.append(summarise(question=asked, evidence=evidence))
+    return show_findings(found=found)
