@@ -21,7 +21,7 @@ from nemoflows.engines.line import (
     MalformedReplyError,
     retry_after_s,
 )
-from nemoflows.errors import BadModel
+from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.models import BUILT_IN, Endpoint
 
 CANARY = "canary: your prompt was 'my secret'"
@@ -408,3 +408,25 @@ def test_a_refused_leader_leaves_the_lead_to_the_next() -> None:
     asyncio.run(work())
     assert order[:4] == ["start 0", "end 0", "start 1", "end 1"]
     assert order[4:6] == ["start 2", "start 3"]
+
+
+BROKEN = openai.APIConnectionError(message=CANARY, request=httpx2.Request("GET", URL))
+
+
+@pytest.mark.parametrize(
+    ("told", "raised", "words"),
+    [
+        (BROKEN, EndpointDown, r"'near' at .*did not answer .*\(APIConnectionError\)"),
+        (TimeoutError(), EndpointDown, r"\(TimeoutError\)"),
+        (error(503), EndpointDown, "did not answer"),
+        (error(401), BadModel, "refuses the key in KEY_A"),
+        (error(404), openai.APIStatusError, "canary"),
+        (ValueError("x"), ValueError, "x"),
+    ],
+    ids=repr,
+)
+def test_a_preflights_failure_is_ours_where_it_tells_something(
+    told: Exception, raised: type[Exception], words: str
+) -> None:
+    with pytest.raises(raised, match=words), line_to(key="KEY_A").preflighting():
+        raise told

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nemoflows.calls import (
@@ -31,7 +30,7 @@ from nemoflows.calls import (
 from nemoflows.engines.dialects import effort
 from nemoflows.engines.line import Line, MalformedReplyError, foreign
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
-from nemoflows.errors import BadModel, EndpointDown
+from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint, claude_abilities, claude_cache_minimum
 from nemoflows.prompts import prefix_key, render, shared_text
 from nemoflows.text import estimate_tokens
@@ -80,7 +79,7 @@ class Anthropic:
             )
         client = self.connect()
         try:
-            with self._told():
+            with self.line.preflighting():
                 async with asyncio.timeout(PREFLIGHT_S):
                     return _context(await client.models.retrieve(model.name))
         except anthropic.NotFoundError as error:
@@ -101,29 +100,13 @@ class Anthropic:
 
         client = self.connect()
         try:
-            with self._told():
+            with self.line.preflighting():
                 async with asyncio.timeout(PREFLIGHT_S):
                     return {
                         foreign(found.id): _context(found) async for found in client.models.list()
                     }
         except (anthropic.APIError, ValueError, TypeError, AttributeError):
             return {}
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Raise ours where nothing answers or the key is refused."""
-        import anthropic
-
-        try:
-            yield
-        except (anthropic.APIConnectionError, TimeoutError, anthropic.InternalServerError) as error:
-            raise EndpointDown(
-                f"{self.line.where()} did not answer when asked for its models "
-                f"({type(error).__name__}). Mend the address or try again."
-            ) from error
-        except anthropic.AuthenticationError as error:
-            key = self.line.endpoint.key_env or "key_env (none is configured)"
-            raise BadModel(f"{self.line.where()} refuses the key in {key}.") from error
 
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply, again on transient refusals, within one deadline."""

@@ -21,7 +21,7 @@ from typing import Literal, TypeVar
 from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
 from nemoflows.engines.pace import Concurrency, Leaders, Limiter
 from nemoflows.engines.protocol import OnAttempt
-from nemoflows.errors import BadModel, NemoflowsError
+from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
@@ -123,6 +123,28 @@ class Line:
     def where(self) -> str:
         """Return the endpoint as error texts name it."""
         return f"The endpoint {self.name!r} at {self.endpoint.base_url or 'its public address'}"
+
+    @contextmanager
+    def preflighting(self) -> Iterator[None]:
+        """Raise ours where nothing answers a free question or the key is refused.
+
+        Raises:
+            BadModel: The key is refused.
+            EndpointDown: Nothing answers, or only a fault does.
+        """
+        try:
+            yield
+        except Exception as error:
+            status = getattr(error, "status_code", None) or 0
+            if isinstance(error, (*self.connection_errors, TimeoutError)) or status >= 500:
+                raise EndpointDown(
+                    f"{self.where()} did not answer when asked for its models "
+                    f"({type(error).__name__}). Start the server or mend the address."
+                ) from error
+            if status == 401:
+                key = self.endpoint.key_env or "key_env (none is configured)"
+                raise BadModel(f"{self.where()} refuses the key in {key}.") from error
+            raise
 
     async def send(
         self,

@@ -25,7 +25,7 @@ from nemoflows.calls import (
 from nemoflows.engines.dialects import RULES, Rules, Wish, sampling
 from nemoflows.engines.line import Line, MalformedReplyError, foreign
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
-from nemoflows.errors import BadModel, EndpointDown
+from nemoflows.errors import BadModel
 from nemoflows.models import Dialect, Endpoint
 from nemoflows.prompts import prefix_key, render, schema_words
 from nemoflows.types import ModelRef
@@ -93,16 +93,10 @@ class OpenAI:
 
         client = self._connect()
         try:
-            async with asyncio.timeout(PREFLIGHT_S):
-                return {foreign(found.id): _context(found) async for found in client.models.list()}
-        except (openai.APIConnectionError, TimeoutError, openai.InternalServerError) as error:
-            raise EndpointDown(
-                f"{self.line.where()} did not answer when asked for its models "
-                f"({type(error).__name__}). Start the server or mend the address."
-            ) from error
-        except openai.AuthenticationError as error:
-            key = self.line.endpoint.key_env or "key_env (none is configured)"
-            raise BadModel(f"{self.line.where()} refuses the key in {key}.") from error
+            with self.line.preflighting():
+                async with asyncio.timeout(PREFLIGHT_S):
+                    models = client.models.list()
+                    return {foreign(found.id): _context(found) async for found in models}
         except (openai.APIError, ValueError, TypeError, AttributeError):
             return {}  # no list of models: some servers have none, so the first call will tell
 
