@@ -37,6 +37,9 @@ ATTEMPT_S = 180.0
 """Time after which a run that nobody kills counts as hung."""
 TIERS = Tiers.model_validate({"efficient": "near:tiny", "frontier": "near:tiny"})
 
+_BUILDING = threading.Lock()
+"""Two threads that import pyarrow for the first time at once find half of it."""
+
 Moment = Literal[
     "random",
     "before an answer",
@@ -189,7 +192,8 @@ class Stage:
         from nemoflows.search import build_index
         from tests.pods import prepare_pod
 
-        index: Index = build_index(str(self.folder / "docs"), str(self.folder / "index"))
+        with _BUILDING:
+            index: Index = build_index(str(self.folder / "docs"), str(self.folder / "index"))
         questions = [f"{QUESTION} Part {n}." for n in range(N_AGENTS)]
         plan = ResearchPlan(question=QUESTION, questions=questions)
         inputs: dict[str, Any] = {"plan": plan, "index": index, "tiers": TIERS}
