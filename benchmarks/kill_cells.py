@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -24,6 +22,7 @@ from benchmarks.kill_types import Sequel
 from nemoflows.journal import Journal
 from nemoflows.types import Index, ResearchPlan, Tiers
 from tests.loopback import ModelServer
+from tests.object_stores import KEYS, serve_s3
 from tests.support import BIN, ROOT, write_corpus
 
 QUESTION = "How long is the Elbe?"
@@ -359,22 +358,8 @@ def unkilled(cell: Cell, folder: Path) -> str:
 def object_store() -> Iterator[None]:
     """Serve S3 on loopback, for this process and the runs it starts."""
     import fsspec
-    from moto.server import ThreadedMotoServer
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    fsspec.filesystem("s3").makedirs("kills", exist_ok=True)
-    try:
+    with serve_s3() as url:
+        os.environ |= {**KEYS, "AWS_ENDPOINT_URL": url}
+        fsspec.filesystem("s3").makedirs("kills", exist_ok=True)
         yield
-    finally:
-        server.stop()
