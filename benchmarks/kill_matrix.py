@@ -20,13 +20,13 @@ import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 from benchmarks.kill_cells import Cell, cells, object_store, run_sequence
-from benchmarks.kill_types import Sequel
+from benchmarks.kill_types import Sequel, together
 
 KILLS_PER_SEQUENCE = 5
 SEQUENCES = 5
@@ -36,28 +36,10 @@ AT_ONCE = 2
 """Sequences that run beside each other: one per core of a small machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a cell came to, over all its sequences."""
-
-    cell: str
-    kills: int
-    calls: int
-    in_flight: int
-    extra: int
-    uncertain: int
-    repeated: int
-    unnamed: int
-    same: bool
-
-    @property
-    def holds(self) -> bool:
-        """Return whether every promise was kept."""
-        return not self.repeated and not self.unnamed and self.same and self.extra <= self.in_flight
-
-
-def measure(chosen: Sequence[Cell], *, seed: int, n_sequences: int, n_kills: int) -> list[Row]:
-    """Run every cell and return a row for each."""
+def measure(
+    chosen: Sequence[Cell], *, seed: int, n_sequences: int, n_kills: int
+) -> dict[str, Sequel]:
+    """Run every cell and return what each came to, over all its sequences."""
     jobs = [
         (cell, f"{seed}-{cell.name}-{number}", n_kills if cell.random else 1)
         for cell in chosen
@@ -73,30 +55,18 @@ def measure(chosen: Sequence[Cell], *, seed: int, n_sequences: int, n_kills: int
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = list(pool.map(one, jobs))
-    return [_row(cell.name, [s for name, s in done if name == cell.name]) for cell in chosen]
+    return {cell.name: together([s for name, s in done if name == cell.name]) for cell in chosen}
 
 
-def _row(name: str, sequels: Sequence[Sequel]) -> Row:
-    return Row(
-        cell=name,
-        kills=sum(s.kills for s in sequels),
-        calls=sum(s.calls for s in sequels),
-        in_flight=sum(s.in_flight for s in sequels),
-        extra=sum(s.extra for s in sequels),
-        uncertain=sum(s.uncertain for s in sequels),
-        repeated=sum(s.repeated for s in sequels),
-        unnamed=sum(s.unnamed for s in sequels),
-        same=all(s.same for s in sequels),
-    )
-
-
-def table(rows: Iterable[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    names = [field.name for field in fields(Row)]
-    lines = [f"| {' | '.join(names)} |".replace("_", " "), f"|{'---|' * len(names)}"]
-    for row in rows:
-        values = [getattr(row, name) for name in names]
-        lines.append(f"| {' | '.join('yes' if v is True else str(v) for v in values)} |")
+def table(rows: Mapping[str, Sequel]) -> str:
+    """Return the cells' rows as a Markdown table."""
+    names = [field.name for field in fields(Sequel)]
+    lines = [f"| {' | '.join(['cell', *names])} |".replace("_", " ")]
+    lines.append(f"|{'---|' * (len(names) + 1)}")
+    for cell, sequel in rows.items():
+        values = [getattr(sequel, name) for name in names]
+        told = ["yes" if value is True else str(value) for value in values]
+        lines.append(f"| {' | '.join([cell, *told])} |")
     return "\n".join(lines)
 
 
@@ -113,8 +83,8 @@ def main() -> None:
     n_kills = QUICK_KILLS if given.quick else KILLS_PER_SEQUENCE
     with object_store():
         rows = measure(chosen, seed=given.seed, n_sequences=n_sequences, n_kills=n_kills)
-    kills = sum(row.kills for row in rows)
-    broken = [row.cell for row in rows if not row.holds]
+    kills = sum(sequel.kills for sequel in rows.values())
+    broken = [cell for cell, sequel in rows.items() if not sequel.holds]
     verdict = f"broken in: {', '.join(broken)}" if broken else "every promise was kept"
     told = f"{table(rows)}\n\n{kills} kills, seed {given.seed}: {verdict}.\n"
     print(told)

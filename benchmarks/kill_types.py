@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
 class Sequel:
-    """What one sequence of kills and the final run came to."""
+    """What a sequence of kills and the final run came to, or several together."""
 
     kills: int
     calls: int
@@ -19,3 +20,15 @@ class Sequel:
     repeated: int
     unnamed: int
     same: bool
+
+    @property
+    def holds(self) -> bool:
+        """Return whether every promise was kept."""
+        return not self.repeated and not self.unnamed and self.same and self.extra <= self.in_flight
+
+
+def together(sequels: Sequence[Sequel]) -> Sequel:
+    """Return what sequences came to as one: counts are added, and all must be the same."""
+    counts = [field.name for field in fields(Sequel) if field.name != "same"]
+    sums = {name: sum(getattr(sequel, name) for sequel in sequels) for name in counts}
+    return Sequel(**sums, same=all(sequel.same for sequel in sequels))
