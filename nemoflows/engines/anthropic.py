@@ -28,7 +28,7 @@ from nemoflows.calls import (
     Usage,
 )
 from nemoflows.engines.dialects import effort
-from nemoflows.engines.line import Line, MalformedReplyError, foreign
+from nemoflows.engines.line import Line, MalformedReplyError, foreign, refuse_variants
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint, claude_abilities, claude_cache_minimum
@@ -72,11 +72,7 @@ class Anthropic:
         """
         import anthropic
 
-        if model.revision or model.adapter:
-            raise BadModel(
-                f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask "
-                "for: name the model alone."
-            )
+        refuse_variants(model)
         client = self.connect()
         try:
             with self.line.preflighting():

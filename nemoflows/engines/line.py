@@ -25,7 +25,7 @@ from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
-from nemoflows.types import printable
+from nemoflows.types import ModelRef, printable
 
 T = TypeVar("T")
 
@@ -284,6 +284,19 @@ class Line:
 def _sdk_variables() -> dict[str, str]:
     prefixes = ("OPENAI_", "ANTHROPIC_")
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+def refuse_variants(model: ModelRef) -> None:
+    """Refuse a model of which no served name can say all that was spelled.
+
+    Raises:
+        BadModel: The model names a revision or an adapter.
+    """
+    if model.revision or model.adapter:
+        raise BadModel(
+            f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask for: "
+            "name the model as it is served (a label after # is free)."
+        )
 
 
 def first_pause_s() -> float:

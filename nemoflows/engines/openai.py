@@ -23,7 +23,7 @@ from nemoflows.calls import (
     Usage,
 )
 from nemoflows.engines.dialects import RULES, Rules, Wish, sampling
-from nemoflows.engines.line import Line, MalformedReplyError, foreign
+from nemoflows.engines.line import Line, MalformedReplyError, foreign, refuse_variants
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel
 from nemoflows.models import Dialect, Endpoint
@@ -63,11 +63,7 @@ class OpenAI:
                 passes over schemas.
             EndpointDown: Nothing answers.
         """
-        if model.revision or model.adapter:
-            raise BadModel(
-                f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask "
-                "for: name the model as it is served (a label after # is free)."
-            )
+        refuse_variants(model)
         served = await self.served()
         found = [name for name in served if _is_plausibly(name, model.name)]
         if served and not found:
