@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -267,6 +268,21 @@ async def ask_all(door: Door, wanted: list[Ask[str]]) -> list[Done[str] | Failed
         return await door.batch(wanted, max_failed=1.0)
     finally:
         await door.aclose()
+
+
+def run(
+    server: BatchServer, root: str, wanted: list[Ask[str]], **more: Any
+) -> tuple[list[Done[str] | Failed], Door]:
+    door = batch_door(server.base, root, **more)
+    return asyncio.run(ask_all(door, wanted)), door
+
+
+def expected(n: int) -> list[str]:
+    return [f"re question {i}" for i in range(n)]
+
+
+def notes_of(root: str, kind: str) -> list[Path]:
+    return list((Path(root) / "batches" / "claude" / kind).glob("*"))
 
 
 def keys_of(requests: list[Request]) -> list[str]:

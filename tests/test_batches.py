@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,24 @@ from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import Reply
 from nemoflows.engines import batch_api, batch_watch, line
 from nemoflows.engines.anthropic_batch import AnthropicBatch
-from nemoflows.engines.batch_notes import Desk, Note, may_be_alive
 from nemoflows.engines.protocol import Resumes
 from nemoflows.engines.registry import Engines
-from nemoflows.errors import BadModel, BadReply, EndpointDown
+from nemoflows.errors import BadModel, BadReply
 from nemoflows.journal.stores import open_store
-from nemoflows.llm import Door
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
-from tests.batches import QUICK, BatchServer, ask_all, asks, batch_door, keys_of, values
+from tests.batches import (
+    QUICK,
+    BatchServer,
+    ask_all,
+    asks,
+    batch_door,
+    expected,
+    keys_of,
+    notes_of,
+    run,
+    values,
+)
 from tests.support import request
 
 
@@ -47,23 +54,8 @@ def root(tmp_path: Path) -> str:
     return str(tmp_path / "j")
 
 
-def run(
-    server: BatchServer, root: str, wanted: list[Ask[str]], **more: Any
-) -> tuple[list[Done[str] | Failed], Door]:
-    door = batch_door(server.base, root, **more)
-    return asyncio.run(ask_all(door, wanted)), door
-
-
-def expected(n: int) -> list[str]:
-    return [f"re question {i}" for i in range(n)]
-
-
 def failures(results: list[Done[str] | Failed]) -> list[Failed]:
     return [found for found in results if isinstance(found, Failed)]
-
-
-def notes_of(root: str, kind: str) -> list[Path]:
-    return list((Path(root) / "batches" / "claude" / kind).glob("*"))
 
 
 @pytest.mark.parametrize("n", [1, 300])
@@ -368,109 +360,6 @@ def test_nothing_secret_is_written_or_told(
         assert "canary" not in text
         assert "question" not in text
     assert all(p.stat().st_mode & 0o077 == 0 for p in Path(root).rglob("*"))
-
-
-class Broken:
-    """A store that cannot be written."""
-
-    def read(self, name: str) -> bytes | None:
-        del name
-        return None
-
-    def write(self, name: str, data: bytes) -> None:
-        raise OSError(28, f"No space left for {len(data)} bytes at {name}")
-
-    def names(self, folder: str) -> list[str]:
-        del folder
-        return []
-
-    def move(self, name: str, to: str) -> None:
-        raise OSError(2, f"{name} {to}")
-
-    def remove(self, name: str) -> None:
-        raise OSError(2, name)
-
-
-def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer) -> None:
-    engine = batch_door(claude.base, "").engines.of(ModelRef.model_validate("claude:tiny"))
-    assert isinstance(engine, AnthropicBatch)
-    engine._desk._notes = Broken()
-
-    async def work() -> None:
-        try:
-            await engine.complete(request(model="claude:tiny"), lambda _: None)
-        finally:
-            await engine.aclose()
-
-    with pytest.raises(EndpointDown, match="no batch was sent"):
-        asyncio.run(work())
-    assert claude.batches == []
-
-
-def test_a_damaged_note_is_passed_over_and_an_old_one_set_aside(
-    claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    desk = Desk(open_store(root), "claude")
-    keys = keys_of([ask.request for ask in asks(2)])
-    old = replace(desk.announce(keys, 0.0), at_s=time.time() - 30 * 86_400, batch="msgbatch_old")
-    desk.found(old, "msgbatch_old")
-    open_store(root).write("batches/claude/open/0-damaged.json", b'{"name": ')
-    assert values(run(claude, root, asks(2))[0]) == expected(2)
-    assert "is damaged and passed over" in caplog.text
-    assert len(notes_of(root, "done")) == 2
-
-
-def note(**changes: Any) -> Note:
-    made = Desk(None, "claude").announce(["k"], 0.0)
-    return replace(made, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "alive"),
-    [
-        ({}, False),
-        ({"pid": 2**22 + 5}, False),
-        ({"pid": os.getppid()}, True),
-        ({"pid": os.getppid(), "at_s": 0.0}, False),
-        ({"host": "elsewhere"}, True),
-        ({"host": "elsewhere", "at_s": 0.0}, False),
-    ],
-)
-def test_a_writer_counts_as_alive_while_it_may_be(changes: dict[str, Any], *, alive: bool) -> None:
-    assert may_be_alive(note(**changes), grace_s=60) is alive
-
-
-def test_a_note_of_a_process_that_may_be_alive_is_waited_for(
-    claude: BatchServer, root: str
-) -> None:
-    desk = Desk(open_store(root), "claude")
-    keys = keys_of([ask.request for ask in asks(2)])
-    theirs = replace(desk.announce(keys, 0.0), host="elsewhere")
-    desk._write(theirs)
-
-    async def work() -> list[Done[str] | Failed]:
-        asked = asyncio.create_task(ask_all(batch_door(claude.base, root), asks(2)))
-        await asyncio.sleep(1.0)
-        assert claude.batches == [], "nothing is sent meanwhile"
-        wanted = [{"custom_id": key, "params": {"model": "tiny", "messages": []}} for key in keys]
-        desk.found(theirs, claude.add(wanted).id)
-        return await asked
-
-    assert len(asyncio.run(work())) == 2
-    assert len(claude.batches) == 1
-
-
-def test_of_two_announcements_the_later_one_gives_way(root: str) -> None:
-    desk = Desk(open_store(root), "claude")
-    alone = desk.announce(["x"], 0.0)
-    made = [desk.announce(["a", "b"], 0.0), desk.announce(["b", "c"], 0.0)]
-    first, second = sorted(made, key=lambda note: note.name)
-    assert desk.rival(alone) is None
-    assert desk.rival(first) is None
-    assert desk.rival(second) == first
-    assert desk.rival(first) is None
-    sent = desk.found(second, "msgbatch_1")
-    assert desk.rival(first) == sent, "one that was sent goes first"
 
 
 def test_requests_are_parted_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

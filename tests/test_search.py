@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from nemoflows.search.index import fuse
 from nemoflows.search.lexical import top
 from nemoflows.search.store import Store
 from nemoflows.types import Index
+from tests.object_stores import KEYS, serve_s3
 
 PAGES = {
     "birds.md": "# Birds\n\nThe puffin nests in burrows.\n\n## Diet\n\nPuffins eat sand eels.\n",
@@ -64,26 +64,13 @@ def root(tmp_path: Path) -> str:
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-    server.start()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
-    yield f"s3://bucket/{tmp_path.name}"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
+    with serve_s3() as url:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
+        yield f"s3://bucket/{tmp_path.name}"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def found(index: Index, query: str, k: int = 3) -> list[str]:
