@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from nemoflows import costs, prompts
@@ -23,6 +22,7 @@ from nemoflows.journal import Intent, Journal, Record, Uncertain
 from nemoflows.journal.stores import open_store
 from nemoflows.memory import Memory
 from nemoflows.models import Endpoint
+from nemoflows.runway import Runway
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 
@@ -85,12 +85,7 @@ class Door:
         self.memory = Memory(journal, many_processes=many_processes)
         self.budget: Budget = budget or NoBudget()
         self._flights: dict[str, asyncio.Task[Outcome]] = {}
-        self._slots = asyncio.Semaphore(settings.concurrency)
-        self._open = asyncio.Event()
-        self._open.set()
-        self._landed = asyncio.Event()
-        self.n_flying = 0
-        """Calls that an engine has begun and not finished."""
+        self.runway = Runway(settings.concurrency)
         self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
         self._endpoints: dict[str, Endpoint] = {}
@@ -209,35 +204,9 @@ class Door:
 
     async def drain(self) -> None:
         """Send nothing from now on, and wait until what is in flight is recorded."""
-        self._open.clear()
+        self.runway.close()
         self.engines.drain()
-        await self.land()
-
-    async def land(self) -> None:
-        """Wait until the calls in flight are recorded, whoever asked for them."""
-        while self.n_flying:
-            self._landed.clear()
-            await self._landed.wait()
-
-    @asynccontextmanager
-    async def _flying(self, *, waits: bool) -> AsyncIterator[None]:
-        """Count a call among those in flight, once there is a place for it.
-
-        Args:
-            waits: The call only waits, so that it takes no place and is not waited for.
-        """
-        if waits:
-            await self._open.wait()
-            yield
-            return
-        async with self._slots:
-            await self._open.wait()
-            self.n_flying += 1
-            try:
-                yield
-            finally:
-                self.n_flying -= 1
-                self._landed.set()
+        await self.runway.land()
 
     def flush(self) -> None:
         """Write what waits to be written; every task does so at its end."""
@@ -306,7 +275,7 @@ class Door:
         resumes = engine if isinstance(engine, Resumes) else None
         answered = False
         try:
-            async with self._flying(waits=resumes is not None):
+            async with self.runway.flying(waits=resumes is not None):
                 if key not in self._waiting:
                     raise asyncio.CancelledError
                 started_s = time.time()

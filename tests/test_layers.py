@@ -26,6 +26,7 @@ ROWS: list[set[str]] = [
         "prompts",
         "replies",
         "routing",
+        "runway",
         "schemas",
         "sentences",
     },

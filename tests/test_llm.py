@@ -17,6 +17,7 @@ from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadReply, EndpointDown, OverBudget, RateLimited, TooManyFailures
 from nemoflows.llm import Door
 from nemoflows.models import Endpoint
+from nemoflows.runway import Runway
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer
@@ -209,7 +210,7 @@ def test_concurrency_is_bounded(tmp_path: Path) -> None:
 
     engine = Counting([Rule(reply="x")])
     door = make_door(engine, tmp_path / "j")
-    object.__setattr__(door, "_slots", asyncio.Semaphore(4))
+    door.runway = Runway(4)
     asyncio.run(door.batch([Ask(request(str(n)), text) for n in range(30)]))
     assert engine.most == 4
 
@@ -342,13 +343,13 @@ def test_where_one_item_raises_the_others_are_ended(tmp_path: Path) -> None:
 
     engine = Picky([Rule(reply="x")])
     door = make_door(engine, tmp_path / "j")
-    door._slots = asyncio.Semaphore(1)
+    door.runway = Runway(1)
     asks = [Ask(request(f"{'bad' if n == 0 else 'good'} {n}"), text) for n in range(5)]
 
     async def whole() -> None:
         with pytest.raises(RuntimeError):
             await door.batch(asks)
-        await asyncio.wait_for(door.land(), 5)
+        await asyncio.wait_for(door.runway.land(), 5)
         while door._flights:  # noqa: ASYNC110  (a count, not an event)
             await asyncio.sleep(0)
         assert len(engine.asked) <= 1, "calls that nobody waits for any more are not made"

@@ -48,7 +48,7 @@ def test_a_drained_door_lets_calls_land_and_begins_none(tmp_path: Path) -> None:
     async def work() -> None:
         asks = [Ask(request(str(n)), lambda reply, _: reply.text) for n in range(4)]
         flying = [asyncio.ensure_future(door.ask(ask)) for ask in asks[:3]]
-        while door.n_flying < 3:  # noqa: ASYNC110  (a count, not an event)
+        while door.runway.n_flying < 3:  # noqa: ASYNC110  (a count, not an event)
             await asyncio.sleep(0)
         draining = asyncio.ensure_future(door.drain())
         await asyncio.sleep(0)

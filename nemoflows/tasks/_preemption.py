@@ -53,7 +53,7 @@ def end_gracefully_on_sigterm(
 
 
 def _end(doors: Sequence[Door], loop: asyncio.AbstractEventLoop, grace_s: float) -> None:
-    n_flying = sum(door.n_flying for door in doors)
+    n_flying = sum(door.runway.n_flying for door in doors)
     log.warning(
         "SIGTERM: this pod is taken away. No new call is made; %d in flight have %g s to finish. "
         "What is recorded is not paid again by the next attempt.",
@@ -76,7 +76,7 @@ def _drain_and_flush(
     try:
         asyncio.run_coroutine_threadsafe(drain(), loop).result(timeout=grace_s)
     except NotYet:
-        left = sum(door.n_flying for door in doors)
+        left = sum(door.runway.n_flying for door in doors)
         log.warning("%d calls did not finish and are uncertain: they may be billed.", left)
     for door in doors:
         door.flush()

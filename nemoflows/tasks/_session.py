@@ -61,7 +61,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 def _land() -> None:
     """Let calls land that others of a failed step have in flight: they are paid."""
     for current in list(_sessions.values()):
-        landing = asyncio.run_coroutine_threadsafe(current.door.land(), _loop())
+        landing = asyncio.run_coroutine_threadsafe(current.door.runway.land(), _loop())
         with suppress(NotYet):
             landing.result(timeout=current.settings.grace_s)
 
