@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from nemoflows.budgets import Account
 from nemoflows.calls import Outcome, Reply, Request, Unanswered, Unusable
 from nemoflows.errors import (
     BadReply,
@@ -20,6 +21,7 @@ from nemoflows.errors import (
 T = TypeVar("T")
 UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
 """Reasons of failures that lie in the one request and not in the endpoint."""
+NOBODYS = Account()
 Check = Callable[[Reply, bool], T]
 """Reads a reply into a value; the flag says that this is the last try. Raises BadReply."""
 
@@ -32,6 +34,8 @@ class Ask(Generic[T]):
     check: Check[T]
     retry_unusable: int = 0
     """Further draws to ask for where a reply could not be used; recorded failures are free."""
+    account: Account = NOBODYS
+    """Who asks, and within which budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,58 +1,11 @@
-"""Tokens to money: one call's price, and the ledger as a fold over calls."""
+"""The ledger: what a run's calls cost, as a fold over them and never a second counter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from nemoflows.calls import Usage
-from nemoflows.models import BATCHED, FREE, Endpoint
-from nemoflows.types import ModelRef, Value
-
-
-def price_usd(model: ModelRef, endpoint: Endpoint, usage: Usage, *, at_s: float) -> float | None:
-    """Return what a call cost in USD, or None where nobody knows.
-
-    Args:
-        at_s: Unix time of the request; prices change.
-
-    Source:
-        Own price of the endpoint where declared, else the table of the package genai-prices.
-    """
-    if endpoint.usd_per_mtok is not None:
-        input_usd, output_usd = endpoint.usd_per_mtok
-        n_input = usage.all_input_tokens
-        return (n_input * input_usd + usage.output_tokens * output_usd) / 1e6
-    if endpoint.dialect in FREE:
-        return 0.0
-    if not endpoint.price_key:
-        return None
-    batch = endpoint.dialect in BATCHED
-    return _table_usd(model.name, endpoint.price_key, usage, at_s, batch=batch)
-
-
-def _table_usd(name: str, provider: str, usage: Usage, at_s: float, *, batch: bool) -> float | None:
-    import genai_prices
-
-    at = datetime.fromtimestamp(at_s, tz=UTC)
-    try:
-        tokens = genai_prices.Usage(
-            input_tokens=usage.all_input_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        found = genai_prices.calc_price(
-            tokens,
-            name,
-            provider_id=provider,
-            genai_request_timestamp=at,
-            # Another spelling, such as the API's own service_tier, is passed over in silence.
-            price_context={"processing": "batch"} if batch else None,
-        )
-    except (LookupError, ValueError, ArithmeticError):  # unknown, or usage that it finds odd
-        return None
-    return float(found.total_price)
+from nemoflows.types import Value
 
 
 class Spent(Value):
@@ -64,7 +17,16 @@ class Spent(Value):
     usage: Usage
     usd: float | None
     replayed: bool
+    started_s: float = 0.0
+    """Unix time."""
     seconds: float = 0.0
+    reason: str = ""
+    """Why its reply could not be used; empty where it could."""
+    step: str = ""
+    """Key of the first request of the step that it belongs to: a second ask has another key."""
+    task: str = ""
+    """The task that used it; empty where nobody noted it."""
+    tier: str = ""
 
 
 class Ledger(Value):

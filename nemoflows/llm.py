@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from nemoflows import costs, prompts
+from nemoflows import costs, prices, prompts
 from nemoflows.asks import UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too_many
-from nemoflows.calls import Answered, Attempt, Outcome, Request, Unanswered, Unusable
-from nemoflows.engines.protocol import Engine, OnAttempt, Resumes, Vectors
+from nemoflows.budgets import Account, Budget
+from nemoflows.calls import Answered, Outcome, Request, Unanswered, Unusable
+from nemoflows.engines.protocol import Engine, Limits, OnAttempt, Resumes, Vectors
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import OverBudget
-from nemoflows.journal import Intent, Journal, Record, Uncertain
+from nemoflows.flights import Flight
+from nemoflows.journal import Journal, Record, Recorded, Uncertain
 from nemoflows.journal.stores import open_store
-from nemoflows.memory import Memory
+from nemoflows.memory import Memory, Use
 from nemoflows.models import Endpoint
 from nemoflows.runway import Runway
 from nemoflows.settings import Settings
@@ -31,27 +33,6 @@ T = TypeVar("T")
 
 NO_SECOND = frozenset({"rejected", "too_long"})
 """Ends of a second ask that say nothing better than the first one's: that was paid and counts."""
-
-
-class Budget(Protocol):
-    """What the door asks before a call and tells after it."""
-
-    async def reserve(self, request: Request) -> float:
-        """Wait until the call's worst case fits, and return it in USD; raise OverBudget."""
-
-    def settle(self, reserved_usd: float, usd: float | None) -> None:
-        """Replace a reservation by what the call cost."""
-
-
-class NoBudget:
-    """Lets every call through: the default, until a run names a limit."""
-
-    async def reserve(self, request: Request) -> float:  # noqa: ARG002  (the protocol's shape)
-        """Reserve nothing."""
-        return 0.0
-
-    def settle(self, reserved_usd: float, usd: float | None) -> None:
-        """Settle nothing."""
 
 
 Progress = Callable[[int, int], None]
@@ -67,7 +48,6 @@ class Door:
         journal: Journal,
         *,
         settings: Settings,
-        budget: Budget | None = None,
         many_processes: bool = False,
     ) -> None:
         """Take the engines and the journal to stand between.
@@ -76,15 +56,13 @@ class Door:
             engines: Ways to models.
             journal: Where calls are recorded.
             settings: The environment's part.
-            budget: What a call must fit; None lets every call through.
             many_processes: A run is many processes, as on a cluster: what any of them paid for
                 this run counts as paid now.
         """
         self.engines, self.journal, self.settings = engines, journal, settings
         engines.notes = open_store(journal.root) if journal.root else None
         self.memory = Memory(journal, many_processes=many_processes)
-        self.budget: Budget = budget or NoBudget()
-        self._flights: dict[str, asyncio.Task[Outcome]] = {}
+        self._flights: dict[str, asyncio.Task[Recorded | Unanswered]] = {}
         self.runway = Runway(settings.concurrency)
         self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
@@ -134,11 +112,11 @@ class Door:
         return result
 
     async def _twice(self, ask: Ask[T], request: Request, calls: list[str]) -> Done[T] | Failed:
-        outcome = await self._outcome(request, calls)
+        outcome = await self._outcome(request, calls, ask.account)
         read = read_outcome(ask.check, outcome, final=False)
         again = _second(request, outcome, read) if isinstance(read, Failed) else None
         if again is not None:
-            outcome = await self._outcome(again, calls)
+            outcome = await self._outcome(again, calls, ask.account)
             second = read_outcome(ask.check, outcome, final=True)
             if not (isinstance(second, Failed) and second.reason in NO_SECOND):
                 read = second
@@ -216,143 +194,135 @@ class Door:
         """Close the engines."""
         await self.engines.aclose()
 
+    def open_budget(self, cap_usd: float | None, *, scope: str, spent: Sequence[str]) -> Budget:
+        """Return a budget that knows the work done so far, in this process and before it.
+
+        Args:
+            cap_usd: Most that the work may cost; None is without end.
+            scope: What tells this work from other work of the run.
+            spent: Keys of calls that count too, such as earlier steps made.
+        """
+        if cap_usd is None:
+            return Budget()
+        used = self.memory.calls([*spent, *sorted(self.journal.begun(scope))])
+        cut = [attempt for attempt in self.journal.uncertain() if attempt.scope == scope]
+        return Budget(
+            cap_usd,
+            used={call.key: call.usd for call in used},
+            uncertain_usd=sum(attempt.reserved_usd or 0.0 for attempt in cut),
+        )
+
+    def worst_usd(self, request: Request) -> float | None:
+        """Return the most that one attempt of a call can cost; None where nobody knows."""
+        engine = self.engines.of(request.model)
+        if not engine.paid:
+            return 0.0
+        limits = engine if isinstance(engine, Limits) else None
+        return prices.worst_usd(
+            request.model,
+            self._endpoint(request.model),
+            n_input=prices.most_input_tokens(request),
+            n_output=limits.limit_tokens(request) if limits else request.limit_tokens,
+            at_s=time.time(),
+        )
+
     def _replayed(self, ask: Ask[T]) -> Done[T] | None:
         """Return an item's recorded value; None where anything is left to ask or to decide."""
         engine = self.engines.of(ask.request.model)
         if not engine.paid:
             return None
         key = self._key(engine, ask.request)
-        record = self.memory.recall_now(key)
+        record = self.memory.recall_now(key, Use(ask.account, key))
         read = read_outcome(ask.check, record.outcome, final=False) if record else None
-        return Done(read.value, [key]) if isinstance(read, Done) else None
+        if record is None or not isinstance(read, Done):
+            return None
+        ask.account.budget.count(key, record.usd)
+        return Done(read.value, [key])
 
-    async def _outcome(self, request: Request, calls: list[str]) -> Outcome:
+    async def _outcome(self, request: Request, calls: list[str], account: Account) -> Outcome:
         """Return a recorded outcome or a new one, and add the call's key to `calls`."""
         engine = self.engines.of(request.model)
         if not engine.paid:
             return await engine.complete(request, lambda _: None)
         key = self._key(engine, request)
         calls.append(key)
-        if self.memory.near and (record := self.memory.recall_now(key)):
-            return record.outcome
-        return await self._single_flight(key, engine, request)
+        use = Use(account, calls[0])
+        found: Recorded | Unanswered | None = None
+        if self.memory.near:
+            found = self.memory.recall_now(key, use)
+        if found is None:
+            found = await self._single_flight(Flight(key, engine, request, use))
+        if isinstance(found, Unanswered):
+            return found
+        account.budget.count(key, found.usd)
+        return found.outcome
 
     @staticmethod
     def _key(engine: Engine, request: Request) -> str:
         return request.key(identity=engine.identity(request.model), adapter=engine.adapter)
 
-    async def _single_flight(self, key: str, engine: Engine, request: Request) -> Outcome:
+    async def _single_flight(self, flight: Flight) -> Recorded | Unanswered:
         """Share one call among all who ask for its key.
 
         A cancelled caller does not stop a call that is under way: it is paid. One that has not
         been made yet, and that nobody waits for any more, is not made.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.create_task(self._call(key, engine, request))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        key = flight.key
+        shared = self._flights.get(key)
+        if shared is None:
+            shared = asyncio.create_task(self._call(flight))
+            self._flights[key] = shared
+            shared.add_done_callback(lambda _: self._flights.pop(key, None))
         self._waiting[key] = self._waiting.get(key, 0) + 1
         try:
-            return await asyncio.shield(flight)
+            return await asyncio.shield(shared)
         finally:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
 
-    async def _call(self, key: str, engine: Engine, request: Request) -> Outcome:
+    async def _call(self, flight: Flight) -> Recorded | Unanswered:
         """Recall or make one call; everybody in this process who asks for its key shares it."""
-        if not self.memory.near and (found := await self.memory.recall(key)):
-            return found.outcome
+        key, engine, request = flight.key, flight.engine, flight.request
+        if not self.memory.near and (found := await self.memory.recall(key, flight.use)):
+            return found
         await self.preflight(request.model)
-        try:
-            reserved_usd = await self.budget.reserve(request)
-        except OverBudget as error:
-            return Unanswered(reason="over_budget", detail=error.message, transient=False)
-        usd: float | None = 0.0
-        attempts: list[Attempt] = []
-        first = self._made.get(key, 0) + 1
+        flight.plan(self.worst_usd(request), n_made=self._made.get(key, 0))
         resumes = engine if isinstance(engine, Resumes) else None
-        answered = False
+        record: Record | None = None
         try:
+            flight.held_usd = await flight.budget.reserve(flight.worst_usd)
             async with self.runway.flying(waits=resumes is not None):
                 if key not in self._waiting:
                     raise asyncio.CancelledError
-                started_s = time.time()
-                report: OnAttempt = attempts.append
+                flight.started_s = time.time()
+                report: OnAttempt = flight.attempts.append
                 if resumes is None:
-                    await self.memory.begin(_begun(key, request, first))
-                    report = self._reporter(key, request, attempts, first)
+                    await self.memory.begin(flight.begun(flight.first))
+                    report = flight.reporter(self.memory)
                 outcome = await engine.complete(request, report)
-                if not isinstance(outcome, Unanswered):
-                    answered = True
-                    record = self._record(key, request, outcome, started_s, attempts)
-                    await self.memory.keep(record)
-                    last = first + max(0, len(attempts) - 1)
-                    self.memory.add(self.journal.end, _ended(key, last, "ok"))
-                    usd = record.usd
-                    if resumes is not None and self.journal.durable:
-                        resumes.recorded(key)
+                if isinstance(outcome, Unanswered):
+                    return outcome
+                record = flight.record(outcome, self.journal, self._endpoint(request.model))
+                await self.memory.keep(record, flight.use)
+                self.memory.add(self.journal.end, flight.ended(flight.last, "ok"))
+                if resumes is not None and self.journal.durable:
+                    resumes.recorded(key)
+                return record
+        except OverBudget as error:
+            return Unanswered(reason="over_budget", detail=error.message, transient=False)
         finally:
-            if not answered and resumes is None:  # the last announced attempt was never made
-                self._made[key] = first + len(attempts)
-                self.memory.add(self.journal.end, _ended(key, self._made[key], "unsent"))
-            self.budget.settle(reserved_usd, usd)
-        return outcome
-
-    def _reporter(
-        self, key: str, request: Request, attempts: list[Attempt], first: int
-    ) -> OnAttempt:
-        """Return what the engine tells of each attempt: one that failed is followed by another."""
-
-        def report(attempt: Attempt) -> None:
-            attempts.append(attempt)
-            if attempt.status != "ok":
-                number = first + len(attempts) - 1
-                self.memory.add(self.journal.end, _ended(key, number, attempt.status))
-                self.memory.add(self.journal.begin, _begun(key, request, number + 1))
-
-        return report
-
-    def _record(
-        self,
-        key: str,
-        request: Request,
-        outcome: Answered | Unusable,
-        started_s: float,
-        attempts: list[Attempt],
-    ) -> Record:
-        reply, usd = outcome.reply, outcome.reply.usd
-        if usd is None and reply.usage is not None:
-            endpoint = self._endpoint(request.model)
-            usd = costs.price_usd(request.model, endpoint, reply.usage, at_s=started_s)
-        return Record(
-            key=key,
-            purpose=request.purpose,
-            model=str(request.model),
-            request=request,
-            outcome=outcome,
-            usd=usd,
-            started_s=started_s,
-            ended_s=time.time(),
-            attempts=attempts,
-            run=self.journal.run,
-            writer=self.journal.writer,
-        )
+            if record is not None:
+                flight.budget.count(key, record.usd)
+            elif flight.started_s and resumes is None:  # the last one announced was never made
+                self._made[key] = flight.first + len(flight.attempts)
+                self.memory.add(self.journal.end, flight.ended(self._made[key], "unsent"))
+            flight.budget.settle(flight.held_usd)
 
     def _endpoint(self, model: ModelRef) -> Endpoint:
         if model.endpoint not in self._endpoints:
             self._endpoints[model.endpoint] = self.settings.endpoint(model)
         return self._endpoints[model.endpoint]
-
-
-def _begun(key: str, request: Request, number: int) -> Intent:
-    model = str(request.model)
-    return Intent("begun", key, number, time.time(), purpose=request.purpose, model=model)
-
-
-def _ended(key: str, number: int, status: str) -> Intent:
-    return Intent("ended", key, number, time.time(), status=status)
 
 
 async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

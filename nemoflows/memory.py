@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from nemoflows.budgets import Account
 from nemoflows.calls import Usage
 from nemoflows.costs import Spent
 from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded
 
 T = TypeVar("T")
 
+NOTHING: Mapping[str, str] = {}
 THREADS = 32
 """Operations on an object store at once; fsspec's own loop multiplexes them."""
 
-_NOTED = ("key", "purpose", "model", "usd", "replayed", "seconds")
-_Noted = tuple[str, str, str, float | None, bool, float, int, int, int, int, int]
+_NOTED = (
+    "key", "purpose", "model", "usd", "replayed", "started_s", "seconds", "reason",
+    "step", "task", "tier",
+)  # fmt: skip
+_Noted = tuple[
+    str, str, str, float | None, bool, float, float, str, str, str, str, int, int, int, int, int
+]
 """A `costs.Spent` before anyone asks for it, its tokens last.
 
 Plain numbers and texts, for there may be many: the garbage collector passes such tuples over.
 """
+
+
+class Use(NamedTuple):
+    """What a call is used for."""
+
+    account: Account
+    step: str = ""
+    """Key of the first request of the step that it belongs to."""
+
+
+NOBODYS = Use(Account())
 
 
 class Memory:
@@ -57,24 +75,24 @@ class Memory:
             for row in self._noted
         ]
 
-    def recall_now(self, key: str) -> Recorded | None:
-        """Return what is recorded under `key`, and note that it was used."""
+    def recall_now(self, key: str, use: Use = NOBODYS) -> Recorded | None:
+        """Return what is recorded under `key`, and note who used it."""
         record = self._lost.get(key) or self.journal.outcome(key)
         if record is not None:
-            self._note(record, replayed=True)
+            self._note(record, use, replayed=True)
         return record
 
-    async def recall(self, key: str) -> Recorded | None:
+    async def recall(self, key: str, use: Use = NOBODYS) -> Recorded | None:
         """Do the same without holding up others."""
         if self.near:
-            return self.recall_now(key)
+            return self.recall_now(key, use)
         lost: Recorded | None = self._lost.get(key)
         record = lost or await self._threaded(lambda: self.journal.outcome(key))
         if record is not None:
-            self._note(record, replayed=True)
+            self._note(record, use, replayed=True)
         return record
 
-    async def keep(self, record: Record) -> None:
+    async def keep(self, record: Record, use: Use = NOBODYS) -> None:
         """Record a call; when this returns it is written, or known to be lost."""
         if self.near:
             kept = self.journal.put(record)
@@ -82,7 +100,7 @@ class Memory:
             kept = await self._threaded(lambda: self.journal.put(record))
         if not kept and self.journal.root:
             self._lost[record.key] = record
-        self._note(record, replayed=False)
+        self._note(record, use, replayed=False)
 
     async def begin(self, intent: Intent) -> None:
         """Announce an attempt; when this returns it may be made."""
@@ -119,11 +137,11 @@ class Memory:
                 found.append(here[key])
             elif record is not None:
                 elsewhere = self._many_processes and record.run == self.journal.run
-                found.append(_spent(record, replayed=not elsewhere))
+                found.append(spent_of(record, replayed=not elsewhere))
         return found
 
-    def _note(self, record: Recorded, *, replayed: bool) -> None:
-        used, seconds = record.usage, record.ended_s - record.started_s
+    def _note(self, record: Recorded, use: Use, *, replayed: bool) -> None:
+        used = record.usage
         self._noted.append(
             (
                 record.key,
@@ -131,7 +149,12 @@ class Memory:
                 record.model,
                 record.usd,
                 replayed,
-                seconds,
+                record.started_s,
+                record.ended_s - record.started_s,
+                record.reason,
+                use.step,
+                use.account.task,
+                use.account.tier,
                 used.input_tokens,
                 used.cache_read_tokens,
                 used.cache_write_tokens,
@@ -139,7 +162,7 @@ class Memory:
                 used.reasoning_tokens,
             )
         )
-        receipt = Receipt(key=record.key, replayed=replayed, at_s=time.time())
+        receipt = Receipt(record.key, replayed, time.time(), use.step, use.account.words)
         self._soon(lambda: self.journal.receipt(receipt))
 
     def _soon(self, write: Callable[[], None]) -> None:
@@ -154,7 +177,12 @@ class Memory:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _spent(record: Recorded, *, replayed: bool) -> Spent:
+def spent_of(record: Recorded, *, replayed: bool, told: Mapping[str, str] = NOTHING) -> Spent:
+    """Return a record as the ledger sees it.
+
+    Args:
+        told: What a receipt tells of its use: step, task and tier.
+    """
     return Spent(
         key=record.key,
         purpose=record.purpose,
@@ -162,5 +190,10 @@ def _spent(record: Recorded, *, replayed: bool) -> Spent:
         usage=record.usage,
         usd=record.usd,
         replayed=replayed,
+        started_s=record.started_s,
         seconds=record.ended_s - record.started_s,
+        reason=record.reason,
+        step=told.get("step", ""),
+        task=told.get("task", ""),
+        tier=told.get("tier", ""),
     )

@@ -65,6 +65,13 @@ class Endpoint(Value):
     """Provider id in the price table; empty leaves calls unpriced."""
     usd_per_mtok: tuple[float, float] | None = Field(default=None)
     """Own price in USD per million input and output tokens; beats the table."""
+    usd_per_gpu_hour: float | None = Field(default=None, ge=0)
+    """Own price in USD of one GPU for an hour: a call costs its share of the time it took."""
+    gpus: int = Field(default=1, gt=0)
+    """GPUs that serve the endpoint, for its price per GPU-hour."""
+    tokens_per_s: float | None = Field(default=None, gt=0)
+    """Tokens per second, read or written, that the GPUs never fall below: bounds what a call can
+    cost at a price per GPU-hour, which a budget needs."""
     rpm: int | None = Field(default=None, gt=0)
     """Requests per minute that the endpoint allows; None asks as fast as it answers."""
     itpm: int | None = Field(default=None, gt=0)

@@ -13,15 +13,16 @@ from tests.support import ROOT
 
 ROWS: list[set[str]] = [
     {"errors"},
-    {"types"},
+    {"types", "budgets"},
     {"calls", "text"},
+    {"asks"},
     {"models"},
     {"settings"},
     {
         "answer_types",
-        "asks",
         "costs",
         "gpus",
+        "prices",
         "progress",
         "prompts",
         "replies",
@@ -33,6 +34,7 @@ ROWS: list[set[str]] = [
     {"page", "records"},
     {"engines", "journal", "sandbox", "search"},
     {"memory"},
+    {"flights"},
     {"llm"},
     {"agents"},
     {"coding", "extraction", "rag"},

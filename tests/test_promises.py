@@ -11,7 +11,6 @@ import pytest
 
 from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Usage
-from nemoflows.costs import price_usd
 from nemoflows.engines.batch_notes import Desk, Forgetful
 from nemoflows.engines.openai import OpenAI
 from nemoflows.engines.protocol import OnAttempt
@@ -22,6 +21,7 @@ from nemoflows.journal.records import is_certain
 from nemoflows.journal.stores import LocalStore, RemoteStore
 from nemoflows.journal.summary import runs
 from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.prices import price_usd
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer

@@ -113,6 +113,10 @@ class Anthropic:
             lambda: _ask(client, arguments, notes), on_attempt, request, prefix
         )
 
+    def limit_tokens(self, request: Request) -> int:
+        """Return the most output tokens that a call is allowed, thinking included."""
+        return limit_tokens(request)
+
     async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
         """Refuse: the API has no embeddings."""
         raise cannot_embed(model, texts, query=query)
@@ -178,12 +182,17 @@ async def _ask(
         raise MalformedReplyError(f"status 200 with {kind} of another shape") from error
 
 
+def limit_tokens(request: Request) -> int:
+    """Return the most output tokens that a call is allowed, thinking included."""
+    return request.limit_tokens + _thinking(request).room_tokens
+
+
 def to_arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
     """Return the SDK's arguments and notes; what is not asked for is not sent."""
     thinks = _thinking(request)
     arguments: dict[str, Any] = {
         "model": request.model.name,
-        "max_tokens": request.limit_tokens + thinks.room_tokens,
+        "max_tokens": limit_tokens(request),
         "messages": _turns(request),
     }
     if request.system:

@@ -28,7 +28,7 @@ from time import monotonic
 from typing import Any
 
 from nemoflows.calls import Outcome, Request, Unanswered
-from nemoflows.engines.anthropic import Anthropic, to_arguments
+from nemoflows.engines.anthropic import Anthropic, limit_tokens, to_arguments
 from nemoflows.engines.batch_api import Batches, PerhapsCreatedError, in_parts
 from nemoflows.engines.batch_notes import Desk, Note
 from nemoflows.engines.batch_read import Asked, Reader, Rows, fail, settle
@@ -80,6 +80,10 @@ class AnthropicBatch:
     async def served(self) -> dict[str, int | None]:
         """Return the models that the API lists, each with its context in tokens."""
         return await self._api.served()
+
+    def limit_tokens(self, request: Request) -> int:
+        """Return the most output tokens that a call is allowed, thinking included."""
+        return limit_tokens(request)
 
     async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
         """Refuse: the API has no embeddings."""

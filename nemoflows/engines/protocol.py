@@ -84,6 +84,14 @@ class Resumes(Protocol):
 
 
 @runtime_checkable
+class Limits(Protocol):
+    """An engine whose model may write more than a request says: some always think."""
+
+    def limit_tokens(self, request: Request) -> int:
+        """Return the most output tokens that a call is allowed, thinking included."""
+
+
+@runtime_checkable
 class Drains(Protocol):
     """An engine that can stop sending."""
 

@@ -81,14 +81,15 @@ class Scripted:
         await self.preflight(request.model)
         self.asked.append(request)
         rule = self._rule(request)
-        started_s = time.time()
-        if rule.fault == "hang":
-            await asyncio.Event().wait()
-        if rule.latency_s:
-            await asyncio.sleep(rule.latency_s)
-        on_attempt(
-            Attempt(number=1, started_s=started_s, ended_s=time.time(), status=rule.fault or "ok")
-        )
+        started_s, status = time.time(), "cancelled"
+        try:
+            if rule.fault == "hang":
+                await asyncio.Event().wait()
+            if rule.latency_s:
+                await asyncio.sleep(rule.latency_s)
+            status = rule.fault or "ok"
+        finally:
+            on_attempt(Attempt(number=1, started_s=started_s, ended_s=time.time(), status=status))
         return _outcome(rule, request)
 
     async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:

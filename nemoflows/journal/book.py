@@ -156,6 +156,25 @@ class Journal:
             found += uncertain(writer, lines, answered)
         return sorted(found, key=lambda attempt: attempt.at_s)
 
+    def begun(self, scope: str) -> set[str]:
+        """Return the keys of this run's calls that were announced for some work."""
+        return {
+            line["key"]
+            for _, lines in self._lines_by_writer("intents", self.run or "run")
+            for line in lines
+            if line["kind"] == "begun" and line.get("scope") == scope
+        }
+
+    def receipts(self, run: str = "") -> list[dict[str, Any]]:
+        """Return what the processes of a run used, in the order of time.
+
+        Args:
+            run: Its id; empty is this journal's own run.
+        """
+        by_writer = self._lines_by_writer("receipts", run or self.run or "run")
+        lines = [line for _, told in by_writer for line in told]
+        return sorted(lines, key=lambda line: line["at_s"])
+
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
         try:
             found = kind.model_validate_json(data, extra="ignore")

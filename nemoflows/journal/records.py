@@ -34,6 +34,11 @@ class Recorded(Value):
     """The run that paid for it."""
 
     @property
+    def reason(self) -> str:
+        """Return why the reply could not be used; empty where it could."""
+        return self.outcome.reason if isinstance(self.outcome, Unusable) else ""
+
+    @property
     def usage(self) -> Usage:
         """Return the tokens that the reply took; zeros where the provider did not say."""
         return self.outcome.reply.usage or Usage()
@@ -80,12 +85,17 @@ class Receipt:
     replayed: bool
     at_s: float
     """Unix time."""
+    step: str = ""
+    """Key of the first request of the step that the call belongs to."""
+    words: str = ""
+    """Members of a JSON object that name the account: its task and tier."""
 
     def line(self) -> bytes:
-        """Return the line as JSON; a key is hexadecimal, so nothing needs escaping."""
+        """Return the line as JSON; keys are hexadecimal, so nothing needs escaping."""
         replayed = "true" if self.replayed else "false"
-        line = f'{{"key":"{self.key}","replayed":{replayed},"at_s":{self.at_s!r}}}\n'
-        return line.encode()
+        line = f'{{"key":"{self.key}","replayed":{replayed},"at_s":{self.at_s!r}'
+        line += f',"step":"{self.step}"' if self.step else ""
+        return f"{line},{self.words}}}\n".encode() if self.words else f"{line}}}\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,10 @@ class Intent:
     model: str = ""
     status: str = ""
     """Of an attempt that ended: `ok` once its reply is recorded, else the error and its code."""
+    scope: str = ""
+    """What tells the work that it belongs to from other work of the run."""
+    reserved_usd: float | None = None
+    """The most that the attempt can cost; None where nobody knows."""
 
     def line(self) -> bytes:
         """Return the line as JSON."""
@@ -121,6 +135,9 @@ class Uncertain(Value):
     """Unix time at which it began."""
     why: str
     """`killed` where the process ended first, else the error that broke the attempt off."""
+    scope: str = ""
+    reserved_usd: float | None = None
+    """The most that it can have cost; None where nobody knows."""
 
 
 def is_certain(status: str) -> bool:
@@ -160,6 +177,8 @@ def uncertain(writer: str, lines: list[dict[str, Any]], answered: set[str]) -> l
             writer=writer,
             at_s=line["at_s"],
             why=line["status"],
+            scope=line.get("scope", ""),
+            reserved_usd=line.get("reserved_usd"),
         )
         for (key, number), line in begun.items()
         if not (key in answered and number == last[key])
