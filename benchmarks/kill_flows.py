@@ -68,7 +68,14 @@ def mapped(question: str, corpus: str, n: int = N_QUESTIONS) -> str:
     index = build_index(corpus=corpus)
     passages = retrieve(question=question, index=index)
     each = functools.partial(
-        extract, passages=passages, tiers=TIERS, thinking="auto", fresh="", retry_unusable=0
+        extract,
+        passages=passages,
+        tiers=TIERS,
+        thinking="auto",
+        fresh="",
+        retry_unusable=0,
+        budget_usd=None,
+        spent=None,
     )
     found = map_task(each)(question=questions_of(question=question, n=n))
     return show_quotes(found=found)

@@ -6,12 +6,13 @@ The single steps of `nemoflows.rag` are made of the same pieces.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
-from nemoflows import prompts, replies, routing, search
-from nemoflows.asks import Ask, Check, Done, Failed
+from nemoflows import gates, prompts, replies, routing, search
+from nemoflows.asks import UNUSABLE, Ask, Check, Done, Failed
+from nemoflows.budgets import Account
 from nemoflows.calls import Request
 from nemoflows.engines.embedded import merge_hops
 from nemoflows.errors import BadInput
@@ -40,18 +41,44 @@ class Desk:
     thinking: ThinkingPolicy = "auto"
     retry_unusable: int = 0
     """Further draws to ask for where a reply could not be used."""
+    account: Account = field(default_factory=Account)
+    """On whose account it asks, and within which budget."""
+    is_deeper: bool = False
+    """A gate failed, and its steps are asked again with more thinking."""
+    spent: list[str] = field(default_factory=list)
+    """Keys of the calls that were made here so far."""
 
     def ready(self, request: Request) -> Request:
         """Return a request as this desk asks it: with the thinking that its purpose gets."""
-        return routing.thoughtful(request, self.thinking)
+        return routing.thoughtful(request, self.thinking, deeper=self.is_deeper)
 
     async def ask(self, request: Request, check: Check[T]) -> Done[T] | Failed:
-        """Ask the door."""
-        return await self.door.ask(self.asking(request, check))
+        """Ask the door; what no longer fits the budget is done without a model."""
+        result = await self.door.ask(self.asking(request, check))
+        self.spent.extend(result.calls)
+        if isinstance(result, Failed) and result.reason == "over_budget":
+            return await self._without_model(request, check, result)
+        return result
 
     def asking(self, request: Request, check: Check[T]) -> Ask[T]:
         """Return an ask as this desk makes it."""
-        return Ask(self.ready(request), check, self.retry_unusable)
+        return Ask(self.ready(request), check, self.retry_unusable, self.account)
+
+    def deeper(self) -> Desk | None:
+        """Return the desk a rung higher; None where the model cannot think more than it did."""
+        if self.is_deeper or self.thinking != "auto" or not self.door.can_think(self.model):
+            return None
+        return replace(self, is_deeper=True)
+
+    async def _without_model(
+        self, request: Request, check: Check[T], refused: Failed
+    ) -> Done[T] | Failed:
+        """Go on with the embedded tier: it costs nothing, so the step still gives its best."""
+        free = request.model_copy(update={"model": ModelRef()})
+        found = await self.door.ask(Ask(free, check))
+        if isinstance(found, Failed):
+            return refused
+        return Done(found.value, refused.calls, stopped=refused.detail)
 
 
 @dataclass(slots=True)
@@ -63,6 +90,13 @@ class Trail:
     hops: list[list[Passage]] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    stopped: str = ""
+    """Why the embedded tier stood in for a model."""
+
+    def take(self, result: Done[T] | Failed) -> None:
+        """Note what a result tells of its calls."""
+        self.calls += result.calls
+        self.stopped = self.stopped or (result.stopped if isinstance(result, Done) else "")
 
     def passages(self, k: int) -> list[Passage]:
         """Return the best `k` passages over all hops."""
@@ -119,31 +153,70 @@ async def investigate(
             if not trail.evidence:
                 return failed
             break  # what earlier hops found is paid and checked: keep it
-        if hop + 1 == hops or routing.is_enough(question, trail.evidence):
+        if hop + 1 == hops or gates.is_enough(question, trail.evidence):
             break
         if not (query := await _next_query(trail, desk, k)):
             break
         trail.queries.append(query)
-    return await write_finding(trail, desk)
+    return await _conclude(trail, desk, trail.passages(k))
 
 
 async def read_whole(question: str, passages: Sequence[Passage], desk: Desk) -> Finding | Failed:
     """Do what one agent does that has the whole corpus before it: quote, then summarise."""
     trail = Trail(question, [])
-    result = await find_quotes(question, passages, desk, shared=True)
-    trail.calls += result.calls
-    if isinstance(result, Failed):
+    if failed := await _quote(trail, passages, desk, shared=True):
+        return failed
+    return await _conclude(trail, desk, passages, shared=True)
+
+
+async def _conclude(
+    trail: Trail, desk: Desk, passages: Sequence[Passage], *, shared: bool = False
+) -> Finding | Failed:
+    """Write the finding; where a gate fails, once more a rung higher; say what is left in doubt."""
+    found = _doubted(await write_finding(trail, desk), passages, desk)
+    deeper = desk.deeper()
+    if deeper is None or not _failed_a_gate(found):
+        return found
+    again = Trail(trail.question, trail.queries, trail.hops, calls=list(trail.calls))
+    if await _quote(again, passages, deeper, shared=shared) is not None:
+        return _with_calls(found, again.calls)
+    better = _doubted(await write_finding(again, deeper), passages, desk)
+    return _with_calls(found, better.calls) if _failed_a_gate(better) else better
+
+
+def _doubted(result: Finding | Failed, passages: Sequence[Passage], desk: Desk) -> Finding | Failed:
+    """Return a finding with what the coverage gate says of it."""
+    if isinstance(result, Failed) or result.not_found is not None:
         return result
-    trail.evidence = [q.model_copy(update={"calls": result.calls}) for q in result.value]
-    return await write_finding(trail, desk)
+    doubt = gates.doubt(result.question, result.evidence, passages, desk.model)
+    return result.model_copy(update={"doubt": doubt}) if doubt else result
+
+
+def _failed_a_gate(result: Finding | Failed) -> bool:
+    if isinstance(result, Failed):
+        return result.reason in UNUSABLE
+    return not result.stopped and (result.not_found is not None or bool(result.doubt))
+
+
+def _with_calls(result: Finding | Failed, calls: Sequence[str]) -> Finding | Failed:
+    """Return a result whose calls include those of a try that was no better."""
+    every = list(dict.fromkeys([*result.calls, *calls]))
+    if isinstance(result, Failed):
+        return replace(result, calls=every)
+    return result.model_copy(update={"calls": every})
 
 
 async def _read(trail: Trail, desk: Desk, k: int) -> Failed | None:
     passages = trail.passages(k)
-    if not passages:
-        return None
-    result = await find_quotes(trail.question, passages, desk)
-    trail.calls += result.calls
+    return await _quote(trail, passages, desk) if passages else None
+
+
+async def _quote(
+    trail: Trail, passages: Sequence[Passage], desk: Desk, *, shared: bool = False
+) -> Failed | None:
+    """Add the quotes that passages give to the trail; return what failed."""
+    result = await find_quotes(trail.question, passages, desk, shared=shared)
+    trail.take(result)
     if isinstance(result, Failed):
         return Failed(result.reason, result.detail, result.transient, trail.calls)
     if result.value or not trail.evidence:
@@ -157,7 +230,7 @@ async def _next_query(trail: Trail, desk: Desk, k: int) -> str:
         trail.question, trail.passages(k), trail.queries, model=desk.model, salt=desk.salt
     )
     result = await desk.ask(request, lambda reply, _: replies.read_query(reply))
-    trail.calls += result.calls
+    trail.take(result)
     query = result.value if isinstance(result, Done) else ""
     return "" if query in trail.queries else query
 
@@ -180,10 +253,11 @@ async def write_finding(trail: Trail, desk: Desk) -> Finding | Failed:
     """Ask for a summary of the quotes; without quotes nothing is asked."""
     if not trail.evidence:
         missing = trail.not_found("No passage that was found covers the question.")
-        return lost(missing)
+        return lost(missing).model_copy(update={"stopped": trail.stopped})
     request = prompts.summarise(trail.question, trail.evidence, model=desk.model, salt=desk.salt)
     result = await desk.ask(request, lambda reply, _: replies.read_summary(reply))
-    calls = list(dict.fromkeys(trail.calls + result.calls))
+    trail.take(result)
+    calls = list(dict.fromkeys(trail.calls))
     if isinstance(result, Failed):
         return Failed(result.reason, result.detail, result.transient, calls)
     return Finding(
@@ -191,6 +265,7 @@ async def write_finding(trail: Trail, desk: Desk) -> Finding | Failed:
         summary=result.value,
         evidence=trail.evidence,
         queries=trail.queries,
+        stopped=trail.stopped,
         calls=calls,
     )
 

@@ -44,6 +44,8 @@ class Done(Generic[T]):
 
     value: T
     calls: list[str] = field(default_factory=list)
+    stopped: str = ""
+    """Why the embedded tier stood in for a model; empty where it did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ async def fill_records(
 
     Args:
         max_failed: Share of calls that may stay unanswered before the step fails. Replies that
-            could not be used do not count: they are paid, and named in their extraction.
+            could not be used do not count: they are paid, and named in their extraction. Nor does
+            what no longer fits the budget.
 
     Raises:
         EndpointDown: Too many calls were not answered, each for a passing reason.
@@ -39,7 +40,8 @@ async def fill_records(
     """
     asks = [_ask(passage, shape, desk) for passage in passages]
     results = await desk.door.batch(asks, max_failed=1.0, progress=progress)
-    lost = [r for r in results if isinstance(r, Failed) and r.reason not in UNUSABLE]
+    stopped = UNUSABLE | {"over_budget"}
+    lost = [r for r in results if isinstance(r, Failed) and r.reason not in stopped]
     refuse_too_many(lost, len(passages), max_failed)
     pairs = zip(passages, results, strict=True)
     return [_extraction(shape, passage, result) for passage, result in pairs]

@@ -23,7 +23,7 @@ from nemoflows.flights import Flight
 from nemoflows.journal import Journal, Record, Recorded, Uncertain
 from nemoflows.journal.stores import open_store
 from nemoflows.memory import Memory, Use
-from nemoflows.models import Endpoint
+from nemoflows.models import Endpoint, can_think
 from nemoflows.runway import Runway
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -85,6 +85,10 @@ class Door:
             async with self._checking:
                 if str(model) not in self._contexts:
                     self._contexts[str(model)] = await self.engines.of(model).preflight(model)
+
+    def can_think(self, model: ModelRef) -> bool:
+        """Return whether a model is known to think where it is told to."""
+        return can_think(self._endpoint(model).dialect, model.name)
 
     async def context_tokens(self, model: ModelRef) -> int | None:
         """Return the context of a model that was checked; None where nobody knows."""

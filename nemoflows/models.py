@@ -279,6 +279,15 @@ def cannot_stop_thinking(dialect: Dialect, name: str) -> bool:
     return dialect == "openai" and abilities.reasons and abilities.off != "none"
 
 
+def can_think(dialect: Dialect, name: str) -> bool:
+    """Return whether a model is known to think where it is told to."""
+    if dialect in CLAUDE:
+        return True
+    if dialect == "openai":
+        return openai_abilities(name).reasons
+    return any(known.name.lower() in name.lower() for known in KNOWN)
+
+
 def claude_abilities(name: str) -> ClaudeAbilities:
     """Return the abilities of a Claude model, or what other servers of the dialect take.
 

@@ -144,7 +144,8 @@ async def plan_research(
         for model in others:
             routing.refuse_small_context(plan, model, await desk.door.context_tokens(model))
     done = unwrap(await desk.ask(request, lambda reply, _: replies.read_plan(reply, n=n)))
-    return plan.model_copy(update={"questions": done.value, "calls": done.calls})
+    told = {"questions": done.value, "calls": done.calls, "stopped": done.stopped}
+    return plan.model_copy(update=told)
 
 
 async def retrieve(question: str, *, index: Index, k: int, door: Door) -> list[Passage]:
@@ -275,13 +276,16 @@ async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) 
     question = checked_question(question)
     found = [finding for finding in findings if finding.not_found is None]
     missing = routing.failed(findings)
+    stopped = next((finding.stopped for finding in findings if finding.stopped), "")
     before = list(dict.fromkeys(key for finding in findings for key in finding.calls))
     if not any(finding.evidence for finding in found):
         errors = [each.error for each in missing if each.error]
         text = "Nothing in the corpus answers this question."
         if errors:
             text = f"This question could not be researched: {errors[0]}"
-        return Answer(question=question, text=text, not_found=missing, calls=before)
+        return Answer(
+            question=question, text=text, not_found=missing, stopped=stopped, calls=before
+        )
     request = prompts.synthesise(question, found, model=desk.model, salt=desk.salt)
     done = unwrap(
         await desk.ask(request, lambda reply, final: replies.read_answer(reply, found, final=final))
@@ -294,6 +298,7 @@ async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) 
         unsupported=written.unsupported,
         dropped=written.dropped,
         not_found=missing,
+        stopped=done.stopped or stopped,
         calls=list(dict.fromkeys(before + done.calls)),
     )
 
@@ -340,6 +345,7 @@ def _as_finding(question: str, result: Finding | Failed) -> Finding:
     missing = NotFound(
         question=question.strip(),
         reason="The model gave nothing usable.",
+        gate="integrity",
         error=f"{result.reason}: {result.detail}",
         calls=result.calls,
     )

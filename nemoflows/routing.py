@@ -1,7 +1,4 @@
-"""Gates and routes: is it enough, who is asked when it is not, which step thinks, who packs.
-
-A gate is a check on the material, never a model's opinion of itself.
-"""
+"""Routes: who is asked when a gate fails, which step thinks and how much, who packs."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ from typing import get_args
 from nemoflows.calls import Purpose, Request, Thinking
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.models import Endpoint, cannot_stop_thinking
-from nemoflows.text import estimate_tokens, terms
+from nemoflows.text import estimate_tokens
 from nemoflows.types import (
-    Evidence,
     Finding,
     ModelRef,
     NotFound,
@@ -22,13 +18,6 @@ from nemoflows.types import (
     Tiers,
     Value,
 )
-
-ENOUGH_COVERAGE = 0.6
-"""Share of the question's terms at which a research agent stops searching.
-
-Source: chosen by reading, not calibrated; a profile can set another per purpose.
-"""
-
 
 THINKING: dict[Purpose, Thinking] = {
     "plan": Thinking(mode="budget", budget_tokens=1024),
@@ -47,9 +36,22 @@ Source: chosen by reading, not calibrated; a profile can set others.
 """
 
 
-def thoughtful(request: Request, policy: ThinkingPolicy) -> Request:
-    """Return the request with the thinking that its purpose gets under a policy."""
+RUNG = Thinking(mode="budget", budget_tokens=1024)
+"""How much a step thinks that failed a gate without: the rung below the next tier.
+
+Source: chosen by reading, not calibrated.
+"""
+
+
+def thoughtful(request: Request, policy: ThinkingPolicy, *, deeper: bool = False) -> Request:
+    """Return the request with the thinking that its purpose gets under a policy.
+
+    Args:
+        deeper: The step failed a gate and is asked again a rung higher.
+    """
     wish = Thinking(mode=policy) if policy != "auto" else THINKING.get(request.purpose)
+    if deeper and wish is not None and wish.mode == "off":
+        wish = RUNG
     return request.model_copy(update={"thinking": wish}) if wish else request
 
 
@@ -143,37 +145,43 @@ def refuse_small_context(plan: ResearchPlan, model: ModelRef, served_tokens: int
         )
 
 
-class Coverage(Value):
-    """How much of a question stands in the evidence."""
-
-    share: float
-    """Terms of the question found in quotes and headings, longer terms weighing more; 0 to 1."""
-    missing: list[str]
-    """Terms of the question found nowhere."""
-
-
-def coverage(question: str, evidence: Sequence[Evidence]) -> Coverage:
-    """Return the weighted share of the question's terms that the evidence holds.
-
-    Source: weight of a term = its length in characters, a stand-in for rarity that needs no
-    corpus statistics.
-    """
-    wanted = list(dict.fromkeys(terms(question)))
-    held = {term for quote in evidence for term in terms(f"{quote.heading} {quote.quote}")}
-    total = sum(map(len, wanted))
-    missing = [term for term in wanted if term not in held]
-    share = 1.0 - sum(map(len, missing)) / total if total else float(bool(evidence))
-    return Coverage(share=share, missing=missing)
-
-
-def is_enough(question: str, evidence: Sequence[Evidence]) -> bool:
-    """Return whether an agent can stop searching."""
-    return bool(evidence) and coverage(question, evidence).share >= ENOUGH_COVERAGE
-
-
 def failed(findings: Sequence[Finding]) -> list[NotFound]:
-    """Return what the next tier must look at: the questions without a finding."""
+    """Return the questions without a finding."""
     return [finding.not_found for finding in findings if finding.not_found is not None]
+
+
+def handed_on(findings: Sequence[Finding]) -> list[NotFound]:
+    """Return what the next tier must look at: what was not found, and what a gate doubts."""
+    return [
+        NotFound(
+            question=finding.question,
+            reason=finding.doubt,
+            gate="coverage",
+            queries=finding.queries,
+            calls=finding.calls,
+        )
+        if finding.not_found is None
+        else finding.not_found
+        for finding in findings
+        if finding.not_found is not None or finding.doubt
+    ]
+
+
+def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Finding]:
+    """Return one finding per question: the next tier's where it has one, else what there was.
+
+    What the embedded tier found in the next one's place replaces nothing that was found before.
+    """
+    best = {finding.question: finding for finding in findings}
+    for again in escalated:
+        before = best.get(again.question)
+        if before is None or (again.not_found is None and not (again.stopped and _found(before))):
+            best[again.question] = again
+    return list(best.values())
+
+
+def _found(finding: Finding) -> bool:
+    return finding.not_found is None
 
 
 def next_model(tiers: Tiers) -> ModelRef | None:

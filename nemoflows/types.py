@@ -123,6 +123,9 @@ class NotFound(Value):
     """What was searched for, in order."""
     error: str = ""
     """Why calls failed, where that is the reason; empty where the corpus does not say."""
+    gate: Literal["nothing", "coverage", "integrity"] = "nothing"
+    """What was not passed: nothing was found, what was found covers too little, or replies that
+    could not be used."""
     calls: list[str] = Field(default_factory=list)
 
 
@@ -135,7 +138,11 @@ class Finding(Value):
     queries: list[str] = Field(default_factory=list)
     """What was searched for, in order; one per hop."""
     tier: Literal["efficient", "frontier"] = "efficient"
-    """The tier whose model wrote the summary."""
+    """The tier that was to find it."""
+    doubt: str = ""
+    """Why the next tier should look again; empty where every gate was passed."""
+    stopped: str = ""
+    """Why the embedded tier stood in for a model, with the budget's numbers; empty otherwise."""
     not_found: NotFound | None = None
     """Set where the question is not covered; summary and evidence are then empty."""
     calls: list[str] = Field(default_factory=list)
@@ -164,6 +171,8 @@ class ResearchPlan(Value):
     """What an agent reads: what it finds, or the whole corpus."""
     context_tokens: int = Field(default=CONTEXT_TOKENS, ge=1)
     """Most tokens, by our estimate, that a packed corpus may take."""
+    stopped: str = ""
+    """Why the embedded tier stood in for a model, with the budget's numbers; empty otherwise."""
     calls: list[str] = Field(default_factory=list)
 
 
@@ -190,6 +199,8 @@ class Answer(Value):
     """Citations that the model wrote and that resolve to nothing it was shown."""
     not_found: list[NotFound] = Field(default_factory=list)
     """Parts of the question that nothing covers."""
+    stopped: str = ""
+    """Why the embedded tier stood in for a model, with the budget's numbers; empty otherwise."""
     calls: list[str] = Field(default_factory=list)
     """Keys of every model call behind the answer, findings included."""
 
@@ -198,6 +209,7 @@ class Answer(Value):
         lines = [self.text, ""] if self.text else []
         lines += [f"  (no quote supports: {text})" for text in self.unsupported]
         lines += [f"  (citation of nothing that was retrieved: {text})" for text in self.dropped]
+        lines += [f"  (stopped early: {self.stopped})"] if self.stopped else []
         lines += [
             f"  [{c.number}] {c.document}:{c.start}-{c.end}\n      “{' '.join(c.quote.split())}”"
             for c in self.citations

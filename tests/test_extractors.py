@@ -49,6 +49,8 @@ def test_inputs_output_and_defaults_are_declared() -> None:
         "thinking": ThinkingPolicy,
         "fresh": str,
         "retry_unusable": int,
+        "budget_usd": float | None,
+        "spent": list[str] | None,
     }
     assert TASK.python_interface.outputs == {"o0": list[Extraction[River]]}
     inputs = spec(TASK).template.interface.inputs.variables

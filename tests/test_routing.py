@@ -6,7 +6,8 @@ import pytest
 
 from nemoflows import routing
 from nemoflows.calls import Purpose
-from nemoflows.routing import ENOUGH_COVERAGE, coverage, failed, is_enough, next_model
+from nemoflows.gates import ENOUGH_COVERAGE, coverage, is_enough
+from nemoflows.routing import failed, next_model
 from nemoflows.text import terms
 from nemoflows.types import Evidence, Finding, ModelRef, NotFound, Tiers
 

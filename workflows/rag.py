@@ -43,6 +43,7 @@ def answer_question(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
 ) -> Answered:
     """Answer a question from a corpus, with citations that are checked by code.
 
@@ -60,6 +61,8 @@ def answer_question(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the run's calls may cost in USD; what no longer fits is done by the
+            embedded tier. None is without end.
 
     Returns:
         The answer and the page that shows how it came about.
@@ -76,6 +79,7 @@ def answer_question(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )
     found = research(
         plan=plan,
@@ -84,6 +88,7 @@ def answer_question(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )
     escalated = escalate(
         failed=found.failed,
@@ -94,6 +99,8 @@ def answer_question(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=found.spent,
     )
     answer = synthesise(
         question=question,
@@ -103,6 +110,8 @@ def answer_question(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=found.spent,
     )
     page = report(
         answer=answer,

@@ -37,6 +37,11 @@ class Session:
     index_root: str
     run: str
 
+    @property
+    def forgets(self) -> bool:
+        """Return whether what a task spends is unknown to the next one: pods without a journal."""
+        return in_pod() and not self.door.journal.root
+
 
 _sessions: dict[tuple[str, str], Session] = {}
 _lock = threading.Lock()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -16,10 +17,11 @@ import flytekit
 from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
-from nemoflows import routing
+from nemoflows import prices, routing
 from nemoflows import settings as settings_module
 from nemoflows.engines.vllm import installed
-from nemoflows.errors import NemoflowsError, NoGpu, TransientError
+from nemoflows.errors import BadInput, BadModel, NemoflowsError, NoGpu, TransientError
+from nemoflows.models import Endpoint
 from nemoflows.settings import Settings, is_loopback
 from nemoflows.tasks._session import Session, flush, in_pod, session
 from nemoflows.types import ModelRef, ThinkingPolicy, Tiers
@@ -115,20 +117,45 @@ def ready(
     task_name: str,
     efficient: bool = False,
     thinking: ThinkingPolicy = "auto",
+    budget_usd: float | None = None,
 ) -> Session:
     """Return the session, once `model` is known to fit the task that is about to ask it.
 
     Raises:
-        BadModel: The endpoint is unknown, or the model cannot follow an explicit wish.
+        BadInput: The budget is no amount of money.
+        BadModel: The endpoint is unknown, the model cannot follow an explicit wish, or nobody
+            knows what it can cost, and there is a budget.
         NoGpu: The model runs in process and the task, or this machine, has no GPU.
     """
     current = session()
     _announce()
     endpoint = current.settings.endpoint(model)
     routing.refuse_thinking(model, endpoint, thinking)
+    if budget_usd is not None:
+        refuse_unpriced(model, endpoint, budget_usd)
     if current.settings.needs_gpu(model):
         refuse_without_gpu(model, task_name, efficient=efficient)
     return current
+
+
+def refuse_unpriced(model: ModelRef, endpoint: Endpoint, budget_usd: float) -> None:
+    """Refuse what a budget cannot bound, before the first call.
+
+    Raises:
+        BadInput: The budget is no amount of money.
+        BadModel: Nobody knows what a call can cost.
+    """
+    if not 0 <= budget_usd < float("inf"):
+        raise BadInput(
+            f"budget_usd={budget_usd} is no amount of money: give 0 or more USD. No call was made."
+        )
+    worst_usd = prices.worst_usd(model, endpoint, n_input=1, n_output=1, at_s=time.time())
+    if worst_usd is None:
+        raise BadModel(
+            f"Nobody knows what {str(model)!r} costs, and nothing of unknown price is asked under "
+            f"the budget of ${budget_usd:g}. Give the endpoint {model.endpoint!r} a price_key, "
+            "usd_per_mtok, or usd_per_gpu_hour with tokens_per_s. No call was made."
+        )
 
 
 @functools.cache

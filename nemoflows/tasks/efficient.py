@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import NamedTuple
 
-from nemoflows import agents, rag, routing
+from nemoflows import rag, routing
 from nemoflows.progress import progress
+from nemoflows.tasks._desk import desk
 from nemoflows.tasks._session import run
-from nemoflows.tasks._task import TIERS, ready, task
+from nemoflows.tasks._task import TIERS, task
 from nemoflows.types import (
     Evidence,
     Finding,
@@ -24,10 +25,13 @@ log = logging.getLogger("nemoflows")
 
 
 class Researched(NamedTuple):
-    """What the agents found, and what the next tier must look at."""
+    """What the agents found, what the next tier must look at, and what it all cost."""
 
     findings: list[Finding]
     failed: list[NotFound]
+    """Questions without a finding, and those whose finding a gate doubts."""
+    spent: list[str]
+    """Keys of every call so far, the plan's included: what a budget counts."""
 
 
 @task(efficient=True)
@@ -38,6 +42,8 @@ def extract(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> list[Evidence]:
     """Return verbatim quotes that help to answer a question, the most useful first.
 
@@ -50,6 +56,9 @@ def extract(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is done by the embedded tier. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         Quotes with document and offsets; empty where nothing helps.
@@ -57,8 +66,18 @@ def extract(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "extract")
-    return run(rag.extract(question, passages, desk=desk))
+    own = desk(
+        tiers,
+        "efficient",
+        task="extract",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=spent,
+        about=[question, *(passage.id for passage in passages)],
+    )
+    return run(rag.extract(question, passages, desk=own))
 
 
 @task(efficient=True)
@@ -69,6 +88,8 @@ def summarise(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Finding:
     """Answer a question from quotes alone.
 
@@ -79,6 +100,9 @@ def summarise(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is done by the embedded tier. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         A finding; without quotes one that says what was not found, and no model is asked.
@@ -86,8 +110,18 @@ def summarise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "summarise")
-    return run(rag.summarise(question, evidence, desk=desk))
+    own = desk(
+        tiers,
+        "efficient",
+        task="summarise",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=spent,
+        about=[question, *(quote.quote for quote in evidence)],
+    )
+    return run(rag.summarise(question, evidence, desk=own))
 
 
 @task(efficient=True)
@@ -98,6 +132,8 @@ def research(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Researched:
     """Send out one agent per sub-question, all at once on one engine.
 
@@ -111,15 +147,30 @@ def research(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is done by the embedded tier. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
-        Findings, one per answered sub-question, and the questions that failed.
+        Findings, one per answered sub-question; the questions that failed a gate, those with a
+        doubted finding among them; and the keys of all calls so far.
 
     Raises:
         BadInput: The corpus is to be packed and does not fit.
         TooManyFailures: The calls of more than half of the agents were refused for good.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "research")
+    before = list(dict.fromkeys([*plan.calls, *(spent or [])]))
+    own = desk(
+        tiers,
+        "efficient",
+        task="research",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=before,
+        about=[*plan.questions, index.corpus_hash],
+    )
     context = rag.chosen_context(plan, index, tiers.efficient)
     if plan.context_policy != "retrieve":
         log.info("%s", context)
@@ -128,26 +179,15 @@ def research(
             rag.research(
                 plan.questions,
                 index=index,
-                desk=desk,
+                desk=own,
                 k=plan.k,
                 hops=plan.hops,
                 corpus=rag.packed(index) if context.packs else None,
                 progress=tell,
             )
         )
-    answered = [finding for finding in found if finding.not_found is None]
-    return Researched(findings=answered, failed=routing.failed(found))
-
-
-def _desk(
-    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
-) -> agents.Desk:
-    model = tiers.efficient
-    current = ready(model, task_name=task_name, efficient=True, thinking=thinking)
-    return agents.Desk(
-        door=current.door,
-        model=model,
-        salt=fresh,
-        thinking=thinking,
-        retry_unusable=retry_unusable,
+    return Researched(
+        findings=[finding for finding in found if finding.not_found is None],
+        failed=routing.handed_on(found),
+        spent=list(dict.fromkeys([*before, *own.spent])),
     )

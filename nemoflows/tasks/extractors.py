@@ -19,14 +19,14 @@ from flytekit.core.interface import Interface
 from flytekit.core.python_function_task import PythonInstanceTask
 from pydantic import BaseModel
 
-from nemoflows.agents import Desk
 from nemoflows.errors import BadInput
 from nemoflows.extraction import fill_records
 from nemoflows.progress import progress
 from nemoflows.prompts import MAX_OUTPUT_TOKENS
 from nemoflows.schemas import Shape, bounded
+from nemoflows.tasks._desk import desk
 from nemoflows.tasks._session import run
-from nemoflows.tasks._task import RETRIES, TIERS, defaults, is_interruptible, ready, translated
+from nemoflows.tasks._task import RETRIES, TIERS, defaults, is_interruptible, translated
 from nemoflows.types import Extraction, Passage, ThinkingPolicy, Tiers
 
 M = TypeVar("M", bound=BaseModel)
@@ -45,6 +45,8 @@ class ExtractTask(Protocol[M]):
         thinking: ThinkingPolicy = "auto",
         fresh: str = "",
         retry_unusable: int = 0,
+        budget_usd: float | None = None,
+        spent: list[str] | None = None,
     ) -> list[Extraction[M]]:
         """Return what each passage says about a record.
 
@@ -54,6 +56,9 @@ class ExtractTask(Protocol[M]):
             thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
             fresh: Salt: another value asks again what is recorded.
             retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+            budget_usd: Most that the calls may cost in USD, those in `spent` included; passages
+                that no longer fit say so in `problem`. None is without end.
+            spent: Keys of calls that earlier tasks of the run made.
 
         Returns:
             One extraction per passage, in order; failures are data in `problem`.
@@ -80,8 +85,8 @@ def extract_as(
         output_tokens: Room for one passage's record.
 
     Returns:
-        A task of `passages`, `tiers`, `thinking`, `fresh` and `retry_unusable`; it returns
-        `list[Extraction[model]]`.
+        A task of `passages`, `tiers`, `thinking`, `fresh`, `retry_unusable`, `budget_usd` and
+        `spent`; it returns `list[Extraction[model]]`.
 
     Raises:
         BadInput: The model cannot be bounded, or the name is taken or no name.
@@ -106,6 +111,8 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
                 "thinking": (ThinkingPolicy, "auto"),
                 "fresh": (str, ""),
                 "retry_unusable": (int, 0),
+                "budget_usd": (float | None, None),
+                "spent": (list[str] | None, None),
             },
             outputs={"o0": output},
             docstring=Docstring(callable_=ExtractTask.__call__),
@@ -129,20 +136,24 @@ class _Extractor(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no t
         thinking: ThinkingPolicy = "auto",
         fresh: str = "",
         retry_unusable: int = 0,
+        budget_usd: float | None = None,
+        spent: list[str] | None = None,
     ) -> list[Extraction[Any]]:
         if not passages:
             return []
-        model = tiers.efficient
-        current = ready(model, task_name=self.name, efficient=True, thinking=thinking)
-        desk = Desk(
-            door=current.door,
-            model=model,
-            salt=fresh,
+        own = desk(
+            tiers,
+            "efficient",
+            task=self.name,
             thinking=thinking,
+            fresh=fresh,
             retry_unusable=retry_unusable,
+            budget_usd=budget_usd,
+            spent=spent,
+            about=[passage.id for passage in passages],
         )
         with progress(self.name) as tell:
-            return run(fill_records(passages, shape=self._shape, desk=desk, progress=tell))
+            return run(fill_records(passages, shape=self._shape, desk=own, progress=tell))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nemoflows import agents, rag, routing
+from nemoflows import rag, routing
+from nemoflows.tasks._desk import desk
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import TIERS, ready, task
 from nemoflows.types import (
@@ -30,6 +31,8 @@ def plan_research(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> ResearchPlan:
     """Split a question into sub-questions, one per agent.
 
@@ -45,6 +48,9 @@ def plan_research(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is done by the embedded tier. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         The sub-questions that together cover the question.
@@ -53,13 +59,29 @@ def plan_research(
         BadInput: The question is empty or too long.
         BadModel: A tier's endpoint, model or key is missing; checked before the first call.
     """
-    current = ready(tiers.efficient, task_name="research", efficient=True, thinking=thinking)
+    current = ready(
+        tiers.efficient,
+        task_name="research",
+        efficient=True,
+        thinking=thinking,
+        budget_usd=budget_usd,
+    )
     others = [] if current.settings.needs_gpu(tiers.efficient) else [tiers.efficient]
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "plan_research")
+    own = desk(
+        tiers,
+        "frontier",
+        task="plan_research",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=spent,
+        about=[question],
+    )
     return run(
         rag.plan_research(
             question,
-            desk=desk,
+            desk=own,
             n=agents,
             k=k,
             hops=hops,
@@ -80,11 +102,13 @@ def escalate(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> list[Finding]:
     """Research again on the frontier tier what the efficient tier did not find.
 
     Args:
-        failed: What `research` did not find; an empty list costs nothing.
+        failed: What `research` hands on; an empty list costs nothing.
         index: What `build_index` returned.
         tiers: The two models; where both are the same nothing is asked twice.
         k: Passages in an agent's context.
@@ -92,6 +116,9 @@ def escalate(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is done by the embedded tier. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         One finding per question, in order; those not found either say so.
@@ -100,8 +127,21 @@ def escalate(
         EndpointDown: The frontier's endpoint does not answer.
     """
     again = routing.next_model(tiers) is not None and bool(failed)
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "escalate") if again else None
-    return run(rag.escalate(failed, index=index, desk=desk, k=k, hops=hops))
+    if not again:
+        return run(rag.escalate(failed, index=index, desk=None, k=k, hops=hops))
+    before = [*(spent or []), *(key for missing in failed for key in missing.calls)]
+    own = desk(
+        tiers,
+        "frontier",
+        task="escalate",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=before,
+        about=[*(missing.question for missing in failed), index.corpus_hash],
+    )
+    return run(rag.escalate(failed, index=index, desk=own, k=k, hops=hops))
 
 
 @task()
@@ -113,6 +153,8 @@ def synthesise(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Answer:
     """Write an answer whose sentences cite quotes; code resolves every citation.
 
@@ -124,6 +166,9 @@ def synthesise(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is done by the embedded tier. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         The answer, its citations, and what nothing supports or covers.
@@ -131,18 +176,17 @@ def synthesise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "synthesise")
-    return run(rag.synthesise(question, [*findings, *(escalated or [])], desk=desk))
-
-
-def _desk(
-    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
-) -> agents.Desk:
-    current = ready(tiers.frontier, task_name=task_name, thinking=thinking)
-    return agents.Desk(
-        door=current.door,
-        model=tiers.frontier,
-        salt=fresh,
+    found = routing.merged(findings, escalated or [])
+    before = [*(spent or []), *(key for finding in found for key in finding.calls)]
+    own = desk(
+        tiers,
+        "frontier",
+        task="synthesise",
         thinking=thinking,
+        fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=before,
+        about=[question, *(quote.quote for f in found for quote in f.evidence)],
     )
+    return run(rag.synthesise(question, found, desk=own))

@@ -8,7 +8,7 @@ from pathlib import Path
 import flytekit
 from flytekit.types.file import FlyteFile
 
-from nemoflows import page, rag
+from nemoflows import page, rag, routing
 from nemoflows.settings import home
 from nemoflows.tasks._session import Session, in_pod, session
 from nemoflows.tasks._task import TIERS, task
@@ -40,7 +40,7 @@ def report(
     current = session()
     shown = rag.report(
         answer,
-        [*findings, *(escalated or [])],
+        routing.merged(findings, escalated or []),
         plan=plan,
         index=index,
         tiers=tiers,

@@ -1,0 +1,94 @@
+"""A run within a budget, killed at random: `python -m tests.budgeted URL FOLDER CAP KILLS`.
+
+A hundred agents make two calls each at the server at URL. Every attempt of the run is a forked
+child of one process that has the libraries loaded. Prints one JSON line: what the last attempt,
+which nobody kills, found and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from nemoflows import rag
+from nemoflows.agents import Desk
+from nemoflows.budgets import Account
+from nemoflows.costs import fold
+from nemoflows.engines.registry import Engines
+from nemoflows.journal import Journal
+from nemoflows.llm import Door
+from nemoflows.models import Endpoint
+from nemoflows.settings import Settings
+from nemoflows.types import Index, ModelRef
+
+QUESTIONS = ["How long is the Elbe" + "?" * number for number in range(100)]
+USD_PER_MTOK = (1.0, 2.0)
+CONCURRENCY = 8
+LATENCY_S = 0.02
+
+
+def attempt(url: str, index: Index, folder: Path, cap_usd: float) -> dict[str, object]:
+    """Run all agents within the budget, and return what they found and what it cost."""
+    near = Endpoint(dialect="openai", base_url=url, usd_per_mtok=USD_PER_MTOK)
+    settings = Settings(run="budgeted", endpoints={"near": near}, concurrency=CONCURRENCY)
+    door = Door(Engines(settings), Journal(str(folder / "j"), run="budgeted"), settings=settings)
+    budget = door.open_budget(cap_usd, scope="s", spent=[])
+    account = Account(task="research", tier="efficient", budget=budget, scope="s")
+    desk = Desk(door, ModelRef.model_validate("near:tiny"), account=account)
+    found = asyncio.run(rag.research(QUESTIONS, index=index, desk=desk, k=3, hops=1))
+    uncertain = door.uncertain()
+    told = "".join(finding.model_dump_json() for finding in found)
+    return {
+        "found": hashlib.sha256(told.encode()).hexdigest(),
+        "stopped": sum(bool(finding.stopped) for finding in found),
+        "answered": sum(finding.not_found is None for finding in found),
+        "ledger_usd": fold(door.calls(desk.spent)).usd,
+        "n_uncertain": len(uncertain),
+        "used_usd": budget.used_usd,
+    }
+
+
+def n_begun(folder: Path) -> int:
+    """Return how many attempts all processes so far have announced."""
+    return sum(path.read_bytes().count(b'"begun"') for path in folder.glob("j/intents/*/*"))
+
+
+def wait_for_attempts(folder: Path, n: int) -> None:
+    """Wait until so many attempts were announced, a second at most: a run may stop earlier."""
+    until_s = time.monotonic() + 1.0
+    while n_begun(folder) < n and time.monotonic() < until_s:
+        time.sleep(0.002)
+
+
+def main() -> None:
+    """Kill as often as is asked, then run to the end."""
+    import openai  # noqa: F401 - loaded once, for all children
+    from openai import AsyncOpenAI  # noqa: F401
+
+    url, folder, cap_usd, n_kills = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+    index = Index.model_validate_json((folder / "index.json").read_text("utf-8"))
+    draws, result = random.Random(7), folder / "result.json"
+    for number in range(int(n_kills) + 1):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                result.write_text(json.dumps(attempt(url, index, folder, cap_usd)), "utf-8")
+            finally:
+                os._exit(0)
+        if number < int(n_kills):
+            wait_for_attempts(folder, n_begun(folder) + draws.randint(1, 2 * CONCURRENCY))
+            time.sleep(draws.uniform(0.0, LATENCY_S))
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    print(result.read_text("utf-8"))
+
+
+if __name__ == "__main__":
+    main()
