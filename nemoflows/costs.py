@@ -20,6 +20,7 @@ class Spent(Value):
     started_s: float = 0.0
     """Unix time."""
     seconds: float = 0.0
+    prompt_bytes: int = 0
     reason: str = ""
     """Why its reply could not be used; empty where it could."""
     step: str = ""

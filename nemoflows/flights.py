@@ -34,6 +34,8 @@ class Flight:
     first: int = 1
     """Number of its first attempt: those of earlier calls of the key come before."""
     attempts: list[Attempt] = field(default_factory=list)
+    gpu_s: float | None = None
+    """Its share of GPU time, where that is what is paid for."""
 
     def plan(self, worst_usd: float | None, *, n_made: int) -> None:
         """Take what an attempt can cost and how many were announced before."""
@@ -99,7 +101,9 @@ class Flight:
     def record(self, outcome: Answered | Unusable, journal: Journal, endpoint: Endpoint) -> Record:
         """Return what is recorded of a reply."""
         request, reply, usd = self.request, outcome.reply, outcome.reply.usd
-        if usd is None and reply.usage is not None:
+        if usd is None and self.gpu_s is not None:
+            usd = prices.gpu_usd(endpoint, self.gpu_s)
+        elif usd is None and reply.usage is not None:
             usd = prices.price_usd(request.model, endpoint, reply.usage, at_s=self.started_s)
         return Record(
             key=self.key,
@@ -112,5 +116,6 @@ class Flight:
             ended_s=time.time(),
             attempts=self.attempts,
             run=journal.run,
+            prompt_bytes=prices.n_bytes(request),
             writer=journal.writer,
         )

@@ -24,11 +24,27 @@ THREADS = 32
 """Operations on an object store at once; fsspec's own loop multiplexes them."""
 
 _NOTED = (
-    "key", "purpose", "model", "usd", "replayed", "started_s", "seconds", "reason",
+    "key", "purpose", "model", "usd", "replayed", "started_s", "seconds", "prompt_bytes", "reason",
     "step", "task", "tier",
 )  # fmt: skip
 _Noted = tuple[
-    str, str, str, float | None, bool, float, float, str, str, str, str, int, int, int, int, int
+    str,
+    str,
+    str,
+    float | None,
+    bool,
+    float,
+    float,
+    int,
+    str,
+    str,
+    str,
+    str,
+    int,
+    int,
+    int,
+    int,
+    int,
 ]
 """A `costs.Spent` before anyone asks for it, its tokens last.
 
@@ -151,6 +167,7 @@ class Memory:
                 replayed,
                 record.started_s,
                 record.ended_s - record.started_s,
+                record.prompt_bytes,
                 record.reason,
                 use.step,
                 use.account.task,
@@ -192,6 +209,7 @@ def spent_of(record: Recorded, *, replayed: bool, told: Mapping[str, str] = NOTH
         replayed=replayed,
         started_s=record.started_s,
         seconds=record.ended_s - record.started_s,
+        prompt_bytes=record.prompt_bytes,
         reason=record.reason,
         step=told.get("step", ""),
         task=told.get("task", ""),

@@ -39,6 +39,11 @@ def price_usd(
     return _table_usd(model.name, endpoint.price_key, usage, at_s, batch=batched)
 
 
+def by_gpu_time(endpoint: Endpoint) -> bool:
+    """Return whether a call at an endpoint costs its share of GPU time."""
+    return endpoint.usd_per_gpu_hour is not None and endpoint.usd_per_mtok is None
+
+
 def gpu_usd(endpoint: Endpoint, seconds: float) -> float:
     """Return what seconds on all GPUs of an endpoint cost, at its own price per GPU-hour."""
     return (endpoint.usd_per_gpu_hour or 0.0) * endpoint.gpus * seconds / 3600
@@ -57,7 +62,7 @@ def worst_usd(
         n_output: Output tokens that are never exceeded, thinking included.
         at_s: Unix time of the request.
     """
-    if endpoint.usd_per_gpu_hour is not None and endpoint.usd_per_mtok is None:
+    if by_gpu_time(endpoint):
         if endpoint.tokens_per_s is None:
             return None
         return gpu_usd(endpoint, (n_input + n_output) / endpoint.tokens_per_s)
@@ -76,14 +81,19 @@ def most_input_tokens(request: Request) -> int:
     Source: byte-level tokenisers make at most one token of a byte. Delimiters, marks and the
     schema count too; TEMPLATE_TOKENS cover what the provider adds.
     """
-    n_bytes = len(request.system) + TEMPLATE_TOKENS
+    return n_bytes(request) + TEMPLATE_TOKENS
+
+
+def n_bytes(request: Request) -> int:
+    """Return the length of what a request asks, delimiters and schema included, rather too long."""
+    total = _n_bytes(request.system)
     for turn in request.messages:
         for part in turn.parts:
-            n_bytes += _n_bytes(part.text) + _n_bytes(part.heading) + len(part.id) + 64
-        n_bytes += len(repr(turn.blocks)) if turn.blocks else 0
+            total += _n_bytes(part.text) + _n_bytes(part.heading) + len(part.id) + 64
+        total += len(repr(turn.blocks)) if turn.blocks else 0
     for extra in (request.json_schema, *(tool.schema_ for tool in request.tools)):
-        n_bytes += 2 * len(repr(extra)) if extra else 0
-    return n_bytes + sum(len(tool.name) + len(tool.description) for tool in request.tools)
+        total += 2 * len(repr(extra)) if extra else 0
+    return total + sum(len(tool.name) + len(tool.description) for tool in request.tools)
 
 
 def _n_bytes(text: str) -> int:

@@ -92,6 +92,14 @@ class Limits(Protocol):
 
 
 @runtime_checkable
+class Loads(Protocol):
+    """An engine that takes a while to start: apart from its calls, so that GPU time is told."""
+
+    async def load(self, model: ModelRef) -> None:
+        """Start what `model` runs on, where it does not run yet."""
+
+
+@runtime_checkable
 class Drains(Protocol):
     """An engine that can stop sending."""
 

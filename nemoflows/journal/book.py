@@ -5,6 +5,8 @@ Layout below the root, the same on a local disk and on an object store:
     calls/<ab>/<key>.json                 a call's outcome, usage and price; never changed
     intents/<run>/<process>-<n>.jsonl     attempts begun, and those that ended without a reply
     receipts/<run>/<process>-<n>.jsonl    what a process used, one line per call
+    gpus/<run>/<process>-<endpoint>.json  what the GPUs of a process did
+    stories/<run>.json                    what a run's report shows beside its calls
     damaged/<key>-<process>.json          records that could not be read, set aside
 
 Covered: a call that was recorded is never paid again by whoever shares the root, at any number of
@@ -174,6 +176,30 @@ class Journal:
         by_writer = self._lines_by_writer("receipts", run or self.run or "run")
         lines = [line for _, told in by_writer for line in told]
         return sorted(lines, key=lambda line: line["at_s"])
+
+    def note_gpu(self, told: str, endpoint: str) -> None:
+        """Write what this process's GPUs did so far; worth no run, so that failing is no error."""
+        self._note(f"gpus/{self.run or 'run'}/{self.writer}-{endpoint}.json", told)
+
+    def gpu_notes(self, run: str = "") -> list[str]:
+        """Return what the processes of a run wrote of their GPUs."""
+        folder = f"gpus/{run or self.run or 'run'}"
+        names = self._store.names(folder) if self._store else []
+        return [data.decode() for name in names if self._store and (data := self._store.read(name))]
+
+    def note_story(self, told: str) -> None:
+        """Write what this run's report shows beside its calls."""
+        self._note(f"stories/{self.run or 'run'}.json", told)
+
+    def story(self, run: str = "") -> str:
+        """Return what a run wrote for its report; empty where it has not come that far."""
+        data = self._store.read(f"stories/{run or self.run or 'run'}.json") if self._store else None
+        return data.decode() if data else ""
+
+    def _note(self, name: str, told: str) -> None:
+        with suppress(Exception):  # fsspec raises each store's own errors
+            if self._store:
+                self._store.write(name, told.encode("utf-8", "replace"))
 
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
         try:

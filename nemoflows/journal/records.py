@@ -32,6 +32,8 @@ class Recorded(Value):
     ended_s: float
     run: str = ""
     """The run that paid for it."""
+    prompt_bytes: int = 0
+    """Length of what was asked, whatever a tokeniser makes of it; 0 where nobody noted it."""
 
     @property
     def reason(self) -> str:

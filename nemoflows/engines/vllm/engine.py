@@ -94,6 +94,12 @@ class Vllm:
         await self._adapter(model)
         return identity.context_tokens(model, self._arguments)
 
+    async def load(self, model: ModelRef) -> None:
+        """Start the model's engine, where it does not run yet."""
+        await self.preflight(model)
+        adapter = await self._adapter(model)
+        await self._engine(self._slot(model), model, adapter.rank if adapter is not None else 0)
+
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply; an engine that dies is started again once."""
         await self.preflight(request.model)
