@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nemoflows.tasks.efficient import extract, research, summarise
     from nemoflows.tasks.extractors import extract_as
     from nemoflows.tasks.frontier import escalate, plan_research, synthesise
+    from nemoflows.tasks.measures import estimate_frontier, shadow
     from nemoflows.tasks.pages import report
     from nemoflows.types import (
         Answer,
@@ -37,6 +38,7 @@ _HOMES = {
     "nemoflows.tasks.efficient": ("extract", "research", "summarise"),
     "nemoflows.tasks.extractors": ("extract_as",),
     "nemoflows.tasks.frontier": ("escalate", "plan_research", "synthesise"),
+    "nemoflows.tasks.measures": ("estimate_frontier", "shadow"),
     "nemoflows.tasks.pages": ("report",),
     "nemoflows.types": (
         "Answer",
@@ -68,12 +70,14 @@ __all__ = [
     "Tiers",
     "build_index",
     "escalate",
+    "estimate_frontier",
     "extract",
     "extract_as",
     "plan_research",
     "report",
     "research",
     "retrieve",
+    "shadow",
     "summarise",
     "synthesise",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from nemoflows.calls import Usage
 from nemoflows.types import Value
+
+ESCALATES = "escalate"
+"""The task that looks again at what the efficient tier handed on."""
 
 
 class Spent(Value):
@@ -39,6 +42,14 @@ class Ledger(Value):
     """Calls whose price nobody knows: the sums below leave them out, and say so."""
     n_uncertain: int = 0
     """Attempts of the run that were cut off: whether they are billed, nobody knows."""
+    uncertain_usd: float | None = 0.0
+    """The most that these can cost; None where nobody knows."""
+    n_discarded: int = 0
+    """Calls whose reply could not be used, or that were asked again."""
+    discarded_usd: float = 0.0
+    n_escalated: int = 0
+    """Calls that looked again at what the efficient tier handed on."""
+    escalated_usd: float = 0.0
     n_unrecorded: int = 0
     """Calls that values name and no journal holds: nothing is known of them."""
     usage: Usage = Usage()
@@ -51,7 +62,8 @@ class Ledger(Value):
         """Return the cost line of a run."""
         lost = f"; {self.n_unrecorded} calls were not recorded" if self.n_unrecorded else ""
         if self.n_uncertain:
-            lost += f"; {self.n_uncertain} attempts cut off, perhaps billed"
+            most = f" (at most ${self.uncertain_usd:.6f})" if self.uncertain_usd else ""
+            lost += f"; {self.n_uncertain} attempts cut off, perhaps billed{most}"
         if not self.n_calls:
             return f"cost: unknown{lost}" if lost else "cost: $0 (no model was called)"
         unknown = f", {self.n_unpriced} of unknown price" if self.n_unpriced else ""
@@ -62,22 +74,90 @@ class Ledger(Value):
         )
 
 
-def fold(calls: Iterable[Spent], *, n_unrecorded: int = 0, n_uncertain: int = 0) -> Ledger:
-    """Add up calls, each key once; a key counts as replayed only if it was never paid here."""
-    distinct: dict[str, Spent] = {}
+class Group(Value):
+    """What the calls of one task, purpose, tier and model come to."""
+
+    task: str
+    purpose: str
+    tier: str
+    model: str
+    n_calls: int
+    n_unpriced: int
+    usd: float
+    """Of the priced ones."""
+    usage: Usage
+    seconds: float
+    """Of all calls, one after the other."""
+
+
+def grouped(calls: Iterable[Spent], *, shadow: Collection[str] = ()) -> list[Group]:
+    """Return the groups of distinct calls, in the order in which they first came.
+
+    Args:
+        shadow: Keys of calls that only measure; their tier is told as `shadow`.
+    """
+    groups: dict[tuple[str, str, str, str], list[Spent]] = {}
+    for call in distinct(calls):
+        tier = "shadow" if call.key in shadow else call.tier
+        groups.setdefault((call.task, call.purpose, tier, call.model), []).append(call)
+    return [
+        Group(
+            task=task,
+            purpose=purpose,
+            tier=tier,
+            model=model,
+            n_calls=len(own),
+            n_unpriced=sum(call.usd is None for call in own),
+            usd=sum(call.usd or 0.0 for call in own),
+            usage=sum((call.usage for call in own), Usage()),
+            seconds=sum(call.seconds for call in own),
+        )
+        for (task, purpose, tier, model), own in groups.items()
+    ]
+
+
+def distinct(calls: Iterable[Spent]) -> list[Spent]:
+    """Return each key's call once; it counts as replayed only if it was never paid here."""
+    found: dict[str, Spent] = {}
     for call in calls:
-        if call.key not in distinct or not call.replayed:
-            distinct[call.key] = call
-    total = Usage()
-    for call in distinct.values():
-        total = total + call.usage
+        if call.key not in found or not call.replayed:
+            found[call.key] = call
+    return list(found.values())
+
+
+def discarded(calls: Sequence[Spent]) -> set[str]:
+    """Return the keys of calls whose reply was not used: no good, or asked again in their step."""
+    last = {call.step or call.key: call.key for call in calls}
+    return {c.key for c in calls if c.reason or last[c.step or c.key] != c.key}
+
+
+def fold(
+    calls: Iterable[Spent],
+    *,
+    n_unrecorded: int = 0,
+    n_uncertain: int = 0,
+    uncertain_usd: float | None = 0.0,
+) -> Ledger:
+    """Add up calls, each key once."""
+    own = distinct(calls)
+    gone = discarded(own)
+    again = [call for call in own if call.task == ESCALATES]
     return Ledger(
-        n_calls=len(distinct),
-        n_replayed=sum(call.replayed for call in distinct.values()),
-        n_unpriced=sum(call.usd is None for call in distinct.values()),
+        n_calls=len(own),
+        n_replayed=sum(call.replayed for call in own),
+        n_unpriced=sum(call.usd is None for call in own),
         n_unrecorded=n_unrecorded,
         n_uncertain=n_uncertain,
-        usage=total,
-        usd=sum(call.usd or 0.0 for call in distinct.values()),
-        paid_now_usd=sum(call.usd or 0.0 for call in distinct.values() if not call.replayed),
+        uncertain_usd=uncertain_usd,
+        n_discarded=len(gone),
+        discarded_usd=_sum(call for call in own if call.key in gone),
+        n_escalated=len(again),
+        escalated_usd=_sum(again),
+        usage=sum((call.usage for call in own), Usage()),
+        usd=_sum(own),
+        paid_now_usd=_sum(call for call in own if not call.replayed),
     )
+
+
+def _sum(calls: Iterable[Spent]) -> float:
+    return sum(call.usd or 0.0 for call in calls)

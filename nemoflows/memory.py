@@ -143,7 +143,7 @@ class Memory:
 
         A call that this process did not make was paid before, so it counts as replayed.
         """
-        noted = self.spent
+        noted, told = self.spent, None
         here = {spent.key: spent for spent in noted}
         here |= {spent.key: spent for spent in noted if not spent.replayed}
         found = []
@@ -153,8 +153,14 @@ class Memory:
                 found.append(here[key])
             elif record is not None:
                 elsewhere = self._many_processes and record.run == self.journal.run
-                found.append(spent_of(record, replayed=not elsewhere))
+                told = self._receipts() if told is None else told
+                found.append(spent_of(record, replayed=not elsewhere, told=told.get(key, NOTHING)))
         return found
+
+    def _receipts(self) -> dict[str, Mapping[str, str]]:
+        """Return what the receipts of the run's processes tell of each key; who paid, first."""
+        lines = sorted(self.journal.receipts(), key=lambda line: not line["replayed"])
+        return {line["key"]: line for line in lines}
 
     def _note(self, record: Recorded, use: Use, *, replayed: bool) -> None:
         used = record.usage

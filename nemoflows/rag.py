@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, get_args
 
-from nemoflows import costs, page, prompts, replies, routing, search
+from nemoflows import page, prompts, replies, routing, search
 from nemoflows.agents import (
     Desk,
     Trail,
@@ -31,8 +31,8 @@ from nemoflows.agents import (
 from nemoflows.asks import UNUSABLE, Failed, refuse_too_many, unwrap
 from nemoflows.engines.protocol import Vectors
 from nemoflows.errors import BadInput
-from nemoflows.journal import Uncertain
 from nemoflows.llm import Door, Progress, together
+from nemoflows.savings import ShadowSample
 from nemoflows.types import (
     CONTEXT_TOKENS,
     Answer,
@@ -303,40 +303,38 @@ async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) 
     )
 
 
-def report(
+def story(
     answer: Answer,
     findings: Sequence[Finding],
     *,
     plan: ResearchPlan | None = None,
     index: Index,
     tiers: Tiers,
-    door: Door,
-) -> page.Page:
-    """Return what the run's page shows, rebuilt from values, the index and the journal."""
+    spent: Sequence[str] = (),
+    shadow: ShadowSample | None = None,
+    budget_usd: float | None = None,
+) -> page.Story:
+    """Return what a run's report shows beside its calls.
+
+    Args:
+        spent: Keys of calls that the other values may not name, for their replies were no good.
+    """
     open_index = opened(index.uri)
     contexts = [
         page.context(citation, open_index.document_text(citation.document))
         for citation in answer.citations
     ]
-    keys = list(dict.fromkeys([*(plan.calls if plan else []), *answer.calls]))
-    calls, uncertain = door.calls(keys), door.uncertain()
-    ledger = costs.fold(calls, n_unrecorded=len(keys) - len(calls), n_uncertain=len(uncertain))
-    return page.Page(
+    return page.Story(
         answer=answer,
         findings=list(findings),
         contexts=contexts,
         index=index,
-        calls=calls,
-        ledger=ledger,
-        uncertain=[_told(attempt) for attempt in uncertain],
         tiers={"efficient": str(tiers.efficient), "frontier": str(tiers.frontier)},
         reading=str(chosen_context(plan, index, tiers.efficient)) if plan else "",
-        durable=door.journal.durable,
+        budget_usd=budget_usd,
+        shadow=shadow or ShadowSample(),
+        call_keys=list(dict.fromkeys([*(plan.calls if plan else []), *spent, *answer.calls])),
     )
-
-
-def _told(attempt: Uncertain) -> str:
-    return f"{attempt.purpose} at {attempt.model}, attempt {attempt.number}: {attempt.why}"
 
 
 def _as_finding(question: str, result: Finding | Failed) -> Finding:

@@ -92,6 +92,11 @@ class Settings(BaseSettings):
             frontier=ModelRef.model_validate(self.frontier),
         )
 
+    def priced(self, model: ModelRef) -> Endpoint:
+        """Return the endpoint of `model` for its prices alone; of an unknown one, without any."""
+        known = {**BUILT_IN, **self.endpoints}
+        return known.get(model.endpoint) or Endpoint(dialect="compatible")
+
     def endpoint(self, model: ModelRef) -> Endpoint:
         """Return the endpoint of `model`, with the SDK's own address where it has one.
 
@@ -177,6 +182,12 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def reports_folder(settings: Settings | None = None) -> Path:
+    """Return the folder of the pages that this machine writes."""
+    named = (settings or load()).reports
+    return Path(named or home() / ".nemoflows" / "reports").expanduser()
 
 
 def command_id() -> str:

@@ -79,6 +79,7 @@ def run_command(
     cwd: Path = ROOT,
     env: Mapping[str, str] | None = None,
     timeout_s: float = 240,
+    typed: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the environment's commands, output captured together."""
     command: Sequence[str] = [str(BIN / str(words[0])), *map(str, words[1:])]
@@ -89,6 +90,7 @@ def run_command(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        input=typed,
         timeout=timeout_s,
         check=False,
     )

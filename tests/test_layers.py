@@ -39,7 +39,7 @@ ROWS: list[set[str]] = [
     {"flights"},
     {"llm"},
     {"agents"},
-    {"coding", "extraction", "rag", "shadows"},
+    {"coding", "estimates", "extraction", "rag", "reports", "shadows"},
     {"tasks"},
     {"cli"},
 ]

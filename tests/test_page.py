@@ -9,6 +9,7 @@ import pytest
 from nemoflows import costs, page
 from nemoflows.calls import Usage
 from nemoflows.costs import Spent
+from nemoflows.page.values import CONTEXT_CHARACTERS
 from nemoflows.types import Answer, Citation, Evidence, Finding, Index, NotFound, Skipped
 
 EVIL = "<script>alert(1)</script> ![x](http://evil.example/x.png) [y](javascript:z) <b>&\"'"
@@ -88,7 +89,8 @@ def read() -> Reader:
 
 
 def test_nothing_shown_becomes_a_tag(read: Reader) -> None:
-    assert not {"script", "img", "b", "iframe", "link", "object"} & set(read.tags)
+    assert not {"img", "b", "iframe", "link", "object"} & set(read.tags)
+    assert read.tags.count("script") == 1, "its own, by its hash"
     assert read.text.count("<script>alert(1)</script>") >= 10
 
 
@@ -118,7 +120,7 @@ def test_a_long_document_is_shown_around_the_quote_only() -> None:
     at = text.index("QUOTE")
     cut = page.context(Citation(number=1, document="d", start=at, end=at + 5, quote="QUOTE"), text)
     assert cut.quote == "QUOTE"
-    assert len(cut.before) <= page.CONTEXT_CHARACTERS + 1
+    assert len(cut.before) <= CONTEXT_CHARACTERS + 1
     assert cut.before.startswith("…")
     assert cut.after.endswith("…")
 

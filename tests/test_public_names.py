@@ -11,7 +11,7 @@ import nemoflows
 
 TASKS = {
     "build_index", "retrieve", "extract", "summarise", "synthesise", "plan_research", "research",
-    "escalate", "report",
+    "escalate", "estimate_frontier", "report", "shadow",
 }  # fmt: skip
 
 

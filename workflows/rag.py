@@ -16,6 +16,7 @@ from nemoflows import (
     plan_research,
     report,
     research,
+    shadow,
     synthesise,
 )
 from nemoflows.tasks import EMBEDDER, TIERS
@@ -44,6 +45,8 @@ def answer_question(
     fresh: str = "",
     retry_unusable: int = 0,
     budget_usd: float | None = None,
+    shadow_share: float = 0.0,
+    approved: str = "",
 ) -> Answered:
     """Answer a question from a corpus, with citations that are checked by code.
 
@@ -63,6 +66,9 @@ def answer_question(
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
         budget_usd: Most that the run's calls may cost in USD; what no longer fits is done by the
             embedded tier. None is without end.
+        shadow_share: Share of the efficient tier's calls that the frontier is asked too, 0 to 1:
+            it measures the saving and what quality is given up.
+        approved: What a person approved before: see `workflows/approved.py`.
 
     Returns:
         The answer and the page that shows how it came about.
@@ -80,6 +86,7 @@ def answer_question(
         fresh=fresh,
         retry_unusable=retry_unusable,
         budget_usd=budget_usd,
+        approved=approved,
     )
     found = research(
         plan=plan,
@@ -113,6 +120,14 @@ def answer_question(
         budget_usd=budget_usd,
         spent=found.spent,
     )
+    measured = shadow(
+        calls=found.spent,
+        tiers=tiers,
+        share=shadow_share,
+        fresh=fresh,
+        budget_usd=budget_usd,
+        answer=answer,
+    )
     page = report(
         answer=answer,
         index=index,
@@ -120,5 +135,8 @@ def answer_question(
         escalated=escalated,
         plan=plan,
         tiers=tiers,
+        spent=found.spent,
+        shadow=measured,
+        budget_usd=budget_usd,
     )
     return Answered(answer=answer, page=page)

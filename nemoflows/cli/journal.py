@@ -16,17 +16,25 @@ from nemoflows.journal.summary import old_records, row, runs
 DAY_S = 86_400.0
 
 
+DEFAULT_ROOT_HELP = "Root of the journal, a path or URL."
+
+
 @click.group()
-@click.option("--root", default="", help="Root of the journal, a path or URL.")
+@click.option("--root", default="", help=DEFAULT_ROOT_HELP)
 @click.pass_context
 def journal(context: click.Context, root: str) -> None:
     """Look into the journal of model calls: NEMOFLOWS_JOURNAL, else the one in your home."""
+    context.obj = opened_journal(root)
+
+
+def opened_journal(root: str) -> Journal:
+    """Return the journal at `root`, else the one that runs of this machine write to."""
     try:
         found = root or settings_module.load().journal
         if found == "off":
             raise click.ClickException("NEMOFLOWS_JOURNAL is off: nothing is recorded.")
         default = settings_module.home() / ".nemoflows" / "journal"
-        context.obj = Journal(found or str(default))
+        return Journal(found or str(default))
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
 

@@ -11,6 +11,7 @@ import click
 
 from nemoflows import settings as settings_module
 from nemoflows.cli.journal import journal
+from nemoflows.cli.runs import list_runs, report
 from nemoflows.cli.tables import Rows, show_table
 from nemoflows.engines.protocol import Lists
 from nemoflows.engines.registry import Engines
@@ -25,6 +26,8 @@ def main() -> None:
 
 
 main.add_command(journal)
+main.add_command(list_runs)
+main.add_command(report)
 
 
 @main.command()

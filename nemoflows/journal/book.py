@@ -133,10 +133,17 @@ class Journal:
         if self._store:
             self._store.remove(_name(record.key))
 
-    def runs(self) -> list[str]:
-        """Return the ids of all runs that announced an attempt, sorted."""
-        names = self._store.names("intents") if self._store else []
-        return sorted({name.removeprefix("intents/").rpartition("/")[0] for name in names})
+    def runs(self, kind: str = "intents") -> list[str]:
+        """Return the ids of all runs that announced an attempt, sorted.
+
+        Args:
+            kind: Of what they left: `intents`, `receipts` or `stories`.
+        """
+        names = self._store.names(kind) if self._store else []
+        left = (name.removeprefix(f"{kind}/") for name in names)
+        if kind == "stories":
+            return sorted(name.removesuffix(".json") for name in left)
+        return sorted({name.rpartition("/")[0] for name in left})
 
     def remove_lines(self, run: str) -> None:
         """Remove what is told of a run's attempts and replays."""

@@ -20,7 +20,7 @@ def desk(
     task: str,
     thinking: ThinkingPolicy,
     fresh: str,
-    retry_unusable: int,
+    retry_unusable: int = 0,
     budget_usd: float | None = None,
     spent: Sequence[str] | None = None,
     about: Sequence[str] = (),

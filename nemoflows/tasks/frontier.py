@@ -33,6 +33,7 @@ def plan_research(
     retry_unusable: int = 0,
     budget_usd: float | None = None,
     spent: list[str] | None = None,
+    approved: str = "",
 ) -> ResearchPlan:
     """Split a question into sub-questions, one per agent.
 
@@ -51,6 +52,7 @@ def plan_research(
         budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
             fits is done by the embedded tier. None is without end.
         spent: Keys of calls that earlier tasks of the run made.
+        approved: What a person approved before this; it changes nothing, the task waits for it.
 
     Returns:
         The sub-questions that together cover the question.
@@ -59,6 +61,7 @@ def plan_research(
         BadInput: The question is empty or too long.
         BadModel: A tier's endpoint, model or key is missing; checked before the first call.
     """
+    del approved
     current = ready(
         tiers.efficient,
         task_name="research",

@@ -8,9 +8,10 @@ from pathlib import Path
 import flytekit
 from flytekit.types.file import FlyteFile
 
-from nemoflows import page, rag, routing
-from nemoflows.settings import home
-from nemoflows.tasks._session import Session, in_pod, session
+from nemoflows import page, rag, reports, routing
+from nemoflows.savings import ShadowSample
+from nemoflows.settings import reports_folder
+from nemoflows.tasks._session import Session, flush, in_pod, session
 from nemoflows.tasks._task import TIERS, task
 from nemoflows.types import Answer, Finding, Index, ResearchPlan, Tiers
 
@@ -23,8 +24,11 @@ def report(
     escalated: list[Finding] | None = None,
     plan: ResearchPlan | None = None,
     tiers: Tiers = TIERS,
+    spent: list[str] | None = None,
+    shadow: ShadowSample | None = None,
+    budget_usd: float | None = None,
 ) -> FlyteFile:
-    """Write the run's page: answer, sources in context, findings, calls, cost.
+    """Write the run's report: answer, sources in context, findings, calls, what it saved.
 
     Args:
         answer: What `synthesise` returned.
@@ -32,20 +36,28 @@ def report(
         findings: What `research` found.
         escalated: What `escalate` found.
         plan: What `plan_research` returned; its calls count too.
-        tiers: The two models, to be named.
+        tiers: The two models: what the saving is held against.
+        spent: Keys of calls that `research` made; those that led to nothing are shown too.
+        shadow: What `shadow` measured.
+        budget_usd: The run's budget, to be shown.
 
     Returns:
         One HTML file without external resources; a local run prints its path.
     """
     current = session()
-    shown = rag.report(
+    story = rag.story(
         answer,
         routing.merged(findings, escalated or []),
         plan=plan,
         index=index,
         tiers=tiers,
-        door=current.door,
+        spent=[*(spent or []), *(key for finding in escalated or [] for key in finding.calls)],
+        shadow=shadow,
+        budget_usd=budget_usd,
     )
+    current.door.journal.note_story(story.model_dump_json())
+    flush()
+    shown = reports.complete(story, current.door.memory, current.settings)
     path = _folder(current) / f"{_name(answer, index, tiers)}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     html = page.render(shown)
@@ -60,7 +72,7 @@ def report(
 def _folder(current: Session) -> Path:
     if in_pod():
         return Path(flytekit.current_context().working_directory)
-    return Path(current.settings.reports or home() / ".nemoflows" / "reports").expanduser()
+    return reports_folder(current.settings)
 
 
 def _name(answer: Answer, index: Index, tiers: Tiers) -> str:

@@ -1,0 +1,79 @@
+"""`nemoflows runs` and `nemoflows report`: what runs cost, side by side, and one of them whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nemoflows import page, reports
+from nemoflows import settings as settings_module
+from nemoflows.cli.journal import DEFAULT_ROOT_HELP, opened_journal
+from nemoflows.cli.tables import show_table
+from nemoflows.errors import NemoflowsError
+from nemoflows.journal import Journal
+from nemoflows.memory import Memory
+
+
+@click.command("runs")
+@click.option("--root", default="", help=DEFAULT_ROOT_HELP)
+def list_runs(root: str) -> None:
+    """Compare runs: what each cost, what all-frontier would have cost, what is uncertain."""
+    book = opened_journal(root)
+    show_table("runs", [_row(book.root, run) for run in sorted(known_runs(book))])
+
+
+@click.command()
+@click.argument("run")
+@click.option("--root", default="", help=DEFAULT_ROOT_HELP)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="File to write; by default RUN.html in the folder of the pages.",
+)
+def report(run: str, root: str, output: Path | None) -> None:
+    """Write the report of RUN anew from the journal; the beginning of its id is enough."""
+    book = opened_journal(root)
+    matching = [name for name in known_runs(book) if name.startswith(run)]
+    exact = [name for name in matching if name == run] or matching
+    if len(exact) != 1:
+        raise click.ClickException(
+            f"{len(exact)} runs in {book.root} begin with {run!r}; `nemoflows runs` lists them."
+        )
+    shown = completed(book.root, exact[0])
+    path = output or settings_module.reports_folder() / f"{exact[0].replace('/', '-')}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page.render(shown), encoding="utf-8")
+    click.echo(f"{shown.ledger}\npage: {path}")
+
+
+def completed(root: str, run: str) -> page.Page:
+    """Return the page of a run, put together from the journal at `root`."""
+    try:
+        memory = Memory(Journal(root, run=run), many_processes=True)
+        return reports.complete(reports.of_run(memory), memory, settings_module.load())
+    except NemoflowsError as error:
+        raise click.ClickException(error.message) from None
+
+
+def known_runs(book: Journal) -> set[str]:
+    """Return the ids of runs that announced attempts, used calls or told a story."""
+    return set(book.runs()) | set(book.runs("receipts")) | set(book.runs("stories"))
+
+
+def _row(root: str, run: str) -> dict[str, object]:
+    shown = completed(root, run)
+    ledger = shown.ledger
+    usd = {s.name.partition(" (")[0]: s.usd for s in shown.savings.scenarios}
+    return {
+        "run": run,
+        "calls": ledger.n_calls,
+        "usd": None if ledger.n_unpriced else ledger.usd,
+        "paid_by_it_usd": ledger.paid_now_usd,
+        "all_frontier_usd": usd.get("all frontier", "not compared"),
+        "all_small_usd": usd.get("all small frontier", "not compared"),
+        "escalated": ledger.n_escalated,
+        "uncertain": ledger.n_uncertain,
+        "question": " ".join(shown.answer.question.split())[:40] if shown.answer else "unanswered",
+    }

@@ -1,0 +1,214 @@
+"""The report's money: figures, bars, timeline, table, and the same page again from the journal."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from nemoflows import costs, page
+from nemoflows.calls import Usage
+from nemoflows.costs import Spent
+from nemoflows.gpu_time import GpuUse
+from nemoflows.page.money import usd
+from nemoflows.savings import Savings, Scenario, ShadowSample
+from nemoflows.types import Finding
+from tests.loopback import ModelServer
+from tests.support import run_command
+from tests.test_page import Reader
+
+QUESTION = "How long is the Elbe?"
+AT_S = 1_795_000_000.0
+
+
+def call(key: str, **more: object) -> Spent:
+    told = {"key": key * 64, "purpose": "extract", "model": "m", "usd": 0.25, "replayed": False}
+    told |= {"usage": Usage(input_tokens=100, cache_read_tokens=300, output_tokens=10)}
+    told |= {"tier": "efficient", "task": "research", "started_s": AT_S, "seconds": 2.0}
+    return Spent.model_validate(told | more)
+
+
+def shown(*calls: Spent, **more: object) -> str:
+    given = {"calls": list(calls), "ledger": costs.fold(calls), "run": "r"} | more
+    return page.render(page.Page.model_validate(given))
+
+
+def text_of(html: str) -> str:
+    reader = Reader()
+    reader.feed(html)
+    return " ".join(reader.text.split())
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [(None, "unknown"), (0.0, "$0"), (1234.5, "$1,234.50"), (0.000031, "$0.000031"), (0.5, "$0.5")],
+)
+def test_an_amount_is_never_zero_where_it_is_only_small_or_unknown(
+    amount: float | None, words: str
+) -> None:
+    assert usd(amount) == words
+
+
+def test_the_cards_say_what_the_run_came_to() -> None:
+    calls = [
+        call("a"),
+        call("b", step="s", reason="invalid"),
+        call("c", step="s", replayed=True),
+        call("d", tier="frontier", task="escalate"),
+    ]
+    ledger = costs.fold(calls, n_uncertain=2, uncertain_usd=0.125)
+    text = text_of(shown(*calls, ledger=ledger, budget_usd=2.0))
+    for words in (
+        "$1.00the run's work",
+        "$0.75paid now1 calls replayed",
+        "4calls1 escalated",
+        "$2.00budget50%",
+        "75%of input read from a cache",
+        "$0.25discarded",
+        "2uncertain attemptsat most $0.125",
+    ):
+        assert words in text, words
+
+
+def test_bars_are_parted_by_tier_and_in_proportion() -> None:
+    html = shown(
+        call("a"), call("b", tier="frontier", usd=0.75), call("c", purpose="plan", usd=0.1)
+    )
+    assert re.search(
+        r'bar tefficient" style="width:25.00%" title="efficient: \$0.25, 1 calls', html
+    )
+    assert re.search(r'bar tfrontier" style="width:75.00%"', html)
+    assert re.search(r'bar tefficient" style="width:10.00%"', html)
+
+
+def test_a_scenario_shows_its_basis_its_saving_and_its_interval() -> None:
+    found = Savings(
+        scenarios=[
+            Scenario(name="as run", usd=1.0, basis="recorded prices"),
+            Scenario(name="all frontier (x)", usd=4.0, low_usd=3.5, high_usd=5.0, basis="measured"),
+            Scenario(name="all small frontier (y)", usd=0.5, basis="assumed"),
+        ],
+        agreement=0.8,
+        agreement_low=0.75,
+        agreement_high=0.85,
+        n_samples=60,
+    )
+    html = shown(call("a"), savings=found, shadow=ShadowSample(share=0.1, n_calls=600))
+    text = text_of(html)
+    assert "$4.00 ($3.50 to $5.00)" in text
+    assert "measured. The run costs $3.00 less ($2.50 to $4.00, 95 %)." in text
+    assert "assumed. The run costs $0.5 more." in text
+    assert "75%less than all frontier" in text
+    assert "2.0 timesthe cost of all small frontier" in text
+    assert "share 0.80 of their terms (0.75 to 0.85)" in text
+    assert 'class=whisker style="left:70.00%;width:30.00%"' in html
+
+
+def test_pauses_between_attempts_of_a_run_are_left_out_of_its_timeline() -> None:
+    calls = [call("a"), call("b", started_s=AT_S + 3_602.0), call("c", started_s=AT_S + 3_604.0)]
+    html = shown(*calls, findings=[Finding(question="q", summary="s", calls=["a" * 64, "b" * 64])])
+    assert "6.0 s, 3,600 s of pauses left out" in text_of(html)
+    assert re.findall(r'tick tefficient" style="left:([\d.]+)%', html) == ["0.00", "33.33", "66.67"]
+    assert "agent 1" in html
+
+
+def test_gpu_time_stands_beside_the_calls() -> None:
+    used = GpuUse(model="m", usd_per_s=0.001, start_s=40, load_s=100, busy_s=30.0, idle_s=10)
+    text = text_of(shown(call("a"), gpus=[used]))
+    assert "m401003 0.010$0.15$0.03".replace(" ", "") in text.replace(" ", "")
+
+
+def test_every_call_is_in_the_table_and_a_large_run_stays_small() -> None:
+    calls = [call("a").model_copy(update={"key": f"{n:064x}"}) for n in range(2_000)]
+    html = shown(*calls)
+    assert html.count("<tr>") >= 2_000
+    assert len(html.encode()) < 2_000_000
+    assert "<p class=filter hidden>" in html, "shown by the script alone"
+    assert len(re.findall(r"<script>", html)) == 1
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_the_script_is_allowed_by_its_hash_alone() -> None:
+    html = shown(call("a"))
+    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/=]{44}'", html)
+    assert "unsafe-inline'; script-src" in html
+
+
+@pytest.fixture
+def priced(tmp_path: Path, server: ModelServer) -> dict[str, str]:
+    """Return the environment of a run with two priced models."""
+    endpoints = json.loads(server.endpoints("near", usd_per_mtok=[1.0, 2.0]))
+    endpoints |= json.loads(server.endpoints("far", usd_per_mtok=[10.0, 20.0]))
+    return {
+        "HOME": str(tmp_path),
+        "NEMOFLOWS_ENDPOINTS": json.dumps(endpoints),
+        "NEMOFLOWS_EFFICIENT": "near:tiny",
+        "NEMOFLOWS_FRONTIER": "far:tiny",
+        "NEMOFLOWS_RUN": "reported",
+    }
+
+
+def ask(env: dict[str, str], corpus: Path, *more: str) -> str:
+    words = ["pyflyte", "run", "workflows/rag.py", "answer_question", "--question", QUESTION]
+    done = run_command(*words, "--corpus", corpus, *more, env=env)
+    return f"exit {done.returncode}\n{done.stdout}"
+
+
+def test_a_report_is_rebuilt_from_the_journal(
+    priced: dict[str, str], corpus: Path, tmp_path: Path, server: ModelServer
+) -> None:
+    out = ask(priced, corpus, "--shadow_share", "1.0", "--budget_usd", "1")
+    assert out.startswith("exit 0"), out
+    [path] = re.findall(r"page: (\S+\.html)", out)
+    first = Path(path).read_text("utf-8")
+    assert "all frontier (far:tiny)" in first
+    assert "2 of 2 calls of the efficient tier were asked of the frontier too" in text_of(first)
+    n_asked = len(server.requests)
+    assert n_asked == 6, "plan, extract, summarise, answer, and two of them of both tiers"
+    again = tmp_path / "again.html"
+    done = run_command("nemoflows", "report", "repor", "--output", again, env=priced)
+    assert done.returncode == 0, done.stdout
+    assert "cost: $" in done.stdout
+    assert text_of(again.read_text("utf-8")) == text_of(first)
+    listed = run_command("nemoflows", "runs", env=priced).stdout
+    [row] = [line for line in listed.splitlines() if "reported" in line]
+    assert QUESTION in row
+    assert len(server.requests) == n_asked, "looking is free"
+
+
+def test_a_run_that_was_killed_has_a_report_of_its_calls(
+    priced: dict[str, str], corpus: Path, server: ModelServer
+) -> None:
+    server.faults.extend(["", "", "400"])
+    out = ask(priced, corpus)
+    assert not out.startswith("exit 0")
+    done = run_command("nemoflows", "report", "reported", env=priced)
+    assert done.returncode == 0, done.stdout
+    [path] = re.findall(r"page: (\S+\.html)", done.stdout)
+    assert "It has not come to an answer yet" in Path(path).read_text("utf-8")
+    assert "for 2 calls" in done.stdout
+    assert "unanswered" in run_command("nemoflows", "runs", env=priced).stdout
+
+
+def test_an_unknown_run_is_a_clear_error(priced: dict[str, str]) -> None:
+    done = run_command("nemoflows", "report", "nobody", env=priced)
+    assert done.returncode == 1
+    assert "0 runs in" in done.stdout
+
+
+@pytest.mark.parametrize("says", ["y", "n"])
+def test_a_person_approves_before_the_frontier_is_asked(
+    says: str, priced: dict[str, str], corpus: Path, server: ModelServer
+) -> None:
+    words = ["pyflyte", "run", "workflows/approved.py", "answer_question_approved"]
+    words += ["--question", QUESTION, "--corpus", str(corpus)]
+    done = run_command(*words, env=priced, typed=f"{says}\n")
+    assert "The frontier far:tiny is about to be asked, for at most $" in done.stdout
+    if says == "y":
+        assert "It is so." in done.stdout, done.stdout
+        assert server.purposes()[0] == "plan"
+    else:
+        assert "did not approve" in done.stdout
+        assert not server.requests
