@@ -70,21 +70,28 @@ def sureness(question: str, evidence: Sequence[Evidence], passages: Sequence[Pas
     """
     if not evidence:
         return 0.0
-    first, second = evidence[0].quote, evidence[1].quote if len(evidence) > 1 else ""
-    weights = _rarities(question, passages)
-    kind = answer_type(question)
-    typed = answers(kind, question, first) - (answers(kind, question, second) if second else 0.0)
-    sum_ = (
-        _BIAS
-        + _COVERS * (_held(first, weights) - _held(second, weights))
-        + _PAIRS * (_paired(question, first) - _paired(question, second))
-        + _TYPED * typed
-        + _RANKED * _lead([passage.score for passage in passages])
+    weighed = zip(_WEIGHTS, leads(question, evidence, passages), strict=True)
+    return 1 / (1 + math.exp(-(_BIAS + sum(weight * lead for weight, lead in weighed))))
+
+
+def leads(
+    question: str, evidence: Sequence[Evidence], passages: Sequence[Passage]
+) -> tuple[float, float, float, float]:
+    """Return how far the first quote leads: in terms, in pairs of them, in type, in rank."""
+    first = evidence[0].quote if evidence else ""
+    second = evidence[1].quote if len(evidence) > 1 else ""
+    weights, kind = _rarities(question, passages), answer_type(question)
+    typed = [answers(kind, question, quote) if quote else 0.0 for quote in (first, second)]
+    return (
+        _held(first, weights) - _held(second, weights),
+        _paired(question, first) - _paired(question, second),
+        typed[0] - typed[1],
+        _lead([passage.score for passage in passages]),
     )
-    return 1 / (1 + math.exp(-sum_))
 
 
-_BIAS, _COVERS, _PAIRS, _TYPED, _RANKED = -0.16, 2.6, 1.5, 0.5, 1.3
+_BIAS = -0.16
+_WEIGHTS = (2.6, 1.5, 0.5, 1.3)
 
 
 def doubt(
