@@ -19,13 +19,16 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from nemoflows import prompts
+from nemoflows import prices, prompts
 from nemoflows.asks import Ask
-from nemoflows.calls import Reply, Request
+from nemoflows.budgets import Budget
+from nemoflows.calls import Reply, Request, Usage
+from nemoflows.costs import Spent, fold
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Journal
 from nemoflows.llm import Door
+from nemoflows.models import BUILT_IN
 from nemoflows.settings import Settings
 from nemoflows.types import Evidence, ModelRef
 
@@ -82,6 +85,35 @@ def replays_per_s(folder: str) -> float:
     return N_REPLAYS / seconds
 
 
+def money_s_per_call() -> float:
+    """Return the CPU seconds per call that budget, price and ledger take together."""
+    model = ModelRef.model_validate("anthropic:claude-opus-5-5")
+    endpoint, requests = BUILT_IN["anthropic"], [_request(n) for n in range(N_CALLS)]
+    used = Usage(input_tokens=900, output_tokens=80)
+
+    async def work() -> None:
+        budget, calls = Budget(1e6), []
+        for number, request in enumerate(requests):
+            n_input, now_s = prices.most_input_tokens(request), time.time()
+            worst_usd = prices.worst_usd(
+                model, endpoint, n_input=n_input, n_output=request.limit_tokens, at_s=now_s
+            )
+            held_usd = await budget.reserve(worst_usd)
+            usd = prices.price_usd(model, endpoint, used, at_s=now_s)
+            budget.count(str(number), usd)
+            budget.settle(held_usd)
+            calls.append((str(number), usd))
+        rows = [_spent(key, usd, used) for key, usd in calls]
+        assert fold(rows).n_calls == N_CALLS
+
+    prices.price_usd(model, endpoint, used, at_s=time.time())  # the table is read once
+    return _cpu_s(lambda: asyncio.run(work())) / N_CALLS
+
+
+def _spent(key: str, usd: float | None, used: Usage) -> Spent:
+    return Spent(key=key, purpose="summarise", model="m", usage=used, usd=usd, replayed=False)
+
+
 def _door(folder: str) -> Door:
     settings = Settings(run="benchmark")
     usage = Rule(reply=json.dumps({"summary": "The Elbe is 1,094 kilometres long."}))
@@ -122,6 +154,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         places = [f"{folder}/{run}" for run in range(RUNS)]
         _print("import_cpu_s", [import_s() for _ in range(RUNS)], "< 0.3")
+        money = [money_s_per_call() * 1e3 for _ in range(RUNS)]
+        _print("budget_price_ledger_cpu_ms_per_call", money, "<= 0.15")
         bare = [bare_s_per_write(f"{place}/bare") * 1e3 for place in places]
         _print("bare_write_cpu_ms", bare, "what the disk asks of anyone")
         batch = [batch_s_per_call(f"{place}/batch") * 1e3 for place in places]
