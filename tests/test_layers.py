@@ -14,9 +14,10 @@ from tests.support import ROOT
 ROWS: list[set[str]] = [
     {"errors"},
     {"types"},
-    {"calls", "text"},
+    {"calls", "geometry", "text"},
     {"models"},
-    {"settings"},
+    {"catalogue", "settings"},
+    {"weights"},
     {
         "answer_types",
         "asks",

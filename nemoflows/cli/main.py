@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from nemoflows import settings as settings_module
+from nemoflows.catalogue import KNOWN
 from nemoflows.cli.journal import journal
 from nemoflows.cli.tables import Rows, show_table
 from nemoflows.engines.protocol import Lists
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, NemoflowsError
-from nemoflows.models import BUILT_IN, FREE, KNOWN, REMOTE, Endpoint
+from nemoflows.models import BUILT_IN, FREE, REMOTE, Endpoint
 from nemoflows.types import ModelRef
 
 
