@@ -89,8 +89,19 @@ class Endpoint(Value):
         return value
 
 
+SidecarKind = Literal["vllm", "nim", "ollama"]
+"""Servers that can run beside a task, in its pod."""
+
+SIDECARS: dict[SidecarKind, Endpoint] = {
+    "vllm": Endpoint(dialect="vllm-server", base_url="http://127.0.0.1:8000/v1"),
+    "nim": Endpoint(dialect="nim", base_url="http://127.0.0.1:8000/v1"),
+    "ollama": Endpoint(dialect="compatible", base_url="http://127.0.0.1:11434/v1"),
+}
+"""What the endpoint `sidecar` is, by NEMOFLOWS_SIDECAR: containers of a pod share loopback."""
+
 BUILT_IN = {
     "embedded": Endpoint(dialect="embedded"),
+    "sidecar": SIDECARS["vllm"],
     "scripted": Endpoint(dialect="scripted"),
     "dense": Endpoint(dialect="dense"),
     "vllm": Endpoint(dialect="vllm"),

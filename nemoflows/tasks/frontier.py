@@ -18,7 +18,7 @@ from nemoflows.types import (
 )
 
 
-@task()
+@task(frontier=True)
 def plan_research(
     question: str,
     agents: int = 4,
@@ -54,7 +54,7 @@ def plan_research(
         BadModel: A tier's endpoint, model or key is missing; checked before the first call.
     """
     current = ready(tiers.efficient, task_name="research", efficient=True, thinking=thinking)
-    others = [] if current.settings.needs_gpu(tiers.efficient) else [tiers.efficient]
+    others = [] if current.settings.runs_in_task(tiers.efficient) else [tiers.efficient]
     desk = _desk(tiers, thinking, fresh, retry_unusable, "plan_research")
     return run(
         rag.plan_research(
@@ -70,7 +70,7 @@ def plan_research(
     )
 
 
-@task()
+@task(frontier=True)
 def escalate(
     failed: list[NotFound],
     index: Index,
@@ -104,7 +104,7 @@ def escalate(
     return run(rag.escalate(failed, index=index, desk=desk, k=k, hops=hops))
 
 
-@task()
+@task(frontier=True)
 def synthesise(
     question: str,
     findings: list[Finding],
