@@ -43,8 +43,17 @@ def package(folder: Path, env: Mapping[str, str], *, packages: str = "workflows"
 
 def pod(template: Any) -> dict[str, Any]:
     """Return the pod's specification of a task that has one; empty for others."""
-    found: dict[str, Any] = MessageToDict(template.k8s_pod.pod_spec)
+    found: dict[str, Any] = _whole(MessageToDict(template.k8s_pod.pod_spec))
     return found
+
+
+def _whole(value: Any) -> Any:
+    """Return a value whose whole numbers are integers: a protobuf's struct has only floats."""
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def limits(template: Any) -> dict[str, str]:
