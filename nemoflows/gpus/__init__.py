@@ -1,13 +1,14 @@
 """The right GPU, computed: `plan` chooses it, `layout` is vLLM's arithmetic of its cache.
 
 `devices` has the GPUs and what they compute in, `memory` the cache, `needs` the estimates beside
-it, `planning` the choice.
+it, `planning` the choice, `wanted` what the environment asks for.
 """
 
 from nemoflows.gpus.devices import GPUS, Gpu, Support, find, support
 from nemoflows.gpus.memory import Layout, layout
 from nemoflows.gpus.needs import GIB, minimum_gb
 from nemoflows.gpus.planning import AGENTS, CONTEXT_TOKENS, Plan, plan, splits
+from nemoflows.gpus.wanted import planned
 
 __all__ = [
     "AGENTS",
@@ -22,6 +23,7 @@ __all__ = [
     "layout",
     "minimum_gb",
     "plan",
+    "planned",
     "splits",
     "support",
 ]

@@ -17,13 +17,11 @@ from flytekit.extras import accelerators
 from flytekit.extras.accelerators import GPUAccelerator
 
 from nemoflows.errors import BadInput, BadModel
-from nemoflows.gpus import Plan, find
-from nemoflows.gpus import plan as plan_for
+from nemoflows.gpus import Plan, find, planned
 from nemoflows.settings import Settings, is_loopback
 from nemoflows.tasks import _images, _pods, _secrets, _sidecar
 from nemoflows.tasks._session import in_pod
 from nemoflows.types import ModelRef
-from nemoflows.weights import weights_of
 
 log = logging.getLogger("nemoflows")
 Kind = Literal["cpu", "gpu", "sidecar"]
@@ -66,25 +64,6 @@ def bind(settings: Settings) -> Binding:
     if made is None and registering():
         _tell_unplanned(model, kind)
     return Binding(kind, made)
-
-
-def planned(settings: Settings, model: ModelRef) -> Plan | None:
-    """Return the plan for the efficient tier's model; None where its shape is unknown.
-
-    Raises:
-        BadInput: No such GPU.
-        BadModel: It does not fit.
-    """
-    known = weights_of(model.name, settings.precision or None)
-    if known is None:
-        return None
-    return plan_for(
-        known,
-        context_tokens=settings.context_tokens,
-        agents=settings.agents,
-        gpu=settings.gpu,
-        prefix_caching=bool(settings.vllm.get("enable_prefix_caching", False)),
-    )
 
 
 def registering() -> bool:
