@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support import run_command
+from tests.support import ROOT, run_command
 from tests.test_weights import NANO_4B
 
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
@@ -65,3 +65,18 @@ def test_what_is_wrong_is_said() -> None:
         assert done.returncode != 0
         assert told in done.stdout
         assert "Traceback" not in done.stdout
+
+
+def test_the_committed_table_is_what_it_prints() -> None:
+    text = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    table = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows[1:]}
+    beside = ("Qwen/Qwen3-8B-FP8", "Qwen/Qwen3-32B-FP8", "Qwen/Qwen3-30B-A3B-FP8")
+    for column, other in enumerate(beside, start=1):
+        for line in printed("--model", NANO, "--gpu", "h100", "--beside", other)["agents"]:
+            tokens, own, fit = line.values()
+            if f"{tokens:,}" in table:
+                assert table[f"{tokens:,}"][0] == str(own)
+                assert table[f"{tokens:,}"][column].startswith(
+                    "beyond" if fit is None else str(fit)
+                )

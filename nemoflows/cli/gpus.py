@@ -17,7 +17,7 @@ from nemoflows.gpus import GIB, GPUS, Plan, find, plan
 from nemoflows.types import ModelRef
 from nemoflows.weights import Weights, weights_of
 
-CONTEXTS = (1024, 4096, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_000_000)
+CONTEXTS = (1024, 4096, 8192, 32_768, 65_536, 131_072, 262_144, 524_288, 1_000_000)
 BAR = 40
 """Widest bar of the chart, in characters."""
 

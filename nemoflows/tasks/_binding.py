@@ -68,7 +68,7 @@ def bind(settings: Settings) -> Binding:
 
 def registering() -> bool:
     """Return whether this process registers or packages what it imports."""
-    remote = sys.argv[1:2] == ["run"] and {"--remote", "-r"} & set(sys.argv)
+    remote = "run" in sys.argv and {"--remote", "-r"} & set(sys.argv)
     loading = FlyteContextManager.current_context().serialization_settings is not None
     return bool(remote or loading) and not in_pod()
 
@@ -91,8 +91,8 @@ def refuse_what_stays_here(settings: Settings) -> None:
         if not settings.is_sidecar(model) and is_loopback(settings.endpoint(model).base_url):
             raise BadInput(
                 f"{variable} is at {settings.endpoint(model).base_url}, which in a pod is the pod "
-                f"itself. Give {model.endpoint!r} an address in NEMOFLOWS_ENDPOINTS pods reach, or"
-                f" use a server in the pod: sidecar:{model.name}."
+                f"itself. Give {model.endpoint!r} in NEMOFLOWS_ENDPOINTS an address that pods "
+                f"reach, or use a server in the pod: sidecar:{model.name}."
             )
     paths = {"NEMOFLOWS_WEIGHTS": settings.weights, "NEMOFLOWS_VLLM": _path_in(settings.vllm)}
     for name, path in paths.items():
