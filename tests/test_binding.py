@@ -17,6 +17,7 @@ from tests.packages import (
     pyflyte_package,
     secret_names,
 )
+from tests.support import run_command
 
 ON_GPU = {"research", "extract", "summarise"}
 """The tasks that ask the efficient tier: importing one registers its whole module."""
@@ -211,12 +212,22 @@ def test_no_environment_has_a_loopback_address_or_a_path_of_this_machine(tmp_pat
         assert "canary" not in str(template)
 
 
-def test_an_unknown_shape_gets_one_gpu_and_a_warning(tmp_path: Path) -> None:
-    env = {"NEMOFLOWS_EFFICIENT": "vllm:nobody/knows-it", "NEMOFLOWS_GPU": "h100"}
-    folder = tmp_path / "p"
-    templates = package(folder, env)
-    assert gpus(templates["research"]) == "1"
+def test_an_unknown_shape_gets_the_gpus_that_are_named_and_a_warning(tmp_path: Path) -> None:
+    env = {"NEMOFLOWS_EFFICIENT": "vllm:nobody/knows-it", "NEMOFLOWS_GPU": "h100x2"}
+    templates = package(tmp_path / "p", env)
+    assert gpus(templates["research"]) == "2"
     assert templates["research"].extended_resources.gpu_accelerator.device == "nvidia-h100"
+    assert "shape of 'nobody/knows-it'" in pyflyte_package(tmp_path / "q", env).stdout
+
+
+def test_a_remote_run_is_a_registration() -> None:
+    done = run_command(
+        "pyflyte", "run", "--remote", "workflows/rag.py", "answer_question",
+        "--question", "Who?", "--corpus", "s3://bucket/docs",
+        env={"NEMOFLOWS_EFFICIENT": "vllm-server:x"},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "sidecar:x" in done.stdout
 
 
 def test_a_slice_of_a_gpu_is_named_as_flyte_names_it(tmp_path: Path) -> None:

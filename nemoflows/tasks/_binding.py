@@ -27,8 +27,6 @@ log = logging.getLogger("nemoflows")
 Kind = Literal["cpu", "gpu", "sidecar"]
 
 CPU_RESOURCES = Resources(cpu="1", mem="2Gi")
-UNPLANNED = Resources(cpu="4", mem="32Gi", gpu="1", ephemeral_storage="100Gi")
-"""For a model whose shape nobody knows: one GPU of whatever kind the cluster has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,8 @@ def bind(settings: Settings) -> Binding:
     if not settings.runs_in_task(model):
         return Binding("cpu")
     kind: Kind = "sidecar" if settings.is_sidecar(model) else "gpu"
+    if in_pod():  # it has what it was given; the wishes behind it did not travel
+        return Binding(kind)
     try:
         made = planned(settings, model)
     except (BadInput, BadModel) as error:
@@ -62,7 +62,7 @@ def bind(settings: Settings) -> Binding:
         log.debug("no plan for %s: %s", model, error.message)
         made = None
     if made is None and registering():
-        _tell_unplanned(model, kind)
+        _warn_or_refuse(model, kind)
     return Binding(kind, made)
 
 
@@ -116,15 +116,16 @@ def _is_local(text: str) -> bool:
     return text.startswith(starts) and not text.startswith(f"{_pods.CACHE}/")
 
 
-def _tell_unplanned(model: ModelRef, kind: Kind) -> None:
+def _warn_or_refuse(model: ModelRef, kind: Kind) -> None:
     if kind == "sidecar":
         raise BadModel(
             f"The shape of {model.name!r} is unknown, so that no server can be planned for it. "
             "Name a model of `nemoflows models`, or serve it elsewhere and name the endpoint."
         )
     log.warning(
-        "The shape of %r is unknown: its tasks ask for one GPU and 32 GiB, unchecked. With a local "
-        "copy of its config.json, `nemoflows gpus --model FOLDER` says what it needs.",
+        "The shape of %r is unknown: its tasks ask for what NEMOFLOWS_GPU names, else for one GPU, "
+        "and 32 GiB, unchecked. With a local copy of its config.json, `nemoflows gpus --model "
+        "FOLDER` says what it needs.",
         model.name,
     )
 
@@ -144,16 +145,15 @@ def declared(settings: Settings, binding: Binding, *, efficient: bool) -> dict[s
     image, template = _images.image(settings, gpu=True), _pods.placed(settings)
     more = {"container_image": image} if image else {}
     more |= {"pod_template": template} if template else {}
-    if made is None:
-        resources = UNPLANNED
-        more |= {"accelerator": _named(settings)} if settings.gpu else {}
-        return {"requests": resources, "limits": resources, **more}
-    return overrides(made) | more
+    return (_unplanned(settings) if made is None else overrides(made)) | more
 
 
-def _named(settings: Settings) -> Any:
-    gpu, _ = find(settings.gpu)
-    return _accelerator(gpu.device, gpu.partition)
+def _unplanned(settings: Settings) -> dict[str, Any]:
+    """Return resources for a model whose shape nobody knows: the GPUs named, else any one."""
+    gpu, count = find(settings.gpu) if settings.gpu else (None, None)
+    resources = Resources(cpu="4", mem="32Gi", gpu=str(count or 1), ephemeral_storage="100Gi")
+    named = {"accelerator": _accelerator(gpu.device, gpu.partition)} if gpu else {}
+    return {"requests": resources, "limits": resources, **named}
 
 
 def _on_cpu(settings: Settings) -> dict[str, Any]:
