@@ -6,9 +6,10 @@ RUN := $(BIN)/python -m
 PYFLYTE := $(RUN) flytekit.clis.sdk_in_container.pyflyte
 export PYTHONPATH := .
 
+IMAGE ?= nemoflows:dev
 export QUESTION ?= How do I make tenacity wait exponentially longer between retries?
 
-.PHONY: demo demo-crash test test-dense test-vllm lint types package setup clean
+.PHONY: demo demo-crash test test-dense test-vllm lint types package wheel register setup clean
 
 demo: setup  ## Ask a question of the documents that the installation brought along
 	@$(BIN)/python examples/installed_docs.py .venv/installed-docs
@@ -35,10 +36,16 @@ types: setup  ## Types, strict
 	@$(RUN) mypy
 
 package: setup  ## Package the workflows for a cluster, offline
-	@$(PYFLYTE) --pkgs workflows package --image nemoflows:dev --output .venv/flyte-package.tgz -f
+	@$(PYFLYTE) --pkgs workflows package --image $(IMAGE) --output .venv/flyte-package.tgz -f
+
+wheel: setup  ## Build the wheel that images get
+	@rm -rf dist && $(RUN) uv build -q --wheel --out-dir dist
+
+register: wheel  ## Register the workflows with the cluster that flyte.config.yaml names
+	@$(PYFLYTE) --config flyte.config.yaml register --image $(IMAGE) $(ARGS) workflows
 
 setup:
 	@.ci/setup dev
 
 clean:  ## Remove what the targets made
-	rm -rf .venv .venv-vllm .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-vllm dist .pytest_cache .mypy_cache .ruff_cache

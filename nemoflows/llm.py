@@ -16,6 +16,7 @@ from nemoflows import costs, prices, prompts
 from nemoflows.asks import UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too_many
 from nemoflows.budgets import Account, Budget
 from nemoflows.calls import Answered, Outcome, Request, Unanswered, Unusable
+from nemoflows.catalogue import can_think
 from nemoflows.engines.protocol import Engine, Limits, Loads, OnAttempt, Resumes, Vectors
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import OverBudget
@@ -24,7 +25,7 @@ from nemoflows.gpu_time import GpuClock, GpuUse, process_age_s
 from nemoflows.journal import Journal, Record, Recorded, Uncertain
 from nemoflows.journal.stores import open_store
 from nemoflows.memory import Memory, Use
-from nemoflows.models import IN_PROCESS, Endpoint, can_think
+from nemoflows.models import Endpoint
 from nemoflows.runway import Runway
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -197,7 +198,7 @@ class Door:
     def flush(self) -> None:
         """Write what waits to be written; every task does so at its end."""
         for model, (clock, before_s) in self._clocks.items():
-            held = before_s if self._endpoint(model).dialect in IN_PROCESS else 0.0
+            held = before_s if self.settings.runs_in_task(model) else 0.0
             used = clock.used(str(model), self._endpoint(model), before_s=held)
             if not held:  # a server is someone else's to keep: its waiting is not this run's
                 used = used.model_copy(update={"idle_s": 0.0})

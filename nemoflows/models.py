@@ -1,4 +1,4 @@
-"""Facts about endpoints and models, one row each; later issues add geometry and abilities."""
+"""Facts about endpoints, and about what models behind them let a caller decide, one row each."""
 
 from __future__ import annotations
 
@@ -96,8 +96,19 @@ class Endpoint(Value):
         return value
 
 
+SidecarKind = Literal["vllm", "nim", "ollama"]
+"""Servers that can run beside a task, in its pod."""
+
+SIDECARS: dict[SidecarKind, Endpoint] = {
+    "vllm": Endpoint(dialect="vllm-server", base_url="http://127.0.0.1:8000/v1"),
+    "nim": Endpoint(dialect="nim", base_url="http://127.0.0.1:8000/v1"),
+    "ollama": Endpoint(dialect="compatible", base_url="http://127.0.0.1:11434/v1"),
+}
+"""What the endpoint `sidecar` is, by NEMOFLOWS_SIDECAR: containers of a pod share loopback."""
+
 BUILT_IN = {
     "embedded": Endpoint(dialect="embedded"),
+    "sidecar": SIDECARS["vllm"],
     "scripted": Endpoint(dialect="scripted"),
     "dense": Endpoint(dialect="dense"),
     "vllm": Endpoint(dialect="vllm"),
@@ -139,57 +150,6 @@ FREE: frozenset[Dialect] = frozenset({"embedded", "dense"})
 
 IN_PROCESS: frozenset[Dialect] = frozenset({"vllm"})
 """Dialects whose model runs inside the task, on the task's GPU."""
-
-
-class Known(Value):
-    """A model that was read about: what it takes and under which terms."""
-
-    name: str
-    """Hub id without its precision, or the name at its provider."""
-    reached_by: str
-    """Endpoints of ours that lead to it."""
-    context_tokens: int
-    thinking: str
-    licence: str
-    """Of open weights; a provider's terms otherwise."""
-
-
-_TERMS = "provider's terms"
-_NVIDIA = "NVIDIA Open Model License"
-_OPEN = "vllm, vllm-server, sglang, nim"
-KNOWN = (
-    Known(name="nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B", reached_by=_OPEN, context_tokens=1_000_000,
-          thinking="off, on, budget", licence=_NVIDIA),
-    Known(name="nvidia/NVIDIA-Nemotron-3.5-Lightning-30B-A3B", reached_by=_OPEN,
-          context_tokens=1_000_000, thinking="off, on, budget", licence="other: read its card"),
-    Known(name="nvidia/NVIDIA-Nemotron-3-Super-120B-A12B", reached_by=_OPEN,
-          context_tokens=1_000_000, thinking="off, on, budget", licence=_NVIDIA),
-    Known(name="nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B", reached_by=_OPEN,
-          context_tokens=1_000_000, thinking="off, on, budget", licence="OpenMDW 1.1"),
-    Known(name="nvidia/NVIDIA-Nemotron-3-Nano-4B", reached_by=_OPEN, context_tokens=262_144,
-          thinking="off, on, budget", licence=_NVIDIA),
-    Known(name="claude-fable-5-2", reached_by="anthropic", context_tokens=1_000_000,
-          thinking="always, by effort", licence=_TERMS),
-    Known(name="claude-opus-5-5", reached_by="anthropic", context_tokens=1_000_000,
-          thinking="always, by effort", licence=_TERMS),
-    Known(name="claude-sonnet-5-5", reached_by="anthropic", context_tokens=1_000_000,
-          thinking="off, on, effort", licence=_TERMS),
-    Known(name="claude-haiku-5-5", reached_by="anthropic", context_tokens=1_000_000,
-          thinking="off, on, effort", licence=_TERMS),
-    Known(name="claude-haiku-4-5", reached_by="anthropic", context_tokens=200_000,
-          thinking="off, on, budget", licence=_TERMS),
-    Known(name="gpt-6-astra", reached_by="openai", context_tokens=1_050_000,
-          thinking="off, on, effort", licence=_TERMS),
-    Known(name="gpt-6-luna", reached_by="openai", context_tokens=1_050_000,
-          thinking="off, on, effort", licence=_TERMS),
-    Known(name="deepseek-flash", reached_by="deepseek", context_tokens=1_000_000,
-          thinking="off, on, effort", licence=_TERMS),
-)  # fmt: skip
-"""A choice, not a limit: any model can be named.
-
-Source: the models' cards and papers, the providers' pages and genai-prices 0.2.3, read in
-November 2026. Contexts are what the model can take; a server may be started with less.
-"""
 
 
 class ClaudeAbilities(Value):
@@ -277,15 +237,6 @@ def cannot_stop_thinking(dialect: Dialect, name: str) -> bool:
         return not claude_abilities(name).thinking_off
     abilities = openai_abilities(name)
     return dialect == "openai" and abilities.reasons and abilities.off != "none"
-
-
-def can_think(dialect: Dialect, name: str) -> bool:
-    """Return whether a model is known to think where it is told to."""
-    if dialect in CLAUDE:
-        return True
-    if dialect == "openai":
-        return openai_abilities(name).reasons
-    return any(known.name.lower() in name.lower() for known in KNOWN)
 
 
 def claude_abilities(name: str) -> ClaudeAbilities:

@@ -14,7 +14,7 @@ import pwd
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -27,10 +27,28 @@ from nemoflows.models import (
     DEFAULT_URL,
     IN_PROCESS,
     REMOTE,
+    SIDECARS,
     Endpoint,
+    SidecarKind,
     secret_in,
 )
-from nemoflows.types import ModelRef, Tiers
+from nemoflows.types import ModelRef, Tiers, Value
+
+
+class Pod(Value):
+    """Where pods with a GPU run, and what is mounted into them."""
+
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[dict[str, str]] = Field(default_factory=list)
+    """As Kubernetes has them: `key`, `operator`, `value`, `effect`."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    spot: bool = True
+    """Whether a node may be taken away: what was answered until then is recorded."""
+    volume_claim: str = ""
+    """Claim of a volume that keeps weights and compiled kernels between pods."""
+    image_pull_secret: str = ""
+    """Secret for the registry of a sidecar's image, such as NVIDIA's."""
 
 
 class Settings(BaseSettings):
@@ -66,6 +84,26 @@ class Settings(BaseSettings):
     """Time that calls in flight have to finish when a pod is taken away (SIGTERM)."""
     vllm: dict[str, Any] = Field(default_factory=dict)
     """Engine arguments of vLLM in process, as JSON; they beat the library's own."""
+    gpu: str = ""
+    """GPU of the efficient tier, with its number where it must be that: `h100`, `h100x4`."""
+    precision: Literal["", "bf16", "fp8", "nvfp4", "mxfp4", "gguf"] = ""
+    """Precision of its weights, where the model's name does not say it."""
+    agents: int = Field(default=32, gt=0)
+    """Agents at once that the GPU is planned for."""
+    context_tokens: int = Field(default=32_768, gt=0)
+    """Context of one agent that the GPU is planned for."""
+    weights: str = ""
+    """Where weights lie other than on the hub: a path on the mounted volume, `s3://`, `gs://`."""
+    sidecar: SidecarKind = "vllm"
+    """The server that the endpoint `sidecar` is: it runs in the task's pod."""
+    pod: Pod = Field(default_factory=Pod)
+    """Placement of pods with a GPU, as JSON: what `Pod` holds."""
+    secrets: dict[str, str] = Field(default_factory=dict)
+    """Flyte secrets by the variable they are put into, as JSON: name → `group/key`."""
+    registry: str = ""
+    """Registry that images are built for and pushed to when a workflow is registered."""
+    gpu_image: str = ""
+    """Image of tasks with a GPU, or of the sidecar."""
 
     @field_validator("efficient", "frontier", "embedder")
     @classmethod
@@ -75,7 +113,15 @@ class Settings(BaseSettings):
         except ValueError:  # whose text quotes the value, which may be a key in the wrong place
             raise ValueError("no model is spelled like that: write endpoint:name") from None
 
-    @field_validator("journal", "index", "reports")
+    @field_validator("secrets")
+    @classmethod
+    def _name_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, place in value.items():
+            if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name) or place.count("/") != 1:
+                raise ValueError("secrets are named, never given: variable → group/key")
+        return value
+
+    @field_validator("journal", "index", "reports", "weights")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
         if any("://" in url and secret_in(url) for url in _chained(value)):
@@ -110,6 +156,8 @@ class Settings(BaseSettings):
                 f"No endpoint is called {model.endpoint!r} (asked for by {str(model)!r}). Known: "
                 f"{', '.join(sorted(known))}. Declare more in NEMOFLOWS_ENDPOINTS."
             )
+        if self.is_sidecar(model):
+            return SIDECARS[self.sidecar]
         if model.endpoint not in self.endpoints and not found.base_url:
             name = BASE_URL_ENV.get(model.endpoint, "")
             url = os.environ.get(name, "")
@@ -128,10 +176,18 @@ class Settings(BaseSettings):
         self._refuse_when_offline(model, found)
         return found
 
+    def is_sidecar(self, model: ModelRef) -> bool:
+        """Return whether `model` runs on a server in the task's own pod."""
+        return model.endpoint == "sidecar" and "sidecar" not in self.endpoints
+
     def needs_gpu(self, model: ModelRef) -> bool:
-        """Return whether `model` runs inside the task, on its GPU; an unknown one does not."""
+        """Return whether `model` runs inside the task's process; an unknown one does not."""
         found = {**BUILT_IN, **self.endpoints}.get(model.endpoint)
         return found is not None and found.dialect in IN_PROCESS
+
+    def runs_in_task(self, model: ModelRef) -> bool:
+        """Return whether `model` runs where the task does: in its process or in its pod."""
+        return self.needs_gpu(model) or self.is_sidecar(model)
 
     def _refuse_when_offline(self, model: ModelRef, endpoint: Endpoint) -> None:
         remote = endpoint.dialect in REMOTE

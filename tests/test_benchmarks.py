@@ -164,3 +164,39 @@ def test_in_process_measures_the_door_beside_bare_vllm(
         assert row["promised"]
     assert rows["bare_cpu_ms_per_call"]["low"] > 0
     assert 48 <= rows["output_tokens_per_call"]["median"] <= 96
+
+
+def test_the_gpu_benchmark_reads_an_engines_log() -> None:
+    from benchmarks.gpu import found_in
+
+    log = (
+        "Model loading took 30.74 GiB memory and 41.200000 seconds\n"
+        "Available KV cache memory: 39.61 GiB\n"
+        "Setting attention block size to 4176 tokens to ensure that\n"
+        "GPU KV cache size: 9,043,968 tokens, Maximum concurrency for 32,768 tokens per request\n"
+        "Graph capturing finished in 21 secs, took 0.84 GiB\n"
+    )
+    assert found_in(log) == {
+        "weights_gib": 30.74, "cache_gib": 39.61, "block_tokens": 4176,
+        "cache_tokens": 9_043_968, "graphs_gib": 0.84,
+    }  # fmt: skip
+    assert found_in("") == {}
+
+
+@pytest.mark.vllm
+def test_the_gpu_benchmark_sets_the_plan_beside_the_engine(
+    in_process: InProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu as benchmark
+    from nemoflows.gpus import plan
+    from nemoflows.weights import weights_of
+
+    weights = weights_of(str(in_process.model))
+    assert weights is not None
+    made = plan(weights, gpu="h100", agents=8, context_tokens=4096)
+    model = ModelRef.model_validate(f"vllm:{in_process.model}")
+    in_process.loop.run(benchmark.measure(in_process.engine, model, made))
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    rows = {row["measure"]: row for row in printed}
+    assert rows["cache_tokens"]["planned"] == rows["cache_tokens"]["found"]
+    assert rows["output_tokens_per_s, 8 agents"]["found"] > 0

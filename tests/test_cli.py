@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nemoflows.models import BUILT_IN, KNOWN
+from nemoflows.catalogue import KNOWN
+from nemoflows.models import BUILT_IN
 from tests.loopback import ModelServer
 from tests.support import run_command
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
+from flyteidl.admin import launch_plan_pb2, workflow_pb2
 
 from tests.loopback import ModelServer
+from tests.packages import package, pyflyte_package
 from tests.support import ROOT, run_command
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -99,3 +102,30 @@ def test_reading_typed_records() -> None:
     assert done.returncode == 0, done.stdout
     for words in ("Hammer & Sons Ltd", "21.95", "Total: 7.30", "not in the passage: total."):
         assert words in done.stdout
+
+
+def test_a_nightly_brief_on_a_cluster(corpus: Path, tmp_path: Path) -> None:
+    done = run_command(
+        "pyflyte", "run", "examples/on_a_cluster.py", "brief", "--question",
+        "How long is the Elbe?", "--corpus", corpus,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "1,094" in done.stdout
+    model = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
+    env = {"NEMOFLOWS_EFFICIENT": model, "NEMOFLOWS_GPU": "h100"}
+    pyflyte_package(tmp_path / "p", env, packages="examples.on_a_cluster")
+    with tarfile.open(tmp_path / "p" / "flyte.tgz") as archive:
+        content = {member.name: archive.extractfile(member) for member in archive.getmembers()}
+        files = {name: file.read() for name, file in content.items() if file is not None}
+    spec = workflow_pb2.WorkflowSpec()
+    [whole] = [text for name, text in files.items() if name.endswith("brief_2.pb")]
+    spec.ParseFromString(whole)
+    nodes = {node.task_node.reference_id.name: node for node in spec.template.nodes}
+    changed = nodes["nemoflows.tasks.efficient.research"].task_node.overrides
+    assert changed.extended_resources.gpu_accelerator.device == "nvidia-h200"
+    task = package(tmp_path / "q", env, packages="examples.on_a_cluster")["research"]
+    assert task.extended_resources.gpu_accelerator.device == "nvidia-h100"
+    [nightly] = [text for name, text in files.items() if "nightly_brief" in name]
+    found = launch_plan_pb2.LaunchPlan()
+    found.ParseFromString(nightly)
+    assert found.spec.entity_metadata.schedule.cron_schedule.schedule == "0 2 * * *"

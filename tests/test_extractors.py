@@ -17,9 +17,10 @@ from nemoflows.types import ModelRef, ThinkingPolicy, Tiers
 from tests import extractors
 from tests.extractors import River, by_hand, read_rivers, rivers
 from tests.loopback import ModelServer
+from tests.packages import environment, gpus, package
 from tests.pods import run_pod, spec
 from tests.support import run_command
-from tests.test_pods import NEMOTRON, environment, gpus, package, value
+from tests.test_pods import NEMOTRON, value
 
 ELBE = "Name: Elbe\nLength km: 1,094\n"
 TASK: Any = rivers
@@ -61,7 +62,7 @@ def test_the_house_defaults_are_those_of_every_task() -> None:
     assert TASK.metadata.retries == 2
     assert TASK.metadata.cache is False
     assert not TASK.deck_fields
-    assert gpus(spec(TASK).template) == ("", "")
+    assert gpus(spec(TASK).template) == ""
 
 
 def test_a_workflow_chains_it_after_retrieve(corpus: Path) -> None:
@@ -114,8 +115,8 @@ def test_an_in_process_tier_without_a_gpu_names_the_task(tmp_path: Path) -> None
 
 def test_packaging_gives_it_a_gpu_where_the_tier_is_in_process(tmp_path: Path) -> None:
     templates = package(tmp_path / "p", {"NEMOFLOWS_EFFICIENT": NEMOTRON}, packages="examples")
-    assert gpus(templates["receipts"]) == ("1", "1")
-    assert gpus(templates["as_table"]) == ("", "")
+    assert gpus(templates["receipts"]) == "1"
+    assert gpus(templates["as_table"]) == ""
     assert environment(templates["receipts"])["NEMOFLOWS_EFFICIENT"] == NEMOTRON
 
 

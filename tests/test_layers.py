@@ -14,10 +14,11 @@ from tests.support import ROOT
 ROWS: list[set[str]] = [
     {"errors"},
     {"types", "budgets"},
-    {"calls", "text"},
+    {"calls", "geometry", "text"},
     {"answer_types", "asks"},
     {"models"},
-    {"settings"},
+    {"catalogue", "settings"},
+    {"weights"},
     {
         "costs",
         "gates",

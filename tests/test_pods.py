@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flyteidl.admin import task_pb2
-from flyteidl.core import tasks_pb2
 
 import nemoflows
 from nemoflows.types import ModelRef, ResearchPlan, Tiers
 from tests.loopback import ModelServer
+from tests.packages import environment, gpus, package, pyflyte_package
 from tests.pods import Finished, run_pod
 from tests.support import run_command
 
-RESOURCE = tasks_pb2.Resources.ResourceName
 NEMOTRON = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
 EFFICIENT = {"extract", "summarise", "research"}
 PATH = {"build_index", "plan_research", "research", "escalate", "synthesise", "report"}
@@ -112,85 +108,46 @@ def test_a_recorded_call_is_replayed_by_the_next_pod(
     assert (corpus / "elbe.md").exists()
 
 
-def package(folder: Path, env: dict[str, str], *, packages: str = "workflows") -> dict[str, Any]:
-    """Package the workflows and return the tasks' templates by short name."""
-    folder.mkdir()
-    path = folder / "flyte.tgz"
-    done = run_command(
-        "pyflyte", "--pkgs", packages, "package", "--image", "image:t", "--output", path, "-f",
-        env=env,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    templates = {}
-    with tarfile.open(path) as archive:
-        for member in archive.getmembers():
-            if member.name.endswith("_1.pb"):
-                content = archive.extractfile(member)
-                assert content is not None
-                found = task_pb2.TaskSpec()
-                found.ParseFromString(io.BytesIO(content.read()).getvalue())
-                templates[found.template.id.name.rpartition(".")[2]] = found.template
-    return templates
-
-
-def gpus(template: Any) -> tuple[str, str]:
-    """Return the requested and the limited number of GPUs; empty where there is none."""
-    resources = template.container.resources
-    sides = (resources.requests, resources.limits)
-    named = [{RESOURCE.Name(row.name): row.value for row in side} for side in sides]
-    return named[0].get("GPU", ""), named[1].get("GPU", "")
-
-
-def environment(template: Any) -> dict[str, str]:
-    return {pair.key: pair.value for pair in template.container.env}
-
-
 def test_without_a_model_no_task_asks_for_a_gpu(tmp_path: Path) -> None:
     templates = package(tmp_path / "p", {})
     assert set(templates) >= PATH
-    assert {gpus(template) for template in templates.values()} == {("", "")}
+    assert {gpus(template) for template in templates.values()} == {""}
     assert all(not environment(t).get("NEMOFLOWS_EFFICIENT") for t in templates.values())
 
 
 def test_an_in_process_efficient_tier_puts_a_gpu_on_its_tasks_alone(tmp_path: Path) -> None:
     templates = package(tmp_path / "p", {"NEMOFLOWS_EFFICIENT": NEMOTRON})
-    with_gpu = {name for name, template in templates.items() if gpus(template) == ("1", "1")}
+    with_gpu = {name for name, template in templates.items() if gpus(template) == "1"}
     assert with_gpu == EFFICIENT & set(templates)
-    assert {gpus(templates[name]) for name in set(templates) - with_gpu} == {("", "")}
+    assert {gpus(templates[name]) for name in set(templates) - with_gpu} == {""}
     assert environment(templates["research"])["NEMOFLOWS_EFFICIENT"] == NEMOTRON
-
-
-def test_an_endpoint_puts_no_gpu_anywhere(tmp_path: Path) -> None:
-    declared = {"near": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}}
-    env = {"NEMOFLOWS_EFFICIENT": "near:x", "NEMOFLOWS_ENDPOINTS": json.dumps(declared)}
-    templates = package(tmp_path / "p", env)
-    assert {gpus(template) for template in templates.values()} == {("", "")}
 
 
 def test_a_packaged_pod_knows_its_endpoint_from_its_own_environment(tmp_path: Path) -> None:
     far = {"far": {"dialect": "openai", "base_url": "http://models.internal/v1", "key_env": "K"}}
+    near = {"near": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}}
     env = {
         "NEMOFLOWS_EFFICIENT": "far:x",
-        "NEMOFLOWS_ENDPOINTS": json.dumps(far),
+        "NEMOFLOWS_ENDPOINTS": json.dumps(far | near),
         "NEMOFLOWS_OFFLINE": "0",
     }
     templates = package(tmp_path / "p", env)
     own = environment(templates["build_index"])
     assert json.loads(own["NEMOFLOWS_ENDPOINTS"]) == far
+    assert {gpus(template) for template in templates.values()} == {""}
     code = "import nemoflows; from nemoflows.tasks import TIERS; nemoflows.research; print(TIERS)"
     done = run_command("python", "-c", code, env=own)
     assert done.returncode == 0, done.stdout
     assert "far" in done.stdout
 
 
-def test_a_loopback_address_stays_at_home(tmp_path: Path) -> None:
+def test_a_loopback_address_is_refused_with_the_remedy(tmp_path: Path) -> None:
     declared = {"near": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1"}}
     env = {"NEMOFLOWS_EFFICIENT": "near:x", "NEMOFLOWS_ENDPOINTS": json.dumps(declared)}
-    templates = package(tmp_path / "p", env)
-    assert all("127.0.0.1" not in str(template) for template in templates.values())
-    own = environment(templates["build_index"])
-    done = run_command("python", "-c", "import nemoflows; nemoflows.build_index", env=own)
-    assert done.returncode == 0, done.stdout
+    done = pyflyte_package(tmp_path / "p", env)
+    assert done.returncode != 0
+    for words in ("NEMOFLOWS_EFFICIENT=near:x", "127.0.0.1", "sidecar:x"):
+        assert words in done.stdout
 
 
 def test_no_environment_carries_keys_or_places(

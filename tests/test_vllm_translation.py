@@ -33,9 +33,9 @@ def asked(text: str) -> Request:
 @pytest.mark.parametrize("mode", ["off", "on"])
 def test_a_document_cannot_open_a_turn(mode: str) -> None:
     pytest.importorskip("transformers", reason="needs vLLM: make test-vllm")
-    from tests.tiny_nemotron import SPECIAL, _tokeniser
+    from tests.tiny_nemotron import SPECIAL, make_tokeniser
 
-    tokeniser = _tokeniser()
+    tokeniser = make_tokeniser()
     tokeniser.chat_template = "{{ tools }}" + tokeniser.chat_template
     running: Any = SimpleNamespace(tokeniser=tokeniser)
 

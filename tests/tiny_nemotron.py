@@ -24,7 +24,7 @@ def make(folder: Path, *, seed: int = 0) -> Path:
     import torch
     from transformers import NemotronHConfig, NemotronHForCausalLM
 
-    tokeniser = _tokeniser()
+    tokeniser = make_tokeniser()
     tokeniser.save_pretrained(folder)
     torch.manual_seed(seed)
     config = NemotronHConfig(
@@ -76,7 +76,8 @@ def make_adapter(
     return folder
 
 
-def _tokeniser() -> Any:
+def make_tokeniser() -> Any:
+    """Return a byte-level tokeniser trained on this file."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from typing import Any
@@ -10,21 +9,24 @@ from typing import Any
 import click
 
 from nemoflows import settings as settings_module
+from nemoflows.catalogue import KNOWN
+from nemoflows.cli.doctor import doctor
+from nemoflows.cli.gpus import gpus
 from nemoflows.cli.journal import journal
 from nemoflows.cli.runs import list_runs, report
+from nemoflows.cli.serving import served
 from nemoflows.cli.tables import Rows, show_table
-from nemoflows.engines.protocol import Lists
-from nemoflows.engines.registry import Engines
-from nemoflows.errors import BadModel, NemoflowsError
-from nemoflows.models import BUILT_IN, FREE, KNOWN, REMOTE, Endpoint
-from nemoflows.types import ModelRef
+from nemoflows.errors import NemoflowsError
+from nemoflows.models import BUILT_IN, FREE, REMOTE, Endpoint
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Look at models and at the journal, without paying for anything."""
+    """Look at models, GPUs, settings and the journal, without paying for anything."""
 
 
+main.add_command(doctor)
+main.add_command(gpus)
 main.add_command(journal)
 main.add_command(list_runs)
 main.add_command(report)
@@ -58,29 +60,6 @@ def listed() -> dict[str, Rows]:
         "endpoints": [_endpoint(name, endpoint) for name, endpoint in known.items()],
         "models": [model.model_dump() for model in KNOWN],
     }
-
-
-def served(name: str) -> Rows:
-    """Return what an endpoint serves, each model with its context in tokens where it is told.
-
-    Raises:
-        BadModel: The endpoint is unknown, lists nothing, or refuses the key.
-        EndpointDown: Nothing answers.
-    """
-    loaded = settings_module.load()
-    model = ModelRef(endpoint=name, name="any")
-    engine = Engines(loaded).of(model)
-    if not isinstance(engine, Lists):
-        raise BadModel(f"The endpoint {name!r} has no list of models: name any, such as {name}:x.")
-
-    async def ask(lister: Lists) -> dict[str, int | None]:
-        try:
-            return await lister.served()
-        finally:
-            await engine.aclose()
-
-    found = asyncio.run(ask(engine))
-    return [{"model": f"{name}:{served}", "context_tokens": found[served]} for served in found]
 
 
 def _endpoint(name: str, endpoint: Endpoint) -> dict[str, Any]:

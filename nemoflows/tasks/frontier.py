@@ -19,7 +19,7 @@ from nemoflows.types import (
 )
 
 
-@task()
+@task(frontier=True)
 def plan_research(
     question: str,
     agents: int = 4,
@@ -69,7 +69,7 @@ def plan_research(
         thinking=thinking,
         budget_usd=budget_usd,
     )
-    others = [] if current.settings.needs_gpu(tiers.efficient) else [tiers.efficient]
+    others = [] if current.settings.runs_in_task(tiers.efficient) else [tiers.efficient]
     own = desk(
         tiers,
         "frontier",
@@ -95,7 +95,7 @@ def plan_research(
     )
 
 
-@task()
+@task(frontier=True)
 def escalate(
     failed: list[NotFound],
     index: Index,
@@ -147,7 +147,7 @@ def escalate(
     return run(rag.escalate(failed, index=index, desk=own, k=k, hops=hops))
 
 
-@task()
+@task(frontier=True)
 def synthesise(
     question: str,
     findings: list[Finding],

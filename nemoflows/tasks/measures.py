@@ -38,7 +38,7 @@ def estimate_frontier(
     return estimates.told(most, tiers.frontier, budget_usd)
 
 
-@task()
+@task(frontier=True)
 def shadow(
     calls: list[str],
     tiers: Tiers = TIERS,

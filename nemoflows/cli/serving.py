@@ -1,0 +1,35 @@
+"""What an endpoint serves, asked of it at no cost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nemoflows import settings as settings_module
+from nemoflows.cli.tables import Rows
+from nemoflows.engines.protocol import Lists
+from nemoflows.engines.registry import Engines
+from nemoflows.errors import BadModel
+from nemoflows.types import ModelRef
+
+
+def served(name: str) -> Rows:
+    """Return what an endpoint serves, each model with its context in tokens where it is told.
+
+    Raises:
+        BadModel: The endpoint is unknown, lists nothing, or refuses the key.
+        EndpointDown: Nothing answers.
+    """
+    loaded = settings_module.load()
+    model = ModelRef(endpoint=name, name="any")
+    engine = Engines(loaded).of(model)
+    if not isinstance(engine, Lists):
+        raise BadModel(f"The endpoint {name!r} has no list of models: name any, such as {name}:x.")
+
+    async def ask(lister: Lists) -> dict[str, int | None]:
+        try:
+            return await lister.served()
+        finally:
+            await engine.aclose()
+
+    found = asyncio.run(ask(engine))
+    return [{"model": f"{name}:{served}", "context_tokens": found[served]} for served in found]

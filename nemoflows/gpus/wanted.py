@@ -1,0 +1,27 @@
+"""The plan that the environment asks for."""
+
+from __future__ import annotations
+
+from nemoflows.gpus.planning import Plan, plan
+from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
+from nemoflows.weights import weights_of
+
+
+def planned(settings: Settings, model: ModelRef) -> Plan | None:
+    """Return the plan for a model with the settings' wishes; None where its shape is unknown.
+
+    Raises:
+        BadInput: No such GPU.
+        BadModel: It does not fit.
+    """
+    known = weights_of(model.name, settings.precision or None)
+    if known is None:
+        return None
+    return plan(
+        known,
+        context_tokens=settings.context_tokens,
+        agents=settings.agents,
+        gpu=settings.gpu,
+        prefix_caching=bool(settings.vllm.get("enable_prefix_caching", False)),
+    )
