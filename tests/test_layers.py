@@ -14,7 +14,7 @@ from tests.support import ROOT
 ROWS: list[set[str]] = [
     {"errors"},
     {"types"},
-    {"calls", "text"},
+    {"calls", "changes", "text"},
     {"models"},
     {"settings"},
     {
