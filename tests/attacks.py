@@ -7,9 +7,11 @@ loopback that somebody serves; `{parent}` is the caller's process.
 
 from __future__ import annotations
 
+from nemoflows.changes import Level
+
 _TRY = "def attempt(f):\n    try:\n        f()\n    except BaseException as e:\n        print(repr(e))\n    else:\n        print('ESCAPED')\n"
 
-CONTAINED_AT = {
+CONTAINED_AT: dict[str, Level] = {
     "tcp": "landlock", "udp": "landlock", "dns": "landlock", "unix socket": "landlock",
     "datagram pair": "landlock", "read outside": "landlock", "read by symlink": "landlock",
     "read by dots": "landlock", "write outside": "landlock", "truncate outside": "landlock",
@@ -45,7 +47,10 @@ SCRIPTS = {
     ),
     "write outside": "attempt(lambda: open('{outside}/open/written', 'w').write('x'))",
     "truncate outside": "import os\nattempt(lambda: os.truncate('{outside}/open/there', 0))",
-    "change modes outside": "import os\nattempt(lambda: os.chmod('{outside}/open/there', 0))",
+    "change modes outside": (
+        "import os\ndef f():\n    os.chmod('{outside}/open/there', 0)\n"
+        "    if os.stat('{outside}/open/there').st_mode & 0o777:\n        raise OSError\nattempt(f)"
+    ),
     "write the copy": "attempt(lambda: open(__file__, 'a').write('x'))",
     "another's copy": (
         "import glob, os\ndef f():\n    mine = os.path.dirname(os.getcwd())\n"

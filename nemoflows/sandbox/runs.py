@@ -13,8 +13,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,14 +247,9 @@ def _wish(job: Job, folder: Path, level: Level, uid: int, python: str) -> dict[s
 
 def _remove(folder: Path) -> None:
     """Remove what a run left behind, whatever modes it gave it."""
-
-    def open_up(remove: Callable[[str], Any], path: str, _: BaseException) -> None:
-        with suppress(OSError):
-            Path(path).parent.chmod(stat.S_IRWXU)
-            Path(path).chmod(stat.S_IRWXU)
-            remove(path)
-
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(folder, onexc=open_up)
-    else:
-        shutil.rmtree(folder, onerror=lambda remove, path, info: open_up(remove, path, info[1]))
+    for root, folders, _ in os.walk(folder):
+        for name in folders:
+            below = Path(root, name)
+            if not below.is_symlink():  # nothing of the run is left that could swap it for one
+                below.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder, ignore_errors=True)
