@@ -24,6 +24,8 @@ class Limits(Value):
 
     seconds: float = Field(default=120.0, gt=0)
     """Wall clock of the whole run; CPU time of each process, one second more."""
+    test_seconds: float = Field(default=30.0, gt=0)
+    """Of one test, which then fails; the others go on."""
     memory_mib: int = Field(default=2048, ge=64)
     """Resident memory of all processes together, and private data of each."""
     processes: int = Field(default=64, ge=1)
@@ -125,6 +127,8 @@ class Baseline(Value):
     report: TestReport
     target: list[str]
     """Tests that the change must make pass."""
+    slowest_passed_s: float = 0.0
+    """Of the tests that passed."""
     suspects: list[Suspect] = Field(default_factory=list)
     """The most suspicious lines, best first."""
 

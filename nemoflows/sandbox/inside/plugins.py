@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -89,6 +90,31 @@ def _outcome(report: pytest.TestReport) -> str:
     if report.failed:
         return "failed" if report.when == "call" else "error"
     return "passed"
+
+
+class Clock:
+    """Ends a test that takes too long, so that the others can still run.
+
+    Python code that catches everything, and native code, can hold out; the run's own limit ends
+    them too.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Iterator[Any]:
+        """Set the clock around one test."""
+        before = signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _ring(self, *_: Any) -> None:
+        pytest.fail(f"the test took more than {self._seconds:g} s")
 
 
 class Lines:

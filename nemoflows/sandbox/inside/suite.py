@@ -27,6 +27,8 @@ from typing import Any
 
 NO_PYTEST = 97
 """Exit code of a run whose interpreter has no pytest."""
+N_CANARIES = 3
+"""Per module: one for each way in which a test says that something is wrong."""
 _WATCHED = ("_pytest", "pytest", "pluggy", "unittest", "builtins")
 _LENIENT = {"xdist": ["-n0"], "pytest_cov": ["--no-cov"], "pytest_randomly": ["-p", "no:randomly"]}
 """Plugins that would start other processes, write beside the tests or change their order."""
@@ -69,7 +71,7 @@ def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
     Args:
         wish: `arguments` of pytest; `token`; `first`, ids to run before the others; `only`, ids to
             run alone; `stop`, whether to stop at the first failure; `canaries`, whether to add
-            them; `lines`, whether to report the lines of the copy that each test ran.
+            them; `test_seconds`, after which a test fails; `lines`, whether to report the lines of the copy that each test ran.
         copy: The clean copy.
         report_fd: Where lines go.
 
@@ -88,9 +90,17 @@ def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
     watchers: list[object] = [
         plugins.Reporter(wish, report, _identities() if wish.get("canaries") else {})
     ]
+    if wish.get("test_seconds"):
+        watchers.append(plugins.Clock(float(wish["test_seconds"])))
     if wish.get("lines"):
         watchers.append(plugins.Lines(copy, report))
-    fixed = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    fixed = [
+        "--continue-on-collection-errors",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]
     stop = ["-x"] if wish.get("stop") else []
     arguments = [*wish["arguments"], *_lenient(), *fixed, "--rootdir", copy, *stop]
     return int(pytest.main(arguments, plugins=watchers))
