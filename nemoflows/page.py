@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
+from typing import Protocol
 
 from pydantic import Field
 
@@ -48,6 +49,30 @@ class Page(Value):
     """False where the run had no journal."""
 
 
+class Costed(Protocol):
+    """A page that shows what was called and what it cost."""
+
+    @property
+    def calls(self) -> list[Spent]:
+        """Return the calls, in order."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return what they cost."""
+
+    @property
+    def tiers(self) -> dict[str, str]:
+        """Return each tier's model."""
+
+    @property
+    def uncertain(self) -> list[str]:
+        """Return the attempts that were cut off."""
+
+    @property
+    def durable(self) -> bool:
+        """Return whether the run had a journal."""
+
+
 def context(citation: Citation, text: str) -> Context:
     """Return a citation with its surroundings, cut at word borders."""
     before = text[max(0, citation.start - CONTEXT_CHARACTERS) : citation.start]
@@ -68,16 +93,21 @@ def render(page: Page) -> str:
             _answer(page),
             _sources(page.contexts),
             _findings(page.findings, page.answer),
-            _calls(page),
+            calls_section(page),
             _corpus(page.index, page.reading),
         )
     )
+    return document(title, body)
+
+
+def document(title: str, body: str, *, css: str = "") -> str:
+    """Return a whole page around sections that are HTML already; the title is escaped already."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>{_CSS}</style></head>\n<body><main>\n{body}\n"
+        f"<title>{title}</title><style>{_CSS}{css}</style></head>\n<body><main>\n{body}\n"
         "</main></body></html>\n"
     )
 
@@ -165,7 +195,8 @@ def _cited(number: int | None) -> str:
     return f' <a href="#c{number}">[{number}]</a>' if number else ""
 
 
-def _calls(page: Page) -> str:
+def calls_section(page: Costed) -> str:
+    """Return the tiers and the calls of a run."""
     tiers = "; ".join(f"{tier}: {model}" for tier, model in page.tiers.items())
     lost = "" if page.durable else "<p>This run was not durable: a restart pays again.</p>"
     if page.uncertain:

@@ -323,14 +323,15 @@ def report(
         index=index,
         calls=calls,
         ledger=ledger,
-        uncertain=[_told(attempt) for attempt in uncertain],
+        uncertain=[told(attempt) for attempt in uncertain],
         tiers={"efficient": str(tiers.efficient), "frontier": str(tiers.frontier)},
         reading=str(chosen_context(plan, index, tiers.efficient)) if plan else "",
         durable=door.journal.durable,
     )
 
 
-def _told(attempt: Uncertain) -> str:
+def told(attempt: Uncertain) -> str:
+    """Return an attempt as a person reads it."""
     return f"{attempt.purpose} at {attempt.model}, attempt {attempt.number}: {attempt.why}"
 
 

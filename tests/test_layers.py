@@ -30,6 +30,7 @@ ROWS: list[set[str]] = [
         "sentences",
     },
     {"page", "records"},
+    {"coding_page"},
     {"engines", "journal", "sandbox", "search"},
     {"memory"},
     {"llm"},

@@ -54,6 +54,37 @@ def apply(
     return rejected or tree.changed(texts)
 
 
+def between(before: Tree, after: Tree) -> list[Edit]:
+    """Return the difference of two trees as edits, each of whole lines that stand once."""
+    found = []
+    for path in sorted(after.files):
+        old, new = before.text(path), after.text(path)
+        if path not in before.files:
+            found.append(Edit(path=path, search="", replace=new or ""))
+        elif old is not None and new is not None and old != new:
+            found.append(_line_edit(path, old, new))
+    return found
+
+
+def _line_edit(path: str, old: str, new: str) -> Edit:
+    a, b = old.split("\n"), new.split("\n")
+    first = 0
+    while first < min(len(a), len(b)) and a[first] == b[first]:
+        first += 1
+    tail = 0
+    while tail < min(len(a), len(b)) - first and a[-1 - tail] == b[-1 - tail]:
+        tail += 1
+    while (first or tail) and not _stands_once(old, a[first : len(a) - tail]):
+        first, tail = max(0, first - 1), max(0, tail - 1)
+    search, replace = a[first : len(a) - tail], b[first : len(b) - tail]
+    return Edit(path=path, search="\n".join(search), replace="\n".join(replace))
+
+
+def _stands_once(text: str, lines: list[str]) -> bool:
+    searched = "\n".join(lines)
+    return bool(searched.strip()) and len(_exact(text, searched)) == 1
+
+
 def is_test(path: str) -> bool:
     """Return whether a file holds tests, or what tests are made of."""
     pure = PurePosixPath(path)

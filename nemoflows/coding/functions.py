@@ -30,6 +30,18 @@ def tree(source: str, tests: str) -> Tree:
     return Tree({SOLUTION: source.encode(), TESTS: _as_pytest(tests).encode()})
 
 
+def head(prompt: str) -> str:
+    """Return the source that a prompt gives: a whole function, the head of one, or none at all."""
+    for source in (prompt, f"{prompt.rstrip()}\n    raise NotImplementedError\n"):
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:
+            continue
+        if any(isinstance(each, ast.FunctionDef | ast.ClassDef) for each in body):
+            return source
+    return ""
+
+
 def _as_pytest(tests: str) -> str:
     """Return tests as functions, so that each tells for itself whether it passes."""
     setup: list[str] = []

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from nemoflows.changes import Edit, Suspect
+from nemoflows.changes import Suspect
 from nemoflows.coding import expressions, statements
 from nemoflows.coding.sources import Source
 from nemoflows.sandbox.trees import Tree
@@ -88,35 +88,6 @@ def applied(tree: Tree, changes: Sequence[Mutation]) -> Tree | None:
         texts[change.path] = data[: change.start] + change.text.encode() + data[change.end :]
     decoded = {path: data.decode() for path, data in texts.items()}
     return tree.changed(decoded) if all(_shape(text) for text in decoded.values()) else None
-
-
-def edits(before: Tree, after: Tree) -> list[Edit]:
-    """Return the difference of two trees as edits, each of whole lines that stand once."""
-    found = []
-    for path in sorted(after.files):
-        old, new = before.text(path), after.text(path)
-        if old is not None and new is not None and old != new:
-            found.append(_line_edit(path, old, new))
-    return found
-
-
-def _line_edit(path: str, old: str, new: str) -> Edit:
-    a, b = old.split("\n"), new.split("\n")
-    start = next(
-        n for n, pair in enumerate(zip([*a, None], [*b, None], strict=False)) if pair[0] != pair[1]
-    )
-    tail = 0
-    while tail < min(len(a), len(b)) - start and a[-1 - tail] == b[-1 - tail]:
-        tail += 1
-    first, last = start, len(a) - tail
-    while "\n".join(a[first:last]).strip() == "" or old.count("\n".join(a[first:last])) > 1:
-        first, last = max(0, first - 1), min(len(a), last + 1)
-        if first == 0 and last == len(a):
-            break
-    cut = len(a) - last
-    return Edit(
-        path=path, search="\n".join(a[first:last]), replace="\n".join(b[first : len(b) - cut])
-    )
 
 
 def _of_file(tree: Tree, path: str, scores: Mapping[int, float]) -> Iterator[Mutation]:

@@ -93,8 +93,8 @@ def read_command(test_command: str) -> Command:
 
 def _no_pytest(test_command: str) -> BadInput:
     return BadInput(
-        f"test_command={test_command!r} does not run pytest. Write `python -m pytest ARGUMENTS`, or "
-        "the path of the interpreter that has what the repository needs in place of `python`; "
+        f"test_command={test_command!r} does not run pytest. Write `python -m pytest ARGUMENTS`, "
+        "or the path of the interpreter that has what the repository needs in place of `python`; "
         "settings of the environment belong in pytest's own. Nothing was run."
     )
 

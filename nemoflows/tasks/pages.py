@@ -46,7 +46,7 @@ def report(
         tiers=tiers,
         door=current.door,
     )
-    path = _folder(current) / f"{_name(answer, index, tiers)}.html"
+    path = folder(current) / f"{_name(answer, index, tiers)}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     html = page.render(shown)
     path.write_text(html, encoding="utf-8")
@@ -57,7 +57,8 @@ def report(
     return FlyteFile(str(path))
 
 
-def _folder(current: Session) -> Path:
+def folder(current: Session) -> Path:
+    """Return where pages are written."""
     if in_pod():
         return Path(flytekit.current_context().working_directory)
     return Path(current.settings.reports or home() / ".nemoflows" / "reports").expanduser()

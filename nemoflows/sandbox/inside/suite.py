@@ -71,7 +71,8 @@ def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
     Args:
         wish: `arguments` of pytest; `token`; `first`, ids to run before the others; `only`, ids to
             run alone; `stop`, whether to stop at the first failure; `canaries`, whether to add
-            them; `test_seconds`, after which a test fails; `lines`, whether to report the lines of the copy that each test ran.
+            them; `test_seconds`, after which a test fails; `lines`, whether to report the lines of
+            the copy that each test ran.
         copy: The clean copy.
         report_fd: Where lines go.
 
