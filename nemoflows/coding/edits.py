@@ -74,7 +74,9 @@ def _line_edit(path: str, old: str, new: str) -> Edit:
     tail = 0
     while tail < min(len(a), len(b)) - first and a[-1 - tail] == b[-1 - tail]:
         tail += 1
-    while (first or tail) and not _stands_once(old, a[first : len(a) - tail]):
+    while (first or tail) and (
+        first == len(b) - tail or not _stands_once(old, a[first : len(a) - tail])
+    ):  # lines that are removed take a neighbour along, for their line end
         first, tail = max(0, first - 1), max(0, tail - 1)
     search, replace = a[first : len(a) - tail], b[first : len(b) - tail]
     return Edit(path=path, search="\n".join(search), replace="\n".join(replace))

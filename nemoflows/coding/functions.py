@@ -8,6 +8,7 @@ from nemoflows.errors import BadInput
 from nemoflows.sandbox.trees import Tree
 
 SOLUTION, TESTS = "solution.py", "test_solution.py"
+_UNWRITTEN = "    raise NotImplementedError\n"
 _TESTING = ast.Assert | ast.Expr | ast.For | ast.With | ast.Try | ast.If
 
 
@@ -32,11 +33,15 @@ def tree(source: str, tests: str) -> Tree:
 
 def head(prompt: str) -> str:
     """Return the source that a prompt gives: a whole function, the head of one, or none at all."""
-    for source in (prompt, f"{prompt.rstrip()}\n    raise NotImplementedError\n"):
+    for source in (prompt, f"{prompt.rstrip()}\n{_UNWRITTEN}"):
         try:
             body = ast.parse(source).body
         except SyntaxError:
             continue
+        if body and isinstance(body[-1], ast.FunctionDef) and len(body[-1].body) == 1:
+            only = body[-1].body[0]
+            if isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant):
+                return f"{source.rstrip()}\n{_UNWRITTEN}"
         if any(isinstance(each, ast.FunctionDef | ast.ClassDef) for each in body):
             return source
     return ""
