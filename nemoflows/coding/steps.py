@@ -213,7 +213,10 @@ async def repair(
         return Proposals()
     base = opened(baseline.task.repository)
     asks = [
-        _repair_ask(baseline, plan, failed[k % len(failed)], base, desk, number=k) for k in range(n)
+        _repair_ask(
+            baseline, plan, failed[k % len(failed)], base, desk, number=k + (number - 1) * n
+        )
+        for k in range(n)
     ]
     return await _proposals(asks, base, desk, tier, number=number)
 
@@ -362,14 +365,17 @@ def solved(baseline: Baseline, tested: Sequence[Candidate]) -> bool:
 
 
 def closest(baseline: Baseline, tested: Sequence[Candidate]) -> list[Candidate]:
-    """Return the failed candidates that come closest to passing, at most `CLOSEST`."""
+    """Return the failed candidates that come closest to passing, at most `CLOSEST`.
 
-    def distance(each: Candidate) -> tuple[bool, int, int]:
+    Of equals the latest: what was corrected already is not corrected again.
+    """
+
+    def distance(each: Candidate) -> tuple[bool, int, int, int]:
         report = each.report
         if report is None or report.ending != "finished":
-            return True, 0, each.n_changed
+            return True, 0, -each.round, each.n_changed
         bad = {r.test for r in report.not_passed if r.outcome in {"failed", "error"}}
-        return False, len(bad), each.n_changed
+        return False, len(bad), -each.round, each.n_changed
 
     failed = [e for e in tested if e.report is not None and not passes(e.report, baseline)]
     return sorted(failed, key=distance)[:CLOSEST]
