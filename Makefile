@@ -9,7 +9,7 @@ export PYTHONPATH := .
 IMAGE ?= nemoflows:dev
 export QUESTION ?= How do I make tenacity wait exponentially longer between retries?
 
-.PHONY: demo demo-crash test test-dense test-vllm lint types package wheel register setup clean
+.PHONY: demo demo-crash demo-fix test test-dense test-vllm lint types package wheel register setup clean
 
 demo: setup  ## Ask a question of the documents that the installation brought along
 	@$(BIN)/python examples/installed_docs.py .venv/installed-docs
@@ -17,6 +17,9 @@ demo: setup  ## Ask a question of the documents that the installation brought al
 
 demo-crash: setup  ## Kill a run half way, start it again, see what is not paid twice
 	@rm -rf .venv/crash && $(BIN)/python examples/crash_demo.py .venv/crash
+
+demo-fix: setup  ## Fix a bug of the example repository from its issue, without a model
+	@$(PYFLYTE) run workflows/coding.py fix_issue --repo examples/lending --issue "$$(cat examples/lending/ISSUE.md)"
 
 test: setup  ## Pass the tests
 	@$(RUN) pytest -n 2 $(ARGS)

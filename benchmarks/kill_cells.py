@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks import kill_coding
 from benchmarks.kill_batches import batch_sequence
 from benchmarks.kill_types import Sequel
 from nemoflows.journal import Journal
@@ -27,7 +28,7 @@ from tests.support import BIN, ROOT, write_corpus
 
 QUESTION = "How long is the Elbe?"
 N_AGENTS = 12
-N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24, "eager": 24}
+N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24, "eager": 24, "coding": 10}
 """About how many calls a flow makes, so that random moments fall among them."""
 LATENCY_S = 0.03
 SETTLE_S = 0.3
@@ -54,7 +55,7 @@ Moment = Literal[
 class Cell:
     """A command, where its journal lies, how many calls it makes at once, when it is killed."""
 
-    flow: Literal["workflow", "pod", "map_task", "dynamic", "eager", "batch"]
+    flow: Literal["workflow", "pod", "map_task", "dynamic", "eager", "batch", "coding"]
     store: Literal["disk", "s3"]
     concurrency: int
     moment: Moment = "random"
@@ -79,6 +80,7 @@ def cells(*, quick: bool) -> list[Cell]:
             Cell("map_task", "disk", 8),
             Cell("pod", "s3", 64),
             Cell("batch", "disk", 40),
+            Cell("coding", "disk", 8),
             Cell("workflow", "disk", 8, "after an answer"),
         ]
     at_random = [
@@ -92,6 +94,7 @@ def cells(*, quick: bool) -> list[Cell]:
         Cell("eager", "disk", 8),
         Cell("batch", "disk", 40),
         Cell("batch", "s3", 40),
+        Cell("coding", "disk", 8),
     ]
     moments: list[Moment] = [
         "before an answer", "after an answer", "between calls", "index build", "report",
@@ -109,6 +112,7 @@ class Provider(ModelServer):
         self.replies["plan"] = json.dumps(
             {"questions": [f"{QUESTION} Part {number}." for number in range(N_AGENTS)]}
         )
+        self.script = kill_coding.script
         self.on_request = self._count
         self._lock = threading.Lock()
         self.told: Callable[[str, int], None] = lambda *_: None
@@ -177,6 +181,8 @@ class Stage:
             case "workflow":
                 agents = ["--agents", str(N_AGENTS)]
                 return [*pyflyte, "workflows/rag.py", "answer_question", *asked, *agents], {}
+            case "coding":
+                return [*pyflyte, *kill_coding.WORDS], {}
             case "map_task":
                 return [*pyflyte, "benchmarks/kill_flows.py", "mapped", *asked], {}
             case "dynamic":
@@ -208,7 +214,9 @@ class Stage:
 
             found_there = outputs_of(nemoflows.research, self.folder / f"pod{number}" / "out")
             return repr(found_there)
-        if self.cell.flow == "workflow":
+        if self.cell.flow == "coding":
+            found = re.search(r"verified.*?\n\n?cost:", printed, re.DOTALL)
+        elif self.cell.flow == "workflow":
             found = re.search(r"\n\nHow long.*?\n\ncost:", "\n\n" + printed, re.DOTALL)
         else:
             found = re.search(r"RESULT \w+", printed)
@@ -224,6 +232,7 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
     with Provider() as provider:
         stage = Stage(cell, folder, provider, run=f"kills-{folder.name}")
         recorded: set[str] = set()
+        runs: kill_coding.Runs = {}
         in_flight = repeated = kills = 0
         for number in range(n_kills):
             before = Counter(provider.seen)
@@ -231,10 +240,13 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
             asked = provider.seen - before
             repeated += sum(asked[request_id] for request_id in recorded)
             recorded = recorded_ids(stage.journal)
+            runs, before_runs = kill_coding.recorded_runs(stage.journal.root), runs
+            repeated += kill_coding.n_repeated(before_runs, runs)
             in_flight += sum(n for request_id, n in asked.items() if request_id not in recorded)
         before = Counter(provider.seen)
         result = finished(stage, n_kills)
         repeated += sum((provider.seen - before)[request_id] for request_id in recorded)
+        repeated += kill_coding.n_repeated(runs, kill_coding.recorded_runs(stage.journal.root))
         extra = Counter({name: n - 1 for name, n in provider.seen.items() if n > 1})
         cut = stage.journal.uncertain()
         named = request_ids(stage.journal, {attempt.key for attempt in cut})

@@ -6,7 +6,8 @@ Each cell is a real command (`pyflyte run`, or a pod's own command) against a pr
 that counts. It is killed again and again, at random moments or at chosen ones, started again each
 time, and finished at last. Then, per cell:
 
-    repeated   calls whose outcome was recorded when a kill came, and that were asked again: 0
+    repeated   calls whose outcome was recorded when a kill came, and that were asked again, and
+               test runs of the change flow that were recorded and run again: 0
     extra      replies beyond one per distinct request; never more than were in flight at the kills
     unnamed    extra calls that the journal does not report as uncertain: 0
     same       whether the result equals that of a run that was never killed

@@ -13,6 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nemoflows.changes import CodingTask, Patch
+    from nemoflows.tasks.coding_efficient import propose, repair
+    from nemoflows.tasks.coding_frontier import escalate_change, plan_change, review
+    from nemoflows.tasks.coding_pages import report_change
+    from nemoflows.tasks.coding_tests import (
+        coding_task,
+        examine,
+        function_task,
+        run_tests,
+        search_repair,
+        select,
+        snapshot,
+    )
     from nemoflows.tasks.corpus import build_index, retrieve
     from nemoflows.tasks.efficient import extract, research, summarise
     from nemoflows.tasks.extractors import extract_as
@@ -34,6 +47,19 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "nemoflows.changes": ("CodingTask", "Patch"),
+    "nemoflows.tasks.coding_efficient": ("propose", "repair"),
+    "nemoflows.tasks.coding_frontier": ("escalate_change", "plan_change", "review"),
+    "nemoflows.tasks.coding_pages": ("report_change",),
+    "nemoflows.tasks.coding_tests": (
+        "coding_task",
+        "examine",
+        "function_task",
+        "run_tests",
+        "search_repair",
+        "select",
+        "snapshot",
+    ),
     "nemoflows.tasks.corpus": ("build_index", "retrieve"),
     "nemoflows.tasks.efficient": ("extract", "research", "summarise"),
     "nemoflows.tasks.extractors": ("extract_as",),
@@ -59,6 +85,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Answer",
     "Citation",
+    "CodingTask",
     "Evidence",
     "Extraction",
     "Finding",
@@ -66,18 +93,32 @@ __all__ = [
     "ModelRef",
     "NotFound",
     "Passage",
+    "Patch",
     "ResearchPlan",
     "Tiers",
     "build_index",
+    "coding_task",
     "escalate",
+    "escalate_change",
     "estimate_frontier",
+    "examine",
     "extract",
     "extract_as",
+    "function_task",
+    "plan_change",
     "plan_research",
+    "propose",
+    "repair",
     "report",
+    "report_change",
     "research",
     "retrieve",
+    "review",
+    "run_tests",
+    "search_repair",
+    "select",
     "shadow",
+    "snapshot",
     "summarise",
     "synthesise",
 ]

@@ -58,8 +58,9 @@ THINKING_ROOM_TOKENS = 8192
 """Output tokens that thinking without a budget may take on top of the reply's own."""
 
 Purpose = Literal[
-    "plan", "extract", "rewrite", "summarise", "synthesise", "fields", "chat", "embed", "rerank"
-]
+    "plan", "extract", "rewrite", "summarise", "synthesise", "fields", "chat", "embed", "rerank",
+    "plan_change", "propose", "repair", "review",
+]  # fmt: skip
 """What a call is for: chooses gates and preferences, groups the ledger. Not in the key."""
 
 
@@ -70,7 +71,10 @@ class Part(Value):
     never obeyed; the embedded tier reads them as they are.
     """
 
-    kind: Literal["text", "question", "query", "passage", "evidence", "finding", "error"] = "text"
+    kind: Literal[
+        "text", "question", "query", "passage", "evidence", "finding", "error",
+        "issue", "plan", "file", "report", "change",
+    ] = "text"  # fmt: skip
     text: Text
     id: str = ""
     """The mark by which a reply refers to this part, such as `P3`."""

@@ -27,6 +27,10 @@ MAX_OUTPUT_TOKENS: dict[Purpose, int] = {
     "summarise": 512,
     "synthesise": 2048,
     "fields": 4096,
+    "plan_change": 1024,
+    "propose": 4096,
+    "repair": 4096,
+    "review": 1024,
 }
 
 MAX_ERROR_CHARACTERS = 1000

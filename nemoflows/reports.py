@@ -21,7 +21,7 @@ def complete(story: page.Story, memory: Memory, settings: Settings) -> page.Page
     calls = memory.calls(keys)
     shadow = memory.calls(story.shadow.calls)
     uncertain = journal.uncertain()
-    gpus = [GpuUse.model_validate_json(told) for told in journal.gpu_notes()]
+    gpus = [GpuUse.model_validate_json(each) for each in journal.gpu_notes()]
     ledger = costs.fold(
         [*calls, *shadow],
         n_unrecorded=len(keys) - len(calls),
@@ -35,16 +35,16 @@ def complete(story: page.Story, memory: Memory, settings: Settings) -> page.Page
         ledger=ledger,
         savings=_savings(story, calls, gpus, settings),
         gpus=gpus,
-        uncertain=[_told(attempt) for attempt in uncertain],
+        uncertain=[told(attempt) for attempt in uncertain],
         durable=journal.durable,
     )
 
 
 def of_run(memory: Memory) -> page.Story:
     """Return the story that a run told; where it has not come that far, its calls alone."""
-    told = memory.journal.story()
-    if told:
-        return page.Story.model_validate_json(told)
+    story = memory.journal.story()
+    if story:
+        return page.Story.model_validate_json(story)
     return page.Story(call_keys=[line["key"] for line in memory.journal.receipts()])
 
 
@@ -76,6 +76,7 @@ def _most(uncertain: Sequence[Uncertain]) -> float | None:
     return None if None in prices else sum(usd or 0.0 for usd in prices)
 
 
-def _told(attempt: Uncertain) -> str:
+def told(attempt: Uncertain) -> str:
+    """Return an attempt as a person reads it."""
     most = f", at most ${attempt.reserved_usd:.6f}" if attempt.reserved_usd else ""
     return f"{attempt.purpose} at {attempt.model}, attempt {attempt.number}: {attempt.why}{most}"

@@ -26,11 +26,16 @@ THINKING: dict[Purpose, Thinking] = {
     "summarise": Thinking(mode="off"),
     "fields": Thinking(mode="off"),
     "synthesise": Thinking(mode="budget", budget_tokens=2048),
+    "plan_change": Thinking(mode="budget", budget_tokens=2048),
+    "propose": Thinking(mode="budget", budget_tokens=2048),
+    "repair": Thinking(mode="budget", budget_tokens=4096),
+    "review": Thinking(mode="budget", budget_tokens=1024),
 }
 """How much each step thinks under the policy `auto`.
 
 Copying sentences, naming a query and shortening quotes are checked by code and asked many times;
 splitting a question and weighing findings are asked once per run, and everything rests on them.
+A change is reasoned about before it is written, most of all one that has failed already.
 
 Source: chosen by reading, not calibrated; a profile can set others.
 """
@@ -196,6 +201,10 @@ _PRIORITIES: dict[Purpose, int] = {
     "rewrite": 2,
     "fields": 2,
     "plan": 3,
+    "review": 0,
+    "repair": 1,
+    "propose": 2,
+    "plan_change": 3,
 }
 
 

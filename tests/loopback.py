@@ -44,6 +44,8 @@ class ModelServer:
         self.authorizations: list[str] = []
         self.replies: dict[str, str] = {}
         """Purpose → reply text, instead of the default one."""
+        self.script: Callable[[str, dict[str, Any]], str] = lambda _, __: ""
+        """Told purpose and request, returns the reply's text; empty for the default one."""
         self.extra_message: dict[str, Any] = {}
         """More fields of a chat completion's message."""
         self.context_tokens = 32_768
@@ -121,7 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = state.faults.popleft() if state.faults else ""
         if not self._fault(fault):
             answer = message if self.path.endswith("/messages") else completion
-            reply = answer(body, state.replies, finish=fault)
+            purpose = purpose_of(body)
+            scripted = state.script(purpose, body)
+            replies = state.replies | ({purpose: scripted} if scripted else {})
+            reply = answer(body, replies, finish=fault)
             for choice in reply.get("choices", []):
                 choice["message"] |= state.extra_message
             self._json(200, reply)
@@ -252,6 +257,9 @@ def message(body: dict[str, Any], replies: dict[str, str], *, finish: str) -> di
 
 
 _PURPOSES = {
+    "edits": "propose",
+    "steps": "plan_change",
+    "verdict": "review",
     "questions": "plan",
     "quotes": "extract",
     "query": "rewrite",
@@ -261,10 +269,18 @@ _PURPOSES = {
 }
 
 
+_OF_CHANGES = {
+    "plan_change": {"summary": "Do it.", "files": [], "steps": []},
+    "review": {"verdict": "accept", "comments": []},
+}
+
+
 def purpose_of(body: dict[str, Any]) -> str:
     """Return what a request is for, told by the schema it asks for."""
     names = _schema(body).get("properties", {})
-    return next((_PURPOSES[name] for name in names if name in _PURPOSES), "chat")
+    found = next((purpose for name, purpose in _PURPOSES.items() if name in names), "chat")
+    tried = found == "propose" and any(kind == "change" for kind, _, _ in data_parts(body))
+    return "repair" if tried else found
 
 
 def _schema(body: dict[str, Any]) -> dict[str, Any]:
@@ -316,7 +332,8 @@ def _sensible(purpose: str, body: dict[str, Any]) -> Any:
             return {"sentences": [{"text": "It is so.", "citations": list(range(1, n + 1))[:2]}]}
         case _:
             schema = _schema(body)
-            return _instance(schema) if _is_of_choices(schema) else {"text": "hello"}
+            other = _instance(schema) if _is_of_choices(schema) else {"text": "hello"}
+            return _OF_CHANGES.get(purpose, other)
 
 
 def _last_line(text: str) -> str:

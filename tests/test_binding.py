@@ -19,9 +19,13 @@ from tests.packages import (
 )
 from tests.support import run_command
 
-ON_GPU = {"research", "extract", "summarise"}
+ON_GPU = {"research", "extract", "summarise", "propose", "repair"}
 """The tasks that ask the efficient tier: importing one registers its whole module."""
-ASK_FRONTIER = {"plan_research", "escalate", "shadow", "synthesise"}
+ASK_FRONTIER = {"plan_research", "escalate", "shadow", "synthesise"} | {
+    "plan_change",
+    "escalate_change",
+    "review",
+}
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B"
 SUPER = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B"
 CLAUDE = {"NEMOFLOWS_FRONTIER": "anthropic:claude-opus-5-5", "NEMOFLOWS_OFFLINE": "0"}

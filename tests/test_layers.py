@@ -14,7 +14,7 @@ from tests.support import ROOT
 ROWS: list[set[str]] = [
     {"errors"},
     {"types", "budgets"},
-    {"calls", "geometry", "text"},
+    {"calls", "changes", "geometry", "text"},
     {"answer_types", "asks"},
     {"models"},
     {"catalogue", "settings"},
@@ -35,6 +35,7 @@ ROWS: list[set[str]] = [
     },
     {"gpu_time", "savings"},
     {"page", "records"},
+    {"coding_page"},
     {"engines", "journal", "sandbox", "search"},
     {"memory"},
     {"flights"},

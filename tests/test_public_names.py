@@ -11,7 +11,10 @@ import nemoflows
 
 TASKS = {
     "build_index", "retrieve", "extract", "summarise", "synthesise", "plan_research", "research",
-    "escalate", "estimate_frontier", "report", "shadow",
+    "escalate", "estimate_frontier", "report", "shadow", "snapshot", "coding_task",
+    "function_task", "examine", "plan_change",
+    "propose", "repair", "escalate_change", "search_repair", "run_tests", "select", "review",
+    "report_change",
 }  # fmt: skip
 
 

@@ -5,7 +5,8 @@ inert. `values` is what it shows, `sources` what was found and where, `money` wh
 have cost, `calls` when each call was made and at what price, `render` the page as a whole.
 """
 
-from nemoflows.page.render import framed, render
+from nemoflows.page.calls import table as calls_section
+from nemoflows.page.render import document, framed, render
 from nemoflows.page.values import Context, Page, Story, context
 
-__all__ = ["Context", "Page", "Story", "context", "framed", "render"]
+__all__ = ["Context", "Page", "Story", "calls_section", "context", "document", "framed", "render"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from html import escape
 from statistics import median, quantiles
+from typing import Protocol
 
-from nemoflows.costs import Spent, discarded
+from nemoflows.costs import Ledger, Spent, discarded
 from nemoflows.page.money import usd
 from nemoflows.page.values import Page
 
@@ -106,8 +107,36 @@ def _p95(seconds: Sequence[float]) -> float:
     return quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
 
 
-def table(page: Page) -> str:
-    """Return every call in a table, and what is not in it."""
+class Costed(Protocol):
+    """What was called and what it cost, whatever page shows it."""
+
+    @property
+    def calls(self) -> list[Spent]:
+        """Return the calls, in order."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return what they cost."""
+
+    @property
+    def tiers(self) -> dict[str, str]:
+        """Return each tier's model."""
+
+    @property
+    def uncertain(self) -> list[str]:
+        """Return the attempts that were cut off."""
+
+    @property
+    def durable(self) -> bool:
+        """Return whether the run had a journal."""
+
+
+def table(page: Costed, *, shadow: Collection[str] = ()) -> str:
+    """Return every call in a table, and what is not in it.
+
+    Args:
+        shadow: Keys of calls that only measure.
+    """
     tiers = "; ".join(f"{tier}: {model}" for tier, model in page.tiers.items())
     lost = "" if page.durable else "<p>This run was not durable: a restart pays again.</p>"
     if page.uncertain:
@@ -118,8 +147,8 @@ def table(page: Page) -> str:
         note = "No model was called: the embedded tier extracts, it does not generate."
         note = f"{unknown} calls were made and not recorded." if unknown else note
         return f"<section><h2>Calls</h2><p>{escape(tiers)}</p><p>{note}</p>{lost}</section>"
-    gone, shadow = discarded(page.calls), set(page.shadow.calls)
-    rows = "".join(_call(call, call.key in gone, call.key in shadow) for call in page.calls)
+    gone, measuring = discarded(page.calls), set(shadow)
+    rows = "".join(_call(call, call.key in gone, call.key in measuring) for call in page.calls)
     return (
         f"<section><h2>Calls</h2><p>{escape(tiers)}</p>{lost}"
         "<p class=filter hidden><label>Filter <input type=search id=filter></label> "

@@ -25,17 +25,22 @@ def render(page: Page) -> str:
             money.scenarios(page),
             calls.timeline(page),
             calls.latencies(page.calls),
-            calls.table(page),
+            calls.table(page, shadow=page.shadow.calls),
             sources.corpus(page.index, page.reading),
         )
     )
+    return document(title, body)
+
+
+def document(title: str, body: str, *, css: str = "") -> str:
+    """Return a whole page around sections that are HTML already; the title is escaped already."""
     allowed = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         f"style-src 'unsafe-inline'; script-src 'sha256-{allowed}'\">"
-        f"<title>{title}</title><style>{CSS}</style></head>\n<body><main>\n{body}\n"
+        f"<title>{title}</title><style>{CSS}{css}</style></head>\n<body><main>\n{body}\n"
         f"</main><script>{SCRIPT}</script></body></html>\n"
     )
 

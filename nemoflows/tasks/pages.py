@@ -58,7 +58,7 @@ def report(
     current.door.journal.note_story(story.model_dump_json())
     flush()
     shown = reports.complete(story, current.door.memory, current.settings)
-    path = _folder(current) / f"{_name(answer, index, tiers)}.html"
+    path = folder(current) / f"{_name(answer, index, tiers)}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     html = page.render(shown)
     path.write_text(html, encoding="utf-8")
@@ -69,7 +69,8 @@ def report(
     return FlyteFile(str(path))
 
 
-def _folder(current: Session) -> Path:
+def folder(current: Session) -> Path:
+    """Return where pages are written."""
     if in_pod():
         return Path(flytekit.current_context().working_directory)
     return reports_folder(current.settings)

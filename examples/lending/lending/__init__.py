@@ -1,0 +1,1 @@
+"""A small library's desk: loans, due dates, fines."""

@@ -1,0 +1,8 @@
+"""The change flow as steps: from an issue and a repository to a tested patch.
+
+    snapshot(repo) → examine(task) → plan_change → propose n → run_tests each
+      → repair ≤ r rounds → escalate → select → review → patch
+
+`steps` has them as async functions over typed values; every model call goes through the door, and
+every test run through the sandbox, each recorded before anything reads it.
+"""

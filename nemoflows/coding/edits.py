@@ -1,0 +1,202 @@
+"""Apply search/replace edits to a tree, or say exactly why they cannot be applied.
+
+A match may differ from the file in white space, and in nothing else. What is ambiguous, missing,
+outside the repository or part of how the tests are run is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Literal
+
+from nemoflows.changes import Edit, TestEdits
+from nemoflows.sandbox.trees import Tree, is_inside
+from nemoflows.types import Value
+
+Kind = Literal["missing", "ambiguous", "no file", "exists", "outside", "protected", "no text"]
+MAX_FILE_CHARACTERS = 1 << 20
+_TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py|tests?\.py|conftest\.py")
+_TEST_FOLDERS = {"test", "tests"}
+_RUNNER_FILES = {
+    "conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml",
+    "setup.cfg", "tox.ini", "sitecustomize.py", "usercustomize.py", ".coveragerc",
+}  # fmt: skip
+_RUNNER_MODULES = {"pytest", "_pytest", "py", "pluggy", "nemoflows"} | set(sys.stdlib_module_names)
+
+
+class Rejection(Value):
+    """Why an edit was refused."""
+
+    kind: Kind
+    path: str
+    detail: str
+
+    def __str__(self) -> str:
+        """Return it as the model is told."""
+        return f"{self.path[:200]}: {self.kind}: {self.detail}"
+
+
+def apply(
+    tree: Tree, edits: Sequence[Edit], *, test_edits: TestEdits = "refuse"
+) -> Tree | list[Rejection]:
+    """Return the tree with all edits applied in order, or every edit that was refused and why."""
+    texts: dict[str, str] = {}
+    rejected = []
+    for edit in edits:
+        result = _one(tree, texts, edit, test_edits)
+        if isinstance(result, Rejection):
+            rejected.append(result)
+        else:
+            texts[edit.path] = result
+    return rejected or tree.changed(texts)
+
+
+def between(before: Tree, after: Tree) -> list[Edit]:
+    """Return the difference of two trees as edits, each of whole lines that stand once."""
+    found = []
+    for path in sorted(after.files):
+        old, new = before.text(path), after.text(path)
+        if path not in before.files:
+            found.append(Edit(path=path, search="", replace=new or ""))
+        elif old is not None and new is not None and old != new:
+            found.append(_line_edit(path, old, new))
+    return found
+
+
+def _line_edit(path: str, old: str, new: str) -> Edit:
+    a, b = old.split("\n"), new.split("\n")
+    first = 0
+    while first < min(len(a), len(b)) and a[first] == b[first]:
+        first += 1
+    tail = 0
+    while tail < min(len(a), len(b)) - first and a[-1 - tail] == b[-1 - tail]:
+        tail += 1
+    while (first or tail) and (
+        first == len(b) - tail or not _stands_once(old, a[first : len(a) - tail])
+    ):  # lines that are removed take a neighbour along, for their line end
+        first, tail = max(0, first - 1), max(0, tail - 1)
+    search, replace = a[first : len(a) - tail], b[first : len(b) - tail]
+    return Edit(path=path, search="\n".join(search), replace="\n".join(replace))
+
+
+def _stands_once(text: str, lines: list[str]) -> bool:
+    searched = "\n".join(lines)
+    return bool(searched.strip()) and len(_exact(text, searched)) == 1
+
+
+def is_test(path: str) -> bool:
+    """Return whether a file holds tests, or what tests are made of."""
+    pure = PurePosixPath(path)
+    return bool(_TEST_NAME.fullmatch(pure.name)) or bool(_TEST_FOLDERS & set(pure.parts[:-1]))
+
+
+def runs_tests(path: str) -> bool:
+    """Return whether a file decides how tests are run: never the candidate's."""
+    pure = PurePosixPath(path)
+    return pure.name in _RUNNER_FILES or pure.suffix == ".pth"
+
+
+def is_protected(path: str, test_edits: TestEdits) -> bool:
+    """Return whether a file is taken from the baseline, whatever a candidate wrote."""
+    return runs_tests(path) or (test_edits == "refuse" and is_test(path))
+
+
+def _one(tree: Tree, texts: dict[str, str], edit: Edit, test_edits: TestEdits) -> str | Rejection:
+    text = texts.get(edit.path, tree.text(edit.path))
+    is_known = edit.path in tree.files or edit.path in texts
+    refused = _refused_place(edit, test_edits)
+    if refused is None and is_known and text is None:
+        refused = _refuse(edit, "no text", "the file is not UTF-8 text")
+    if refused is not None:
+        return refused
+    return _changed(text, edit) if is_known and text is not None else _new(edit)
+
+
+def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:
+    return Rejection(kind=kind, path=edit.path, detail=detail)
+
+
+def _refused_place(edit: Edit, test_edits: TestEdits) -> Rejection | None:
+    if not is_inside(edit.path) or ".git" in PurePosixPath(edit.path.lower()).parts:
+        return _refuse(edit, "outside", "only files of the repository, by path from its root")
+    if is_protected(edit.path, test_edits):
+        return _refuse(edit, "protected", "tests and their settings stay as they are")
+    return None
+
+
+def _changed(text: str, edit: Edit) -> str | Rejection:
+    if not edit.search.strip():
+        told = _refuse(edit, "exists", "say in `search` what to replace")
+        return edit.replace if not text.strip() else told
+    spans = _exact(text, edit.search) or _but_for_white_space(text, edit.search)
+    if len(spans) != 1:
+        kind: Kind = "ambiguous" if spans else "missing"
+        found = f"stands {len(spans)} times" if spans else "stands nowhere"
+        return _refuse(edit, kind, f"`search` {found} in the file; copy more of it, line by line")
+    return _replaced(text, edit, *spans[0])
+
+
+def _new(edit: Edit) -> str | Rejection:
+    if edit.search.strip():
+        told = "there is no such file; an empty `search` makes one"
+        return _refuse(edit, "no file", told)
+    top = PurePosixPath(edit.path).parts[0].removesuffix(".py")
+    if top in _RUNNER_MODULES:
+        return _refuse(edit, "protected", "a new file may not hide a module of Python")
+    return edit.replace[:MAX_FILE_CHARACTERS]
+
+
+def _exact(text: str, search: str) -> list[tuple[int, int]]:
+    found, start = [], text.find(search)
+    while start >= 0:
+        found.append((start, start + len(search)))
+        start = text.find(search, start + 1)
+    return found
+
+
+def _but_for_white_space(text: str, search: str) -> list[tuple[int, int]]:
+    """Return where whole lines are the same but for their white space."""
+    wanted = [line.split() for line in search.strip("\n").split("\n")]
+    lines = text.split("\n")
+    words = [line.split() for line in lines]
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    n = len(wanted)
+    return [
+        (starts[i], starts[i + n] - 1)
+        for i in range(len(lines) - n + 1)
+        if words[i : i + n] == wanted
+    ]
+
+
+def _replaced(text: str, edit: Edit, start: int, end: int) -> str:
+    newline = "\r\n" if "\r\n" in text else "\n"
+    replacement = edit.replace
+    if text[start:end] != edit.search:
+        replacement = _indented_like(text[start:end], edit.search, edit.replace.strip("\n"))
+    written = replacement.replace("\r\n", "\n").replace("\n", newline)
+    if text[start:end].endswith("\r") and not written.endswith("\r"):
+        written += "\r"
+    return text[:start] + written + text[end:]
+
+
+def _indented_like(found: str, search: str, replacement: str) -> str:
+    """Return the replacement moved by as much as the match is from what was searched for."""
+    is_at, was_at = _indent(found), _indent(search)
+    if is_at == was_at:
+        return replacement
+    lines = replacement.split("\n")
+    if is_at.startswith(was_at):
+        more = is_at[len(was_at) :]
+        return "\n".join(more + line if line.strip() else line for line in lines)
+    less = was_at.removesuffix(is_at) if was_at.endswith(is_at) else was_at
+    return "\n".join(line.removeprefix(less) for line in lines)
+
+
+def _indent(text: str) -> str:
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    return first[: len(first) - len(first.lstrip())]

@@ -1,0 +1,57 @@
+"""The tests before any change: what fails, what must pass, where the fault may be."""
+
+from __future__ import annotations
+
+from nemoflows.changes import Baseline, CodingTask, TestReport
+from nemoflows.coding import faults, verdict
+from nemoflows.coding.ran import Wish
+from nemoflows.coding.runs import TestRuns
+from nemoflows.errors import BadInput
+from nemoflows.sandbox.trees import Tree
+
+
+async def examine(task: CodingTask, tree: Tree, runs: TestRuns) -> Baseline:
+    """Run the tests over the unchanged tree and rank its lines by suspicion.
+
+    Raises:
+        BadInput: The tests cannot be run, or a target test is not among them.
+    """
+    ran, replayed = await runs.run(task, tree, Wish(lines=True))
+    level = await runs.level(task)
+    report = verdict.baseline_report(ran, tree=tree.hash, level=level, replayed=replayed)
+    if report.ending != "finished":
+        raise BadInput(
+            f"The tests of the unchanged repository do not run to their end with test_command="
+            f"{task.test_command!r}, in {task.limits.seconds:g} s at the level {level}: "
+            f"{report.ending}, {report.detail}. They can read the repository and write only below "
+            f"$TMPDIR. Last output: {ran.output.strip()[-600:]}"
+        )
+    target = _target(task, report)
+    suspects = faults.suspects(ran, tree=tree, target=target)
+    slowest_s = max((r.seconds for r in ran.results if r.outcome == "passed"), default=0.0)
+    return Baseline(
+        task=task, report=report, target=target, suspects=suspects, slowest_passed_s=slowest_s
+    )
+
+
+def _target(task: CodingTask, report: TestReport) -> list[str]:
+    failing = [r.test for r in report.not_passed if r.outcome in {"failed", "error"}]
+    if not task.target_tests:
+        return failing
+    known = set(report.collected)
+    wanted = [_matching(name, report.collected) for name in task.target_tests]
+    if missing := [
+        name for name, found in zip(task.target_tests, wanted, strict=True) if not found
+    ]:
+        raise BadInput(
+            f"target_tests: {', '.join(missing[:5])} are not among the {len(known)} tests that "
+            f"{task.test_command!r} collects, such as {', '.join(sorted(known)[:3])}."
+        )
+    return list(dict.fromkeys(test for found in wanted for test in found))
+
+
+def _matching(name: str, collected: list[str]) -> list[str]:
+    """Return a test by its id, or all below a module or class."""
+    return [
+        test for test in collected if test == name or test.startswith((f"{name}::", f"{name}["))
+    ]

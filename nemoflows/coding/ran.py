@@ -1,0 +1,162 @@
+"""What one run of the tests told, read from the lines of the sandbox and kept as a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from nemoflows.changes import Limits, TestResult
+from nemoflows.errors import BadInput
+from nemoflows.sandbox.inside.suite import NO_PYTEST
+from nemoflows.sandbox.runs import Ended
+from nemoflows.types import Value
+
+RECORD_VERSION = 1
+OUTPUT_CHARACTERS = 4000
+
+
+class Command(NamedTuple):
+    """A command that runs pytest."""
+
+    python: str
+    arguments: list[str]
+
+
+class Wish(Value):
+    """How the tests are to be run."""
+
+    first: list[str] = Field(default_factory=list)
+    """Ids to run before the others."""
+    only: list[str] = Field(default_factory=list)
+    """Ids to run alone; empty for all."""
+    stop: bool = False
+    """Whether the first failure ends the run."""
+    canaries: bool = True
+    lines: bool = False
+    """Whether to tell which lines each test ran."""
+    attempt: int = 0
+    """Another number runs again what is recorded: flaky tests show themselves so."""
+
+
+class Ran(Value):
+    """A finished test run, as it is recorded."""
+
+    key: str
+    why: str
+    """`ended`, or the limit that was passed."""
+    status: int | None
+    output: str
+    seconds: float
+    complete: bool = False
+    """Whether the run told its own end."""
+    collected: list[str] = Field(default_factory=list)
+    results: list[TestResult] = Field(default_factory=list)
+    broken: list[TestResult] = Field(default_factory=list)
+    """Modules that could not be collected, by their path."""
+    canaries: list[str] = Field(default_factory=list)
+    """Outcomes of the tests that must fail."""
+    changed: list[str] = Field(default_factory=list)
+    """Functions of the test runner that were replaced."""
+    lines: dict[str, dict[str, list[int]]] = Field(default_factory=dict)
+    """Test → file → the lines that it ran."""
+
+
+def read_command(test_command: str) -> Command:
+    """Return the interpreter and pytest's arguments.
+
+    Raises:
+        BadInput: The command does not run pytest.
+    """
+    try:
+        words = shlex.split(test_command)
+    except ValueError as error:
+        raise _no_pytest(test_command) from error
+    if words and words[0] in {"pytest", "py.test"}:
+        return Command(sys.executable, words[1:])
+    if len(words) >= 3 and words[1:3] == ["-m", "pytest"]:
+        own = words[0] in {"python", "python3"}
+        python = sys.executable if own else shutil.which(words[0])
+        if python is None:
+            raise BadInput(
+                f"test_command={test_command!r}: there is no {words[0]!r}. Nothing was run."
+            )
+        return Command(python, words[3:])
+    raise _no_pytest(test_command)
+
+
+def _no_pytest(test_command: str) -> BadInput:
+    return BadInput(
+        f"test_command={test_command!r} does not run pytest. Write `python -m pytest ARGUMENTS`, "
+        "or the path of the interpreter that has what the repository needs in place of `python`; "
+        "settings of the environment belong in pytest's own. Nothing was run."
+    )
+
+
+def key(*, tree: str, test_command: str, limits: Limits, wish: Wish, salt: str) -> str:
+    """Return the identity of a run: same tree, command, limits and wish, same result."""
+    whole = {
+        "v": RECORD_VERSION,
+        "tree": tree,
+        "command": test_command,
+        "limits": limits.model_dump(),
+        "wish": wish.model_dump(),
+        "salt": salt,
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
+    """Return what a run told; lines without the run's token are nobody's.
+
+    Raises:
+        BadInput: The interpreter has no pytest.
+    """
+    if ended.status == NO_PYTEST:
+        raise BadInput(
+            f"pytest is not installed for {copy_python}, which test_command names. Install it "
+            "there, or name the interpreter of the repository's own environment. Nothing was run."
+        )
+    fields: dict[str, Any] = {"results": [], "broken": [], "canaries": [], "lines": {}}
+    for line in ended.report.splitlines():
+        _take(_parsed(line, token), fields)
+    return Ran(
+        key=key,
+        why=ended.why,
+        status=ended.status,
+        output=ended.output[-OUTPUT_CHARACTERS:],
+        seconds=ended.seconds,
+        **fields,
+    )
+
+
+def _parsed(line: str, token: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and found.get("token") == token else {}
+
+
+def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
+    match told:
+        case {"collected": list(ids)}:
+            fields["collected"] = ids
+        case {"broken": str(module), "text": str(text)}:
+            fields["broken"].append(TestResult(test=module, outcome="error", text=text))
+        case {"canary": True, "outcome": str(outcome)}:
+            fields["canaries"].append(outcome)
+        case {"test": str(), "outcome": str()}:
+            fields["results"].append(TestResult(**{k: told[k] for k in TestResult.model_fields}))
+        case {"ran": str(test), "lines": dict(lines)}:
+            fields["lines"][test] = lines
+        case {"end": int(), "changed": list(changed)}:
+            fields |= {"complete": True, "changed": changed}
+        case _:
+            pass

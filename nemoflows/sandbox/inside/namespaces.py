@@ -1,0 +1,122 @@
+"""Namespaces: a file tree, processes, a network and IPC of the process's own.
+
+Source: namespaces(7), pivot_root(2), user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from nemoflows.sandbox.inside import capabilities
+from nemoflows.sandbox.inside.libc import call, libc, syscall
+
+_NEW_MOUNTS, _NEW_NAMES, _NEW_IPC = 0x00020000, 0x04000000, 0x08000000
+_NEW_USERS, _NEW_PROCESSES, _NEW_NETWORK = 0x10000000, 0x20000000, 0x40000000
+_ALL = _NEW_MOUNTS | _NEW_NAMES | _NEW_IPC | _NEW_PROCESSES | _NEW_NETWORK
+_READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 1, 2, 4, 32, 4096
+_PRIVATE, _RECURSIVE, _DETACH = 1 << 18, 16384, 2
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+
+
+def unshare() -> None:
+    """Leave the machine's namespaces; processes started from now on live in the new ones.
+
+    Without privileges the process gets a user namespace too, in which it keeps its own id.
+
+    Raises:
+        OSError: The kernel, or whoever set it up, allows no namespaces.
+    """
+    if capabilities.may_mount():
+        call(libc().unshare, _ALL)
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    call(libc().unshare, _ALL | _NEW_USERS)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        Path("/proc/self", name).write_text(text, "ascii")
+
+
+def enter(
+    root: str, *, readable: Iterable[str], scratch: str, scratch_bytes: int, uid: int
+) -> None:
+    """Give this process a tree with nothing in it but the named paths, all read-only.
+
+    Called by the first process of the new namespaces.
+
+    Args:
+        root: An empty folder to build the tree in.
+        readable: Paths that are seen where they are.
+        scratch: Where an empty folder in memory is mounted, the only one that can be written.
+        scratch_bytes: Its size.
+        uid: Who owns it.
+    """
+    _mount("none", "/", "", _RECURSIVE | _PRIVATE)
+    _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, "size=1m,mode=755")
+    for path in readable:
+        _show(path, root)
+    for device in _DEVICES:
+        _show(f"/dev/{device}", root, devices=True)
+    _temporary(f"{root}/dev/shm", scratch_bytes, "mode=1777")
+    _temporary(f"{root}{scratch}", scratch_bytes, f"mode=700,uid={uid},gid={uid}")
+    Path(root, "proc").mkdir(exist_ok=True)
+    with suppress(OSError):  # a container that masks its own /proc lets nobody mount another
+        _mount("proc", f"{root}/proc", "proc", _NO_SETUID | _NO_DEVICES)
+    old = Path(root, ".old")
+    old.mkdir()
+    syscall(_PIVOT_ROOT[os.uname().machine], _bytes(root), _bytes(str(old)))
+    os.chdir("/")
+    call(libc().umount2, b"/.old", _DETACH)
+    Path("/.old").rmdir()
+    _mount("none", "/", "", _REMOUNT | _READ_ONLY | _NO_SETUID | _NO_DEVICES, "size=1m,mode=755")
+    _raise_loopback()
+
+
+def _show(path: str, root: str, *, devices: bool = False) -> None:
+    source, target = Path(path), Path(root + path)
+    if not source.exists():
+        return
+    if source.is_symlink() and path.count("/") == 1:  # /bin → usr/bin
+        target.symlink_to(source.readlink())
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+    elif not target.exists():
+        target.touch()
+    _mount(path, str(target), "", _BIND | _RECURSIVE)
+    kept = os.statvfs(target).f_flag & 0xF if not devices else 0  # locked in a user namespace
+    flags = _REMOUNT | _BIND | _NO_SETUID | (_READ_ONLY | kept if not devices else 0)
+    with suppress(OSError):  # of a device: its file system's own flags are kept
+        if not devices:
+            _mount("none", str(target), "", flags)
+
+
+def _temporary(path: str, size_bytes: int, options: str) -> None:
+    Path(path).mkdir(parents=True, exist_ok=True)
+    _mount("tmpfs", path, "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={size_bytes},{options}")
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    call(libc().mount, _bytes(source), _bytes(target), _bytes(kind), flags, _bytes(options))
+
+
+def _bytes(text: str) -> ctypes.c_char_p:
+    return ctypes.c_char_p(os.fsencode(text))
+
+
+def _raise_loopback() -> None:
+    """Let tests talk to servers of their own."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        up = struct.pack("16sH14x", b"lo", 0x1 | 0x40)  # IFF_UP, IFF_RUNNING
+        fcntl.ioctl(any_socket, 0x8914, up)  # SIOCSIFFLAGS

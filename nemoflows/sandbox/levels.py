@@ -1,0 +1,59 @@
+"""Which levels of containment there are, what each contains, and which this machine has.
+
+`full` gives a run namespaces of its own (files, processes, network, IPC), and Landlock and seccomp
+on top. `landlock` gives it Landlock, seccomp without sockets, limits, and a keeper that adopts and
+kills whatever it starts. `weak` gives it limits and a clean environment. Where the caller is root,
+each run first becomes a user who is nobody and owns nothing: limits on processes do nothing to
+root. Where the interpreter lies in a folder that only root may enter, `landlock` keeps the one
+capability to read what Landlock leaves open.
+
+| attack                                        | full | landlock | weak                          |
+|-----------------------------------------------|------|----------|-------------------------------|
+| TCP, UDP, DNS, Unix sockets outside           | yes  | yes      | no                            |
+| reading outside the copy (home, keys, others) | yes  | yes      | only what modes protect       |
+| writing outside the scratch folder            | yes  | yes      | only what modes protect       |
+| seeing that a path outside exists             | yes  | no       | no                            |
+| symbolic links and `..` out of the copy       | yes  | yes      | only what modes protect       |
+| fork bomb, endless loop, memory, big files    | yes  | yes      | yes                           |
+| many files that fill the disk                 | yes  | no       | no                            |
+| gigabytes of output                           | yes  | yes      | yes                           |
+| processes that outlive the run                | yes  | yes      | yes                           |
+| killing the parent or other processes         | yes  | yes      | as root: yes                  |
+| environment with secrets                      | yes  | yes      | yes                           |
+| leaving System V IPC or shared memory behind  | yes  | yes      | no                            |
+
+At `landlock`, code may not open sockets at all; at `full` it has a loopback of its own. `landlock`
+needs ABI 3 (Linux 6.2); below ABI 6 (6.12) signals to other processes are refused altogether. Where
+the caller is not root, changes of modes and times by path pretend to succeed and do nothing, since
+Landlock does not look at them. Limits on memory count all processes of a run, looked at 20 times a
+second.
+
+Not covered at any level: faults of the kernel, timing channels, and what a run's own result says of
+it, which `nemoflows.coding.verdict` looks at.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from nemoflows.changes import Level
+from nemoflows.errors import BadInput
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+"""The weakest first."""
+
+
+def at_least(wanted: Level, available: tuple[Level, ...]) -> Level:
+    """Return the strongest level that the machine has.
+
+    Raises:
+        BadInput: It is weaker than wanted.
+    """
+    best = max(available, key=LEVELS.index)
+    if LEVELS.index(best) < LEVELS.index(wanted):
+        raise BadInput(
+            f"min_sandbox={wanted}, and this machine contains a test run only at the level {best}. "
+            "Run on Linux 6.2 or newer with Landlock, or where user namespaces are allowed; or set "
+            f"min_sandbox={best} for a repository and a model that you trust. Nothing was run."
+        )
+    return best

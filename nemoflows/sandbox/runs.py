@@ -1,0 +1,255 @@
+"""Run tests over clean copies: one keeper per core, each with pytest loaded, each run a fork of it.
+
+A run gets a copy of the tree that it can read, a scratch folder that it can write, an environment
+of six variables, and nothing else. The keeper and the copies are gone when the sandbox is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nemoflows
+from nemoflows.changes import Level, Limits
+from nemoflows.errors import BadInput, EndpointDown
+from nemoflows.sandbox.levels import LEVELS
+from nemoflows.sandbox.trees import Tree
+
+_START = (
+    "import sys; sys.path.insert(0, {root!r}); from nemoflows.sandbox.inside import keep; "
+    "del sys.path[0]; keep.main()"
+)
+_FIRST_UID, _N_UIDS = 61_184, 4_336
+"""Users whom nobody is.
+
+Source: systemd, Users, groups, UIDs and GIDs: the range for dynamic users is 61184 to 65519.
+"""
+_ALLOWED = ("LANG", "TZ")
+DEFAULT_LIMITS = Limits()
+_GRACE_S = 30.0
+"""Beyond a run's own limit, for the keeper to kill and to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run: a suite of tests, or a command (as the sandbox's own tests do)."""
+
+    tree: Tree
+    limits: Limits = DEFAULT_LIMITS
+    suite: Mapping[str, Any] = field(default_factory=dict)
+    """What `nemoflows.sandbox.inside.suite.run` takes."""
+    argv: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of a run."""
+
+    why: str
+    """`ended`, or the limit that was passed: `time`, `memory`, `report`."""
+    status: int | None
+    """Exit code; below zero, the signal; None where the run was ended from outside."""
+    output: str
+    report: str
+    seconds: float
+
+
+class Sandbox:
+    """Runs jobs at one level, as many at once as there are keepers; belongs to one event loop."""
+
+    def __init__(self, level: Level, *, python: str = sys.executable, n: int = 0) -> None:
+        """Take the level and the interpreter that has the repository's dependencies.
+
+        Args:
+            level: How runs are contained; must be available.
+            python: Interpreter with pytest.
+            n: Runs at once; 0 for one per core.
+        """
+        self.level, self.python = level, python
+        self.n = n or len(os.sched_getaffinity(0))
+        self._idle: asyncio.LifoQueue[_Keeper] = asyncio.LifoQueue()
+        self._made: list[_Keeper] = []
+
+    async def run(self, job: Job) -> Ended:
+        """Run a job once a keeper is free.
+
+        Raises:
+            EndpointDown: The keeper ended, twice.
+            BadInput: The interpreter cannot be started.
+        """
+        keeper = await self._free_keeper()
+        try:
+            try:
+                return await keeper.run(job)
+            except _KeeperEnded:  # killed from outside, by want of memory perhaps: once more
+                return await keeper.run(job)
+        except _KeeperEnded as error:
+            raise EndpointDown(f"The sandbox's keeper ended twice during a run: {error}") from error
+        except asyncio.CancelledError:
+            keeper.kill()
+            raise
+        finally:
+            self._idle.put_nowait(keeper)
+
+    async def _free_keeper(self) -> _Keeper:
+        if self._idle.empty() and len(self._made) < self.n:
+            self._made.append(_Keeper(self.level, self.python))
+            return self._made[-1]
+        return await self._idle.get()
+
+    async def aclose(self) -> None:
+        """End the keepers."""
+        for keeper in self._made:
+            await keeper.aclose()
+
+
+async def available(python: str = sys.executable) -> tuple[Level, ...]:
+    """Return the levels at which a run can begin on this machine, found out by running one."""
+    found = []
+    job = Job(Tree({"empty": b""}), argv=["/bin/sh", "-c", "exit 0"])
+    for level in LEVELS:
+        sandbox = Sandbox(level, python=python, n=1)
+        try:
+            if (await sandbox.run(job)).status == 0:
+                found.append(level)
+        finally:
+            await sandbox.aclose()
+    return tuple(found)
+
+
+class _KeeperEnded(Exception):
+    """The keeper's output ended before its reply."""
+
+
+class _Keeper:
+    """The process that runs jobs one by one, and the folders it is given."""
+
+    def __init__(self, level: Level, python: str) -> None:
+        self.level, self.python = level, python
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def run(self, job: Job) -> Ended:
+        """Run a job in folders of its own."""
+        process = await self._started()
+        uid = _FIRST_UID + process.pid % _N_UIDS if os.geteuid() == 0 else -1
+        folder = Path(tempfile.mkdtemp(prefix="nemoflows-run-"))
+        try:
+            await asyncio.to_thread(_lay_out, folder, job.tree, uid)
+            wish = _wish(job, folder, self.level, uid, self.python)
+            return await self._ask(process, wish, job.limits.seconds + _GRACE_S)
+        finally:
+            await asyncio.to_thread(_remove, folder)
+
+    async def _ask(
+        self, process: asyncio.subprocess.Process, wish: object, limit_s: float
+    ) -> Ended:
+        if process.stdin is None or process.stdout is None:
+            raise _KeeperEnded("it has no pipes")
+        try:
+            process.stdin.write(json.dumps(wish).encode() + b"\n")
+            await process.stdin.drain()
+            line = await asyncio.wait_for(process.stdout.readline(), limit_s)
+        except (TimeoutError, ConnectionError) as error:
+            self.kill()
+            raise _KeeperEnded(type(error).__name__) from error
+        if not line:
+            self.kill()
+            raise _KeeperEnded("its output broke off")
+        return Ended(**json.loads(line))
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        code = _START.format(root=str(Path(nemoflows.__file__).parent.parent))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                self.python, "-s", "-P", "-c", code,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                env={"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd="/", start_new_session=True, limit=1 << 30,
+            )  # fmt: skip
+            ready = await process.stdout.readline() if process.stdout else b""
+        except OSError as error:
+            raise _no_interpreter(self.python, str(error.strerror)) from error
+        if not ready:
+            raise _no_interpreter(self.python, "it ended at once; it must be Python 3.11 or newer")
+        self._process = process
+        return process
+
+    def kill(self) -> None:
+        """End the keeper without waiting; what it runs ends with its input."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process = None
+
+    async def aclose(self) -> None:
+        """End the keeper and wait for it."""
+        process = self._process
+        self.kill()
+        if process is not None:
+            await process.wait()
+
+
+def _no_interpreter(python: str, why: str) -> BadInput:
+    return BadInput(
+        f"The interpreter {python!r} of test_command cannot run tests: {why}. Name one that has "
+        "pytest and what the repository needs. Nothing was run."
+    )
+
+
+def _lay_out(folder: Path, tree: Tree, uid: int) -> None:
+    """Make a run's folders: the copy to read, the scratch to write, the root for `full`."""
+    for name in ("copy", "scratch", "root"):
+        (folder / name).mkdir()
+    tree.write(folder / "copy")
+    if uid < 0:
+        return
+    os.chown(folder / "scratch", uid, uid)
+    os.chown(folder, -1, uid)
+    folder.chmod(0o710)  # the run's user may pass, another run's may not
+
+
+def _wish(job: Job, folder: Path, level: Level, uid: int, python: str) -> dict[str, Any]:
+    scratch = str(folder / "scratch")
+    kept = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
+    environment = {
+        "PATH": f"{Path(python).parent}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": scratch,
+        "TMPDIR": scratch,
+        "USER": "nobody",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return {
+        "level": level,
+        "folder": str(folder),
+        "copy": str(folder / "copy"),
+        "scratch": scratch,
+        "seconds": job.limits.seconds,
+        "memory_bytes": job.limits.memory_mib << 20,
+        "processes": job.limits.processes,
+        "file_bytes": job.limits.file_mib << 20,
+        "uid": uid,
+        "environment": environment | kept,
+        "suite": dict(job.suite),
+        "argv": list(job.argv),
+    }
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a run left behind, whatever modes it gave it."""
+    for root, folders, _ in os.walk(folder):
+        for name in folders:
+            below = Path(root, name)
+            if not below.is_symlink():  # nothing of the run is left that could swap it for one
+                below.chmod(stat.S_IRWXU)
+    shutil.rmtree(folder, ignore_errors=True)

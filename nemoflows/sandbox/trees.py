@@ -1,0 +1,224 @@
+"""A repository's files as a value: read once, hashed, changed in memory, written as clean copies.
+
+Not covered: symbolic links, which are left out and named, and empty folders.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from nemoflows.errors import BadInput
+
+MAX_BYTES = 256 << 20
+MAX_FILES = 50_000
+_LEFT_OUT = {
+    ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
+    ".mypy_cache", ".ruff_cache", ".pytest_cache", ".eggs",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Files by path relative to the root, with `/`."""
+
+    files: Mapping[str, bytes]
+    executable: frozenset[str] = frozenset()
+
+    @cached_property
+    def hash(self) -> str:
+        """Return the SHA-256 over every file's path, mode and content."""
+        whole = hashlib.sha256()
+        for path in sorted(self.files):
+            content = hashlib.sha256(self.files[path]).hexdigest()
+            whole.update(
+                f"{path}\0{int(path in self.executable)}\0{content}\n".encode(
+                    "utf-8", "surrogateescape"
+                )
+            )
+        return whole.hexdigest()
+
+    def text(self, path: str) -> str | None:
+        """Return a file's text; None where there is no such file or it is not UTF-8."""
+        try:
+            return self.files[path].decode()
+        except (KeyError, UnicodeDecodeError):
+            return None
+
+    def changed(self, texts: Mapping[str, str]) -> Tree:
+        """Return the tree with files replaced or added."""
+        return Tree(
+            {**self.files, **{path: text.encode() for path, text in texts.items()}}, self.executable
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write every file below a folder, which nobody else should be able to write."""
+        for path, data in self.files.items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            target.chmod(0o555 if path in self.executable else 0o444)
+
+    def archive(self) -> bytes:
+        """Return the tree as a tar file, the same bytes for the same tree."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for path in sorted(self.files):
+                entry = tarfile.TarInfo(path)
+                entry.size = len(self.files[path])
+                entry.mode = 0o755 if path in self.executable else 0o644
+                archive.addfile(entry, io.BytesIO(self.files[path]))
+        return buffer.getvalue()
+
+
+def from_archive(data: bytes) -> Tree:
+    """Return the tree that `archive` packed."""
+    files, executable = {}, set()
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for entry in archive:
+            content = archive.extractfile(entry) if entry.isreg() else None
+            if content is not None:
+                files[entry.name] = content.read()
+                if entry.mode & 0o100:
+                    executable.add(entry.name)
+    return Tree(files, frozenset(executable))
+
+
+def read(folder: Path) -> tuple[Tree, list[str]]:
+    """Read a folder: what git tracks or would track, else everything but what tools leave behind.
+
+    Returns:
+        The tree, and what was left out with the reason.
+
+    Raises:
+        BadInput: The folder is missing, empty or too large.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"The repository {str(folder)!r} is not a folder. Nothing was run.")
+    files: dict[str, bytes] = {}
+    executable, left_out, n_bytes = set(), [], 0
+    for path in sorted(_tracked(folder) or _walked(folder)):
+        found = folder / path
+        if found.is_symlink() or not found.is_file():
+            left_out.append(f"{path}: not a regular file")
+            continue
+        files[path] = found.read_bytes()
+        n_bytes += len(files[path])
+        if os.access(found, os.X_OK):
+            executable.add(path)
+        if n_bytes > MAX_BYTES or len(files) > MAX_FILES:
+            raise BadInput(
+                f"The repository {str(folder)!r} has more than {MAX_BYTES >> 20} MiB or "
+                f"{MAX_FILES:,} files. Name the part that the issue is about."
+            )
+    if not files:
+        raise BadInput(f"The repository {str(folder)!r} holds no files. Nothing was run.")
+    return Tree(files, frozenset(executable)), left_out
+
+
+def _tracked(folder: Path) -> list[str]:
+    """Return what git tracks or would track; empty where it cannot say."""
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    if not (folder / ".git").exists():
+        return []
+    try:
+        done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603  (a list, and git)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    return [name for name in dict.fromkeys(names) if os.path.lexists(folder / name)]
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]
+        for name in names:
+            yield (Path(root) / name).relative_to(folder).as_posix()
+
+
+def diff(before: Tree, after: Tree) -> str:
+    """Return the unified diff of two trees, as `git apply` takes it.
+
+    Files of other than UTF-8 text are taken as Latin-1: edits cannot change them.
+    """
+    return "".join(
+        _file_diff(
+            path, before.files.get(path), after.files.get(path), executable=path in after.executable
+        )
+        for path in sorted({*before.files, *after.files})
+        if before.files.get(path) != after.files.get(path)
+    )
+
+
+def n_changed(patch: str) -> int:
+    """Return how many lines a diff adds or removes."""
+    marks = (line[:1] for line in patch.split("\n") if not line.startswith(("+++ ", "--- ")))
+    return sum(mark in {"+", "-"} for mark in marks)
+
+
+def _file_diff(path: str, before: bytes | None, after: bytes | None, *, executable: bool) -> str:
+    mode = "100755" if executable else "100644"
+    head = f"diff --git {_quoted('a/' + path)} {_quoted('b/' + path)}\n"
+    if before is None:
+        head += f"new file mode {mode}\n"
+    if after is None:
+        head += f"deleted file mode {mode}\n"
+    body = difflib.unified_diff(_lines(before), _lines(after), n=3, lineterm="\n")
+    lines = [
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body
+    ]
+    old = "/dev/null" if before is None else _named("a/" + path)
+    new = "/dev/null" if after is None else _named("b/" + path)
+    return head + "".join([f"--- {old}\n", f"+++ {new}\n", *lines[2:]] if lines else [])
+
+
+def _lines(data: bytes | None) -> list[str]:
+    if not data:
+        return []
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return [f"{line}\n" for line in text.split("\n")[:-1]] + (
+        [last] if (last := text.rpartition("\n")[2]) else []
+    )
+
+
+def _named(path: str) -> str:
+    """Return a path as a header names it: a tab ends one with a space in it."""
+    quoted = _quoted(path)
+    return f"{quoted}\t" if " " in quoted and quoted == path else quoted
+
+
+def _quoted(path: str) -> str:
+    """Return a path in C's spelling, where git would want that."""
+    plain = all(ord(c) >= 32 and c not in '"\\\x7f' for c in path)
+    if plain:
+        return path
+    shown = path.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("\n", "\\n")
+    return f'"{shown}"'
+
+
+def is_inside(path: str) -> bool:
+    """Return whether a path names something below the root, in plain spelling."""
+    parts = PurePosixPath(path).parts
+    return (
+        bool(parts) and path == "/".join(parts) and not path.startswith("/") and ".." not in parts
+    )

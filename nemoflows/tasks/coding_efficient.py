@@ -1,0 +1,88 @@
+"""Coding tasks of the efficient tier: on a GPU where its model runs in process.
+
+They run no code of the repository: that is for the tasks with a sandbox.
+"""
+
+from __future__ import annotations
+
+from nemoflows import agents
+from nemoflows.changes import Baseline, Candidate, ChangePlan, Proposals
+from nemoflows.coding import steps
+from nemoflows.tasks._session import run
+from nemoflows.tasks._task import TIERS, ready, task
+from nemoflows.types import ThinkingPolicy, Tiers
+
+
+@task(efficient=True)
+def propose(
+    baseline: Baseline,
+    plan: ChangePlan,
+    candidates: int = 8,
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
+    retry_unusable: int = 0,
+) -> Proposals:
+    """Propose changes, all at once on one engine; alike ones count once.
+
+    Args:
+        baseline: What `examine` returned.
+        plan: What `plan_change` returned.
+        candidates: How many to ask for.
+        tiers: The two models; the efficient one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
+        fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+
+    Returns:
+        Candidates that apply and compile, untested; none on the embedded tier.
+
+    Raises:
+        TooManyFailures: The calls of more than half were refused for good.
+    """
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "propose")
+    return run(steps.propose(baseline, plan, desk=desk, n=candidates))
+
+
+@task(efficient=True)
+def repair(
+    baseline: Baseline,
+    plan: ChangePlan,
+    rounds: list[list[Candidate]],
+    candidates: int = 4,
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
+    retry_unusable: int = 0,
+) -> Proposals:
+    """Correct the candidates that came closest, with what the tests said of them.
+
+    Args:
+        baseline: What `examine` returned.
+        plan: What `plan_change` returned.
+        rounds: What `run_tests` returned, round by round; nothing is asked where one passes.
+        candidates: How many corrections to ask for; 0 for none.
+        tiers: The two models; the efficient one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
+        fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+
+    Returns:
+        Candidates that apply and compile, untested.
+    """
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "repair")
+    tested = [candidate for tested in rounds for candidate in tested]
+    return run(steps.repair(baseline, plan, tested, desk=desk, n=candidates, number=len(rounds)))
+
+
+def _desk(
+    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
+) -> agents.Desk:
+    current = ready(tiers.efficient, task_name=task_name, efficient=True, thinking=thinking)
+    return agents.Desk(
+        door=current.door,
+        model=tiers.efficient,
+        salt=fresh,
+        thinking=thinking,
+        retry_unusable=retry_unusable,
+    )

@@ -1,0 +1,119 @@
+"""CPU coding tasks of the frontier tier: plan, go on where the efficient tier failed, review."""
+
+from __future__ import annotations
+
+from nemoflows import agents, routing
+from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Proposals
+from nemoflows.coding import choose, steps
+from nemoflows.tasks._session import run
+from nemoflows.tasks._task import TIERS, ready, task
+from nemoflows.types import ThinkingPolicy, Tiers
+
+
+@task(frontier=True)
+def plan_change(
+    baseline: Baseline,
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
+    retry_unusable: int = 0,
+) -> ChangePlan:
+    """Say what should be changed, and in which files.
+
+    Args:
+        baseline: What `examine` returned.
+        tiers: The two models; the frontier one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
+        fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+
+    Returns:
+        The plan; on the embedded tier the most suspicious lines.
+
+    Raises:
+        BadModel: A tier's endpoint, model or key is missing; checked before the first call.
+    """
+    current = ready(tiers.efficient, task_name="propose", efficient=True, thinking=thinking)
+    remote = tiers.efficient.endpoint != "embedded"
+    others = (
+        [tiers.efficient] if remote and not current.settings.runs_in_task(tiers.efficient) else []
+    )
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "plan_change")
+    return run(steps.plan_change(baseline, desk=desk, others=others))
+
+
+@task(frontier=True)
+def escalate_change(
+    baseline: Baseline,
+    plan: ChangePlan,
+    rounds: list[list[Candidate]],
+    candidates: int = 1,
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
+    retry_unusable: int = 0,
+) -> Proposals:
+    """Ask the frontier tier, only where no candidate passes.
+
+    Args:
+        baseline: What `examine` returned.
+        plan: What `plan_change` returned.
+        rounds: What `run_tests` returned, round by round; nothing is asked where one passes.
+        candidates: How many changes to ask for.
+        tiers: The two models; where both are the same nothing is asked twice.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
+        fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+
+    Returns:
+        Candidates that apply and compile, untested.
+
+    Raises:
+        EndpointDown: The frontier's endpoint does not answer.
+    """
+    tested = [candidate for tested in rounds for candidate in tested]
+    frontier = routing.next_model(tiers)
+    asked = frontier is not None and frontier.endpoint != "embedded"
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "escalate_change") if asked else None
+    return run(steps.escalate(baseline, plan, tested, desk=desk, n=candidates))
+
+
+@task(frontier=True)
+def review(
+    baseline: Baseline,
+    plan: ChangePlan,
+    patch: Patch,
+    tiers: Tiers = TIERS,
+    thinking: ThinkingPolicy = "auto",
+    fresh: str = "",
+    retry_unusable: int = 0,
+) -> Patch:
+    """Have a patch looked at once more; the review advises, the tests have decided.
+
+    Args:
+        baseline: What `examine` returned.
+        plan: What `plan_change` returned.
+        patch: What `select` returned.
+        tiers: The two models; the frontier one is asked.
+        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
+        fresh: Salt: another value asks again what is recorded.
+        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+
+    Returns:
+        The patch with the review; unchanged where there is no diff or no model.
+    """
+    desk = _desk(tiers, thinking, fresh, retry_unusable, "review")
+    return run(choose.review(baseline, plan, patch, desk=desk))
+
+
+def _desk(
+    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
+) -> agents.Desk:
+    current = ready(tiers.frontier, task_name=task_name, thinking=thinking)
+    return agents.Desk(
+        door=current.door,
+        model=tiers.frontier,
+        salt=fresh,
+        thinking=thinking,
+        retry_unusable=retry_unusable,
+    )

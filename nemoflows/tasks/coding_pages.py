@@ -1,0 +1,73 @@
+"""The CPU task that writes a change's page and its diff."""
+
+from __future__ import annotations
+
+import hashlib
+
+import flytekit
+from flytekit.types.file import FlyteFile
+
+from nemoflows import coding_page, costs, page, reports
+from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Proposals
+from nemoflows.tasks._session import in_pod, session
+from nemoflows.tasks._task import TIERS, task
+from nemoflows.tasks.pages import folder
+from nemoflows.types import Tiers
+
+
+@task(deck=True)
+def report_change(
+    baseline: Baseline,
+    plan: ChangePlan,
+    rounds: list[list[Candidate]],
+    proposals: list[Proposals],
+    patch: Patch,
+    tiers: Tiers = TIERS,
+) -> FlyteFile:
+    """Write a change's page: plan, candidates against tests, the diff, calls, cost.
+
+    Beside it lies the diff as a file, which a local run names.
+
+    Args:
+        baseline: What `examine` returned.
+        plan: What `plan_change` returned.
+        rounds: What `run_tests` returned, round by round.
+        proposals: What was proposed, and what was rejected.
+        patch: What `select` or `review` returned.
+        tiers: The two models, to be named.
+
+    Returns:
+        One HTML file without external resources; a local run prints its path.
+    """
+    current = session()
+    door = current.door
+    calls, uncertain = door.calls(patch.calls), door.uncertain()
+    shown = coding_page.ChangePage(
+        baseline=baseline,
+        plan=plan,
+        rounds=rounds,
+        rejected=[why for each in proposals for why in each.rejected],
+        n_search_runs=sum(each.n_runs for each in proposals),
+        patch=patch,
+        calls=calls,
+        ledger=costs.fold(
+            calls, n_unrecorded=len(patch.calls) - len(calls), n_uncertain=len(uncertain)
+        ),
+        tiers={"efficient": str(tiers.efficient), "frontier": str(tiers.frontier)},
+        uncertain=[reports.told(attempt) for attempt in uncertain],
+        durable=door.journal.durable,
+    )
+    html = coding_page.render(shown)
+    name = hashlib.sha256(html.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    path = folder(current) / f"{name}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8")
+    flytekit.Deck("change", page.framed(html))
+    if in_pod():
+        return FlyteFile(str(path))
+    print(f"\n{patch}\n{shown.ledger}")
+    if patch.diff:
+        path.with_suffix(".diff").write_text(patch.diff, encoding="utf-8", newline="")
+        print(f"patch: {path.with_suffix('.diff')}")
+    print(f"page: {path}\n")
+    return FlyteFile(str(path), remote_path=False)

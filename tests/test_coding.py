@@ -1,0 +1,286 @@
+"""The change flow against scripted providers on loopback: it ends as it should, calls counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemoflows.changes import Edit, Patch
+from nemoflows.tasks import _testing
+from nemoflows.tasks._session import run
+from tests.coding import HALF, ISSUE, LENDING, LINE, RIGHT, WRONG, applies, lending, reply
+from tests.loopback import ModelServer, data_parts
+
+USD_PER_CALL = 150e-6
+"""At a dollar a million tokens: 120 in, 30 out."""
+Script = Callable[[str, dict[str, Any], int], str]
+"""Purpose, request, how many of that purpose and model came before."""
+
+
+class Providers:
+    """Two models on one server, each scripted, every call counted."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self.server = server
+        self.counts: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+
+    def play(self, **scripts: Script) -> None:
+        """Answer by model: `small` and `large`."""
+
+        def script(purpose: str, body: dict[str, Any]) -> str:
+            place = (body["model"], purpose)
+            with self._lock:
+                n = self.counts.get(place, 0)
+                self.counts[place] = n + 1
+            return scripts[body["model"]](purpose, body, n)
+
+        self.server.script = script
+
+    @property
+    def n_calls(self) -> int:
+        return sum(self.counts.values())
+
+
+@pytest.fixture
+def providers(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
+    server.models = ("small", "large")
+    monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", server.endpoints(usd_per_mtok=[1.0, 1.0]))
+    yield Providers(server)
+    run(_testing.test_runs().aclose())
+
+
+def fix(repo: Path, **more: Any) -> Patch:
+    from workflows.coding import fix_issue
+
+    tiers = {"efficient": "local:small", "frontier": "local:large"}
+    from nemoflows import Tiers
+
+    inputs: dict[str, Any] = {"candidates": 3, "repairs": 2, "tiers": Tiers.model_validate(tiers)}
+    found: Patch = fix_issue(repo=str(repo), issue=ISSUE, **(inputs | more)).patch
+    return found
+
+
+def proposes(*edits: Edit | str) -> Script:
+    """Answer proposals in turn, the last one again and again."""
+
+    def script(purpose: str, _: dict[str, Any], n: int) -> str:
+        if purpose not in {"propose", "repair"}:
+            return ""
+        edit = edits[min(n, len(edits) - 1)]
+        return edit if isinstance(edit, str) else reply(edit)
+
+    return script
+
+
+def test_right_on_a_later_sample(providers: Providers, tmp_path: Path) -> None:
+    repo = lending(tmp_path / "repo")
+    providers.play(small=proposes(WRONG, HALF, RIGHT), large=proposes(""))
+    patch = fix(repo)
+    assert patch.status == "verified"
+    assert patch.candidate is not None
+    assert (patch.candidate.tier, patch.candidate.round) == ("efficient", 0)
+    assert providers.counts == {
+        ("small", "propose"): 3,
+        ("large", "plan_change"): 1,
+        ("large", "review"): 1,
+    }
+    assert patch.usd == pytest.approx(5 * USD_PER_CALL)
+    applies(patch, repo)
+    assert "min(fine" in (repo / "lending" / "loans.py").read_text()
+
+
+def test_right_only_after_seeing_the_failure(providers: Providers, tmp_path: Path) -> None:
+    def small(purpose: str, body: dict[str, Any], _: int) -> str:
+        told = "\n".join(text for kind, _, text in data_parts(body) if kind == "report")
+        seen = purpose == "repair" and "test_a_fine_has_an_upper_limit" in told
+        return reply(RIGHT.model_copy(update={"search": "    return fine"}) if seen else HALF)
+
+    providers.play(small=small, large=proposes(""))
+    patch = fix(lending(tmp_path / "repo"))
+    assert patch.status == "verified"
+    assert patch.candidate is not None
+    assert patch.candidate.round == 1
+    assert providers.counts["small", "propose"] == 3
+    assert providers.counts["small", "repair"] == 2
+    assert ("large", "repair") not in providers.counts
+    assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
+
+
+def test_right_only_from_the_frontier(providers: Providers, tmp_path: Path) -> None:
+    def large(purpose: str, body: dict[str, Any], n: int) -> str:
+        shown = "\n".join(text for _, _, text in data_parts(body))
+        line = next((line for line in ("    return 8", "    return 7") if line in shown), LINE)
+        return proposes(RIGHT.model_copy(update={"search": line}))(purpose, body, n)
+
+    again = WRONG.model_copy(update={"search": "    return 7", "replace": "    return 8"})
+
+    def small(purpose: str, _: dict[str, Any], n: int) -> str:
+        if purpose == "propose":
+            return reply(WRONG)
+        return reply(again) if n < 4 else ""
+
+    providers.play(small=small, large=large)
+    patch = fix(lending(tmp_path / "repo"), repairs=1)
+    assert patch.candidate is not None
+    assert patch.candidate.tier == "frontier"
+    assert patch.status == "verified"
+    assert providers.counts["large", "repair"] >= 1
+    assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
+
+
+def test_never_right_ends_cleanly(providers: Providers, tmp_path: Path) -> None:
+    other = WRONG.model_copy(update={"search": "    return 7", "replace": "    return 9"})
+    providers.play(small=proposes(WRONG, WRONG, WRONG, other), large=proposes(other))
+    patch = fix(lending(tmp_path / "repo"))
+    assert (patch.status, patch.diff, patch.candidate) == ("no candidate passed", "", None)
+    assert ("large", "review") not in providers.counts
+    assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(path="tests/test_loans.py", search="", replace="x"),
+        Edit(path="../../escaped.py", search="", replace="x"),
+        Edit(path="conftest.py", search="", replace="x"),
+        Edit(path=".git/hooks/post-checkout", search="", replace="x"),
+        Edit(path="lending/loans.py", search="    return", replace="x"),
+    ],
+    ids=["a test", "outside", "conftest", "git", "ambiguous"],
+)
+def test_malicious_edits_are_told_once_and_refused(
+    edit: Edit, providers: Providers, tmp_path: Path
+) -> None:
+    providers.play(small=proposes(reply(edit)), large=proposes(reply(edit)))
+    patch = fix(lending(tmp_path / "repo"), candidates=1)
+    assert patch.status == "no candidate passed"
+    assert not list(tmp_path.rglob("escaped.py"))
+    first = providers.counts["small", "propose"]
+    assert first == 2, "asked once more with the reason, then no more"
+    told = [
+        text
+        for body in providers.server.requests
+        for kind, _, text in data_parts(body)
+        if kind == "error"
+    ]
+    assert any("cannot be applied" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    "text", ["no JSON", '{"edits": []}', '{"edits": [{"path": 1}], "why": ""}', "[]"]
+)
+def test_malformed_output_is_data_and_not_an_end(
+    text: str, providers: Providers, tmp_path: Path
+) -> None:
+    providers.play(small=proposes(text), large=proposes(RIGHT))
+    patch = fix(lending(tmp_path / "repo"), candidates=2)
+    assert patch.status == "verified"
+    assert patch.candidate is not None
+    assert patch.candidate.tier == "frontier"
+    assert providers.counts["large", "propose"] == 1
+
+
+def test_a_second_run_pays_nothing_and_runs_nothing(providers: Providers, tmp_path: Path) -> None:
+    repo = lending(tmp_path / "repo")
+    providers.play(small=proposes(WRONG, HALF, RIGHT), large=proposes(""))
+    first = fix(repo)
+    before = (providers.n_calls, _testing.test_runs().n_run)
+    second = fix(repo)
+    assert (providers.n_calls, _testing.test_runs().n_run) == before
+    assert second.diff == first.diff
+    assert second.usd == first.usd
+
+
+def test_candidates_that_are_alike_are_run_once(providers: Providers, tmp_path: Path) -> None:
+    providers.play(small=proposes(RIGHT), large=proposes(""))
+    patch = fix(lending(tmp_path / "repo"), candidates=4)
+    assert patch.candidate is not None
+    assert patch.candidate.n_alike == 4
+    assert _testing.test_runs().n_run == 3, "the baseline, the candidate, the winner again"
+
+
+def test_the_issue_and_the_files_are_data(providers: Providers, tmp_path: Path) -> None:
+    providers.play(small=proposes(RIGHT), large=proposes(""))
+    fix(lending(tmp_path / "repo"), candidates=1)
+    body = next(b for b in providers.server.requests if b["model"] == "small")
+    kinds = [kind for kind, _, _ in data_parts(body)]
+    assert kinds[0] == "issue"
+    assert {"file", "report", "plan"} <= set(kinds)
+
+
+def test_nothing_to_fix_asks_nobody(providers: Providers, tmp_path: Path) -> None:
+    repo = lending(tmp_path / "repo")
+    loans = repo / "lending" / "loans.py"
+    loans.write_text(loans.read_text().replace("max(fine", "min(fine"))
+    providers.play(small=proposes(""), large=proposes(""))
+    assert fix(repo).status == "nothing to fix"
+    assert providers.n_calls == 0
+
+
+def test_a_flaky_winner_is_called_so(tmp_path: Path) -> None:
+    from workflows.coding import fix_issue
+
+    repo = lending(tmp_path / "repo")
+    (repo / "tests" / "test_dice.py").write_text(
+        "import os, random\n\ndef test_dice():\n    assert random.SystemRandom().random() < 0.7\n"
+    )
+    target, seen = ["tests/test_loans.py"], set()
+    for number in range(24):
+        patch = fix_issue(repo=str(repo), issue=ISSUE, fresh=str(number), target_tests=target).patch
+        seen.add(patch.status)
+        if patch.status == "flaky":
+            assert patch.flaky == ["tests/test_dice.py::test_dice"]
+            break
+    run(_testing.test_runs().aclose())
+    assert "flaky" in seen, seen
+
+
+def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None:
+    from nemoflows import Tiers
+    from workflows.coding import write_function
+
+    body = "def double(x):\n    return 2 * x\n"
+    edit = Edit(
+        path="solution.py", search="    raise NotImplementedError", replace="    return 2 * x"
+    )
+    new = Edit(path="solution.py", search="", replace=body)
+    tiers = Tiers.model_validate({"efficient": "local:small", "frontier": "local:large"})
+    head = 'def double(x):\n    """Return twice x."""\n'
+    for prompt, wanted, tests in (
+        (head, edit, "def check(f):\n    assert f(2) == 4\n    assert f(0) == 0\ncheck(double)"),
+        ("Write a function double that doubles.", new, "assert double(3) == 6"),
+    ):
+        providers.play(small=proposes(wanted), large=proposes(""))
+        patch = write_function(prompt=prompt, tests=tests, tiers=tiers, candidates=1).patch
+        assert patch.status == "verified", patch
+    embedded = write_function(
+        prompt="def d(x):\n    return 2 + x\n", tests="assert d(3) == 6\nassert d(5) == 10"
+    ).patch
+    assert embedded.status == "verified"
+    assert "2 * x" in embedded.diff
+
+
+def test_the_page_shows_it_all_as_text(providers: Providers, tmp_path: Path) -> None:
+    from nemoflows import Tiers
+    from workflows.coding import fix_issue
+
+    providers.play(
+        small=proposes(reply(WRONG, why="<script>alert(1)</script>"), RIGHT), large=proposes("")
+    )
+    tiers = Tiers.model_validate({"efficient": "local:small", "frontier": "local:large"})
+    result = fix_issue(
+        repo=str(lending(tmp_path / "repo")), issue=f"<b>{ISSUE}", tiers=tiers, candidates=2
+    )
+    html = Path(str(result.page)).read_text("utf-8")
+    assert html.count("<script>") == 1, "the page's own"
+    assert "&lt;b&gt;" in html
+    assert "test_a_fine_has_an_upper_limit" in html
+    assert re.search(r"<span class=ins>\+    return min\(fine", html)
+    assert json.dumps(LENDING.name).strip('"') or html

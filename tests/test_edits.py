@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemoflows.changes import Edit
+from nemoflows.coding import edits
+from nemoflows.coding.edits import Rejection
+from nemoflows.sandbox import trees
+from nemoflows.sandbox.trees import Tree
+
+SOURCE = "def f(x):\n    if x:\n        return 1\n    return 2\n\n\ndef g(x):\n    return 2\n"
+
+
+def tree(**more: str) -> Tree:
+    return Tree({"m.py": SOURCE.encode()} | {path: text.encode() for path, text in more.items()})
+
+
+def applied(*wanted: Edit, of: Tree | None = None) -> Tree:
+    result = edits.apply(of or tree(), wanted)
+    assert isinstance(result, Tree), result
+    return result
+
+
+def kinds(*wanted: Edit, of: Tree | None = None) -> list[str]:
+    result = edits.apply(of or tree(), wanted)
+    assert isinstance(result, list)
+    assert all(isinstance(each, Rejection) and str(each) for each in result)
+    return [each.kind for each in result]
+
+
+def edit(search: str, replace: str, path: str = "m.py") -> Edit:
+    return Edit(path=path, search=search, replace=replace)
+
+
+def test_an_exact_match_is_replaced() -> None:
+    assert "return 3" in (applied(edit("        return 1", "        return 3")).text("m.py") or "")
+
+
+def test_white_space_may_differ_and_the_indentation_is_the_files() -> None:
+    loose = edit("if x:\n  return 1", "if x:\n  y = 1\n  return y")
+    text = applied(loose).text("m.py") or ""
+    compile(text, "m.py", "exec")
+    assert "    if x:\n" in text
+
+
+def test_words_may_not_differ() -> None:
+    assert kinds(edit("        return  one", "")) == ["missing"]
+
+
+def test_what_stands_twice_is_ambiguous() -> None:
+    assert kinds(edit("    return 2", "    return 3")) == ["ambiguous"]
+
+
+def test_edits_see_the_ones_before_them() -> None:
+    first, second = edit("        return 1", "        return 7"), edit("return 7", "return 8")
+    assert "return 8" in (applied(first, second).text("m.py") or "")
+
+
+def test_a_new_file_is_written_and_an_existing_one_is_not_overwritten() -> None:
+    assert applied(edit("", "x = 1\n", "new.py")).text("new.py") == "x = 1\n"
+    assert kinds(edit("", "x = 1\n")) == ["exists"]
+    assert kinds(edit("x", "y", "nowhere.py")) == ["no file"]
+
+
+@pytest.mark.parametrize(
+    "path", ["../m.py", "/etc/passwd", "a/../m.py", "./m.py", ".git/config", "a/.GIT/x", "", "a//b"]
+)
+def test_paths_outside_the_repository_are_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["outside"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["tests/test_m.py", "test_m.py", "m_test.py", "conftest.py", "pytest.ini", "pyproject.toml",
+     "setup.cfg", "tox.ini", "sub/conftest.py", "sitecustomize.py", "evil.pth"],
+)  # fmt: skip
+def test_tests_and_their_settings_are_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["protected"]
+
+
+@pytest.mark.parametrize("path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py"])
+def test_a_new_file_may_not_hide_a_module_of_python(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["protected"]
+
+
+def test_binary_files_are_refused() -> None:
+    assert kinds(edit("a", "b", "b.bin"), of=Tree({"b.bin": b"\xff\xfe\x00"})) == ["no text"]
+
+
+def test_windows_line_ends_stay() -> None:
+    windows = Tree({"m.py": SOURCE.replace("\n", "\r\n").encode()})
+    changed = applied(
+        edit("    if x:\n        return 1", "    if x:\n        return 9"), of=windows
+    )
+    data = changed.files["m.py"]
+    assert b"return 9\r\n" in data
+    assert data.count(b"\n") == data.count(b"\r\n")
+
+
+LINES = st.lists(st.sampled_from(["a", "b", "  a", "", "c = 1", "\tx", "é"]), max_size=12)
+
+
+@given(LINES, LINES, st.booleans(), st.booleans())
+def test_the_difference_of_two_trees_leads_from_one_to_the_other(
+    old: list[str], new: list[str], ends: bool, other_ends: bool
+) -> None:
+    before = Tree({"m.py": ("\n".join(old) + "\n" * ends).encode()})
+    after = Tree({"m.py": ("\n".join(new) + "\n" * other_ends).encode()})
+    assert applied(*edits.between(before, after), of=before).hash == after.hash
+
+
+NAMES = ["m.py", "with space.py", "é.py", "deep/er.py", 'quote".py']
+TEXTS = [
+    b"",
+    b"a\n",
+    b"a",
+    b"a\nb\nc\nd\ne\nf\ng\nh\n",
+    b"a\r\nb\r\n",
+    "é\n\x0cz\n".encode(),
+    b"x\n\n",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_git_applies_every_diff(name: str, tmp_path: Path) -> None:
+    for n, before in enumerate([None, *TEXTS]):
+        for k, after in enumerate(TEXTS):
+            if before == after:
+                continue
+            old = Tree({"other": b"x\n"} | ({} if before is None else {name: before}))
+            new = Tree({"other": b"x\n", name: after})
+            folder = tmp_path / f"{n}-{k}"
+            old.write(folder)
+            for path in folder.rglob("*"):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            done = subprocess.run(
+                ["git", "apply", "-"], input=trees.diff(old, new).encode(), cwd=folder,
+                capture_output=True, check=False,
+                env={"GIT_CEILING_DIRECTORIES": str(tmp_path)},
+            )  # fmt: skip
+            assert done.returncode == 0, (before, after, done.stderr, trees.diff(old, new))
+            assert (folder / name).read_bytes() == after
+
+
+def test_a_tree_survives_its_archive_and_reads_what_git_tracks(tmp_path: Path) -> None:
+    (tmp_path / "kept.py").write_text("x")
+    (tmp_path / "ignored.py").write_text("x")
+    (tmp_path / ".gitignore").write_text("ignored.py\n")
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "run.sh").chmod(0o755)
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    found, left_out = trees.read(tmp_path)
+    assert set(found.files) == {"kept.py", ".gitignore", "run.sh"}
+    assert found.executable == {"run.sh"}
+    assert left_out == ["link: not a regular file"]
+    assert trees.from_archive(found.archive()).hash == found.hash

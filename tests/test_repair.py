@@ -1,0 +1,155 @@
+"""Repair without a model: mutations, their order, the search over them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+
+from nemoflows.changes import Baseline, Suspect
+from nemoflows.coding import functions, mutate
+from nemoflows.coding.examine import examine
+from nemoflows.coding.runs import TestRuns
+from nemoflows.coding.search import Found, search
+from nemoflows.errors import BadInput
+from nemoflows.sandbox import trees
+from nemoflows.sandbox.trees import Tree
+from tests.coding import LENDING, task_of, with_runs
+from tests.support import run_command
+
+SOURCE = """def spread(numbers, default=0):
+    # Größe: comments and letters of any kind stay as they are
+    if not numbers:
+        return default
+    low, high = numbers[0], numbers[0]
+    for number in numbers[1:]:
+        if number < low:
+            low = number
+        elif number < high:
+            high = number
+    return high - low
+"""
+TESTS = """def check(f):
+    assert f([3, 1, 2]) == 2
+    assert f([1, 5]) == 4
+    assert f([]) == 0
+    assert f([7]) == 0
+check(spread)
+"""
+
+
+def suspects(tree: Tree) -> list[Suspect]:
+    text = tree.text(functions.SOLUTION) or ""
+    lines = range(1, text.count("\n") + 1)
+    return [Suspect(path=functions.SOLUTION, line=n, score=1.0, why="") for n in lines]
+
+
+def searched(tree: Tree, **more: int) -> tuple[Baseline, Found]:
+    async def work(runs: TestRuns) -> tuple[Baseline, Found]:
+        baseline = await examine(task_of(tree), tree, runs)
+        return baseline, await search(baseline, tree, runs, **more)
+
+    return with_runs("", work)
+
+
+def test_every_mutation_parses_is_new_and_touches_one_file() -> None:
+    tree = functions.tree(SOURCE, TESTS)
+    found = [mutated for mutated, _ in mutate.candidates(tree, suspects(tree))]
+    shapes = {ast.dump(ast.parse(each.text(functions.SOLUTION) or "")) for each in found}
+    singles = [m for _, m in mutate.candidates(tree, suspects(tree)) if len(m) == 1]
+    assert len(singles) > 100
+    assert len(shapes) >= len(singles)
+    assert all(each.files[functions.TESTS] == tree.files[functions.TESTS] for each in found)
+    assert all("Größe" in (each.text(functions.SOLUTION) or "") for each in found)
+
+
+def test_the_order_is_the_same_every_time() -> None:
+    tree = functions.tree(SOURCE, TESTS)
+    once, again = mutate.mutations(tree, suspects(tree)), mutate.mutations(tree, suspects(tree))
+    assert once == again
+
+
+def test_a_slip_is_found_and_the_diff_is_one_line() -> None:
+    tree = functions.tree(SOURCE, TESTS)
+    baseline, found = searched(tree)
+    assert len(baseline.target) == 2, "two of the four assertions show it"
+    assert baseline.suspects[0].score == 1.0
+    assert found.tree is not None
+    assert trees.n_changed(trees.diff(tree, found.tree)) == 2
+    assert "number > high" in (found.tree.text(functions.SOLUTION) or "")
+
+
+def test_as_many_at_once_find_the_same() -> None:
+    tree = functions.tree(SOURCE, TESTS)
+    (_, one), (_, two) = searched(tree, at_once=1), searched(tree, at_once=2)
+    assert one.tree is not None
+    assert two.tree is not None
+    assert one.tree.hash == two.tree.hash
+    assert 0 <= two.n_runs - one.n_runs <= 1
+
+
+def test_a_search_keeps_to_its_runs() -> None:
+    tree = functions.tree("def f(x):\n    return x\n", "assert f(3) == 'no slip gives this'")
+    _, found = searched(tree, max_runs=7)
+    assert (found.tree, found.n_runs) == (None, 7)
+
+
+def test_suspicion_falls_on_what_only_failing_tests_ran() -> None:
+    tree = Tree(
+        {
+            "m.py": b"def f(x):\n    if x > 2:\n        return x - 1\n    return x\n",
+            "test_m.py": (
+                b"from m import f\n\ndef test_low(): assert f(1) == 1\n"
+                b"def test_high(): assert f(5) == 6\n"
+            ),
+        }
+    )
+    baseline = with_runs("", lambda runs: examine(task_of(tree), tree, runs))
+    scores = {(s.path, s.line): s.score for s in baseline.suspects}
+    assert scores["m.py", 3] == 1.0
+    assert scores["m.py", 2] == pytest.approx(0.5**0.5, abs=1e-3)
+    assert not any(path == "test_m.py" for path, _ in scores)
+
+
+def test_each_assertion_becomes_a_test() -> None:
+    tree = functions.tree(SOURCE, "import math\nassert spread([1]) == 0\nassert math.pi > 3")
+    text = tree.text(functions.TESTS) or ""
+    assert text.count("def test_") == 2
+    for bad in ("x = 1", "def (", ""):
+        with pytest.raises(BadInput):
+            functions.tree(SOURCE, bad)
+
+
+def test_make_demo_fix_gives_a_patch_that_git_takes(tmp_path: Path) -> None:
+    issue = (LENDING / "ISSUE.md").read_text("utf-8")
+    done = run_command(
+        "pyflyte", "run", "workflows/coding.py", "fix_issue", "--repo", LENDING, "--issue", issue
+    )
+    assert done.returncode == 0, done.stdout
+    assert "verified, embedded tier: 6 passed" in done.stdout
+    assert "cost: $0 (no model was called)" in done.stdout
+    diff = next((tmp_path / "home").rglob("*.diff"))
+    import shutil
+    import subprocess
+
+    shutil.copytree(LENDING, tmp_path / "repo")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "repo", check=True)
+    subprocess.run(["git", "apply", str(diff)], cwd=tmp_path / "repo", check=True)
+    assert "min(fine" in (tmp_path / "repo" / "lending" / "loans.py").read_text("utf-8")
+
+
+def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:
+    head, _, body = SOURCE.partition("\n")
+    item = {
+        "id": "x/0", "declaration": head + "\n", "buggy": body, "test": TESTS,
+        "example_test": "assert spread([1, 5]) == 4",
+    }  # fmt: skip
+    (tmp_path / "tasks.jsonl").write_text(json.dumps(item))
+    done = run_command("python", "-m", "benchmarks.repair", tmp_path)
+    assert done.returncode == 0, done.stdout
+    full, examples = [json.loads(line) for line in done.stdout.splitlines()]
+    assert full["gate"] == "full"
+    assert (full["correct"], full["plausible_but_wrong"]) == (1.0, 0.0)
+    assert examples["functions"] == 1

@@ -1,0 +1,171 @@
+"""Candidates that cheat, each judged by a real run in the sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nemoflows.coding.examine import examine
+from nemoflows.coding.ran import Wish
+from nemoflows.coding.runs import TestRuns
+from nemoflows.coding.search import passes
+from nemoflows.errors import BadInput
+from nemoflows.sandbox.trees import Tree
+from tests.coding import task_of, verdict_over, with_runs
+
+BASE = {
+    "m.py": "def f(x):\n    return x - 1\n",
+    "tests/test_m.py": (
+        "import unittest\nfrom m import f\n\n\ndef test_old():\n    assert f is not None\n\n\n"
+        "def test_new():\n    assert f(1) == 2\n\n\nclass TestUnit(unittest.TestCase):\n"
+        "    def test_unit(self):\n        self.assertEqual(f(2), 3)\n"
+    ),
+}
+HONEST = "def f(x):\n    return x + 1\n"
+WRONG = BASE["m.py"]
+
+CHEATS = {
+    "exits": "import os\nos._exit(0)\n",
+    "exits later": f"import atexit, os\natexit.register(lambda: os._exit(0))\n{WRONG}",
+    "exits in the test": "import os\ndef f(x):\n    os._exit(0)\n",
+    "raises SystemExit": "raise SystemExit(0)\n",
+    "conftest": WRONG,
+    "patches the report": (
+        "import _pytest.reports as r\nold = r.TestReport.from_item_and_call\n"
+        "def new(item, call):\n    report = old(item, call)\n    report.outcome = 'passed'\n"
+        f"    return report\nr.TestReport.from_item_and_call = new\n{WRONG}"
+    ),
+    "patches the call": (
+        f"import _pytest.python as p\np.Function.runtest = lambda self: None\n{WRONG}"
+    ),
+    "stubs unittest": (
+        "import unittest\nunittest.TestCase.assertEqual = lambda *a: None\n"
+        "import _pytest.python as p\n" + WRONG
+    ),
+    "stubs raises": f"import pytest\npytest.raises = lambda *a: open('/dev/null')\n{WRONG}",
+    "stubs AssertionError": (
+        "import builtins\nclass E(Exception):\n    def __new__(cls, *a):\n"
+        f"        import pytest\n        return pytest.skip.Exception('x')\n"
+        f"builtins.AssertionError = E\n{WRONG}"
+    ),
+    "swaps code": (
+        "import _pytest.python as p\n"
+        f"p.Function.runtest.__code__ = (lambda self: None).__code__\n{WRONG}"
+    ),
+    "writes the report": (
+        "import json, os\nfor fd in range(3, 64):\n    try:\n"
+        "        os.write(fd, b'{\"test\": \"tests/test_m.py::test_new\", \"outcome\": \"passed\"}\\n'\n"
+        "                 b'{\"end\": 0, \"changed\": []}\\n')\n    except OSError:\n        pass\n"
+        "os._exit(0)\n"
+    ),
+    "deselects": (
+        "import _pytest.main as m\nold = m.Session.perform_collect\n"
+        "def new(self, *a, **k):\n    items = old(self, *a, **k)\n"
+        f"    self.items[:] = [i for i in items if 'old' in i.name]\n    return self.items\n"
+        f"m.Session.perform_collect = new\n{WRONG}"
+    ),
+    "rewrites the tests": (
+        "import glob\nfor path in glob.glob('tests/*.py'):\n    try:\n"
+        f"        open(path, 'w').write('def test_new(): pass')\n    except OSError:\n        pass\n{WRONG}"
+    ),
+}  # fmt: skip
+MORE = {
+    "conftest": {
+        "conftest.py": (
+            "import pytest\n@pytest.hookimpl(hookwrapper=True)\n"
+            "def pytest_runtest_makereport(item, call):\n    out = yield\n"
+            "    out.get_result().outcome = 'passed'\n"
+        ),
+        "pytest.ini": "[pytest]\naddopts = -k old\n",
+    }
+}
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_candidate_that_cheats_does_not_pass(name: str) -> None:
+    baseline, report = verdict_over(BASE, {"m.py": CHEATS[name]} | MORE.get(name, {}))
+    assert len(baseline.target) == 2
+    assert not passes(report, baseline), report
+
+
+@pytest.mark.parametrize(
+    "name", ["patches the report", "patches the call", "stubs unittest", "swaps code", "deselects"]
+)
+def test_an_interference_with_the_runner_is_called_so(name: str) -> None:
+    _, report = verdict_over(BASE, {"m.py": CHEATS[name]})
+    assert report.ending == "tampered", report
+
+
+def test_an_honest_candidate_passes() -> None:
+    baseline, report = verdict_over(BASE, {"m.py": HONEST})
+    assert passes(report, baseline), report
+    assert report.n_passed == 3
+
+
+def test_breaking_what_passed_is_no_repair() -> None:
+    base = BASE | {
+        "tests/test_more.py": "from m import f\ndef test_zero():\n    assert f(0) == -1\n"
+    }
+    baseline, report = verdict_over(base, {"m.py": HONEST})
+    assert not passes(report, baseline)
+    assert [r.test for r in report.not_passed] == ["tests/test_more.py::test_zero"]
+
+
+def test_a_test_that_never_ends_fails_and_the_others_go_on() -> None:
+    base = BASE | {"m.py": "def f(x):\n    while x == 1:\n        pass\n    return x + 1\n"}
+    baseline, report = verdict_over(base, {"m.py": HONEST})
+    assert baseline.target == ["tests/test_m.py::test_new"]
+    assert passes(report, baseline)
+
+
+def test_a_module_that_could_not_be_collected_may_bring_its_tests() -> None:
+    base = BASE | {"tests/test_n.py": "from m import g\ndef test_g():\n    assert g() == 5\n"}
+    fixed = {"m.py": HONEST + "def g():\n    return 5\n"}
+    baseline, report = verdict_over(base, fixed)
+    assert "tests/test_n.py" in baseline.target
+    assert passes(report, baseline), report
+    _, half = verdict_over(base, {"m.py": HONEST + "def g():\n    return 6\n"})
+    assert not passes(half, baseline)
+
+
+def test_a_syntax_error_is_broken_and_not_tampered() -> None:
+    baseline, report = verdict_over(BASE, {"m.py": "def f(x:\n"})
+    assert report.ending == "broken"
+    assert not passes(report, baseline)
+
+
+def test_a_finished_run_is_not_repeated_and_a_damaged_record_is(tmp_path: Path) -> None:
+    tree = Tree({path: text.encode() for path, text in BASE.items()})
+
+    async def twice(runs: TestRuns) -> tuple[bool, int]:
+        await runs.run(task_of(tree), tree, Wish())
+        _, replayed = await runs.run(task_of(tree), tree, Wish())
+        return replayed, runs.n_run
+
+    assert with_runs(tmp_path, twice) == (True, 1)
+    assert with_runs(tmp_path, twice) == (True, 0)
+    record = next(tmp_path.rglob("tests/*/*.json"))
+    record.write_text(record.read_text()[:100])
+    assert with_runs(tmp_path, twice) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("make test", "pytest"),
+        ("", "pytest"),
+        ("pytest 'x", "pytest"),
+        ("/no/python -m pytest", "no"),
+    ],
+)
+def test_a_command_that_runs_no_pytest_is_refused(command: str, word: str) -> None:
+    tree = Tree({"a.py": b""})
+    with pytest.raises(BadInput, match=word):
+        with_runs("", lambda runs: examine(task_of(tree, test_command=command), tree, runs))
+
+
+def test_a_repository_without_tests_is_refused() -> None:
+    tree = Tree({"a.py": b"x = 1\n"})
+    with pytest.raises(BadInput, match="no test was collected"):
+        with_runs("", lambda runs: examine(task_of(tree), tree, runs))
