@@ -20,7 +20,7 @@ from tests.support import run_command
 
 RESOURCE = tasks_pb2.Resources.ResourceName
 NEMOTRON = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
-EFFICIENT = {"extract", "summarise", "research"}
+EFFICIENT = {"extract", "summarise", "research", "propose", "repair"}
 PATH = {"build_index", "plan_research", "research", "escalate", "synthesise", "report"}
 
 
