@@ -22,6 +22,7 @@ from nemoflows.coding import functions
 from nemoflows.coding.examine import examine
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.search import MAX_RUNS, search
+from nemoflows.errors import BadInput
 from nemoflows.sandbox.trees import Tree
 
 LIMITS = Limits(seconds=120, test_seconds=1, memory_mib=1024, processes=16, file_mib=16)
@@ -44,16 +45,23 @@ async def repair(item: dict[str, Any], gate: Gate, runs: TestRuns, cores: int) -
     """Search for a repair of one function, with the gate's tests in view."""
     source = item["declaration"] + item["buggy"]
     full = functions.tree(source, item["test"])
-    tree = full if gate == "full" else functions.tree(source, item["example_test"])
-    task = _task(tree)
-    baseline = await examine(task, tree, runs)
-    if not baseline.target:  # the examples do not show the bug
+    tree = full if gate == "full" else _with_examples(source, item["example_test"])
+    baseline = await examine(_task(tree), tree, runs) if tree else None
+    if tree is None or baseline is None or not baseline.target:  # the examples do not show it
         return Tried(0, plausible=True, correct=await _passes(full, runs))
     found = await search(baseline, tree, runs, at_once=cores)
     if found.tree is None:
         return Tried(found.n_runs, plausible=False, correct=False)
     judged = Tree({**found.tree.files, functions.TESTS: full.files[functions.TESTS]})
     return Tried(found.n_runs, plausible=True, correct=await _passes(judged, runs))
+
+
+def _with_examples(source: str, tests: str) -> Tree | None:
+    """Return a function with its examples; None where there are none."""
+    try:
+        return functions.tree(source, tests)
+    except BadInput:
+        return None
 
 
 async def _passes(tree: Tree, runs: TestRuns) -> bool:

@@ -17,6 +17,7 @@ from nemoflows.types import Value
 
 MAX_ROWS = 200
 """Tests shown in the matrix: those that must pass first, then those that some candidate failed."""
+MAX_DIFF_LINES = 2000
 _MARKS = {"passed": "✓", "failed": "✗", "error": "!", "skipped": "-"}
 
 
@@ -73,12 +74,17 @@ def _head(shown: ChangePage) -> str:
 def _diff(diff: str) -> str:
     if not diff:
         return ""
-    kinds = {"+": "ins", "-": "del", "@": "at"}
     rows = "".join(
-        f"<span class={kinds.get(line[:1], 'same')}>{escape(line)}\n</span>"
-        for line in diff.split("\n")[:2000]
+        f"<span class={_kind(line)}>{escape(line)}\n</span>"
+        for line in diff.removesuffix("\n").split("\n")[:MAX_DIFF_LINES]
     )
     return f"<section><h2>The change</h2><pre class=diff>{rows}</pre></section>"
+
+
+def _kind(line: str) -> str:
+    if line.startswith(("--- ", "+++ ", "diff ", "@@")):
+        return "at"
+    return {"+": "ins", "-": "del"}.get(line[:1], "same")
 
 
 def _plan(plan: ChangePlan) -> str:

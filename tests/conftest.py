@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,13 @@ from tests.engines import ARGUMENTS, InProcess, Loop, serve
 from tests.loopback import ModelServer
 from tests.subjects import LOOPBACK, SENSIBLE, VLLM, Subject
 from tests.support import make_door, write_corpus
+
+
+def pytest_report_header() -> str:
+    """Say at which levels test runs are contained here, for `tests/test_sandbox.py`."""
+    from nemoflows.sandbox.runs import available
+
+    return f"sandbox levels of this machine: {', '.join(asyncio.run(available()))}"
 
 
 @pytest.fixture(autouse=True)

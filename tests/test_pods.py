@@ -16,7 +16,7 @@ from tests.pods import Finished, run_pod
 from tests.support import run_command
 
 NEMOTRON = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
-EFFICIENT = {"extract", "summarise", "research"}
+EFFICIENT = {"extract", "summarise", "research", "propose", "repair"}
 PATH = {"build_index", "plan_research", "research", "escalate", "synthesise", "report"}
 
 
