@@ -175,13 +175,16 @@ async def _conclude(
     """Write the finding; where a gate fails, once more a rung higher; say what is left in doubt."""
     found = _doubted(await write_finding(trail, desk), passages, desk)
     deeper = desk.deeper()
-    if deeper is None or not _failed_a_gate(found):
+    if deeper is None or not passages or not _failed_a_gate(found):
         return found
     again = Trail(trail.question, trail.queries, trail.hops, calls=list(trail.calls))
-    if await _quote(again, passages, deeper, shared=shared) is not None:
+    failed = await _quote(again, passages, deeper, shared=shared)
+    if failed is not None or again.stopped:
         return _with_calls(found, again.calls)
     better = _doubted(await write_finding(again, deeper), passages, desk)
-    return _with_calls(found, better.calls) if _failed_a_gate(better) else better
+    if isinstance(better, Finding) and not (better.stopped or _failed_a_gate(better)):
+        return _with_calls(better, found.calls)
+    return _with_calls(found, better.calls)
 
 
 def _doubted(result: Finding | Failed, passages: Sequence[Passage], desk: Desk) -> Finding | Failed:
@@ -203,7 +206,9 @@ def _with_calls(result: Finding | Failed, calls: Sequence[str]) -> Finding | Fai
     every = list(dict.fromkeys([*result.calls, *calls]))
     if isinstance(result, Failed):
         return replace(result, calls=every)
-    return result.model_copy(update={"calls": every})
+    missing = result.not_found
+    told = missing.model_copy(update={"calls": every}) if missing else None
+    return result.model_copy(update={"calls": every, "not_found": told})
 
 
 async def _read(trail: Trail, desk: Desk, k: int) -> Failed | None:

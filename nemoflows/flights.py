@@ -66,7 +66,17 @@ class Flight:
 
     def ended(self, number: int, status: str) -> Intent:
         """Return the line that tells how an attempt ended."""
-        return Intent("ended", self.key, number, time.time(), status=status)
+        scope = self.use.account.scope
+        return Intent("ended", self.key, number, time.time(), status=status, scope=scope)
+
+    def broken(self, error: Exception) -> Attempt:
+        """Return the attempt that an engine ended with an error, and told nothing of."""
+        return Attempt(
+            number=len(self.attempts) + 1,
+            started_s=self.started_s,
+            ended_s=time.time(),
+            status=type(error).__name__,
+        )
 
     def reporter(self, memory: Memory) -> OnAttempt:
         """Return what the engine tells of each attempt: one that failed is followed by another.

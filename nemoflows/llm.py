@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from nemoflows import costs, prices, prompts
@@ -19,7 +20,7 @@ from nemoflows.calls import Answered, Outcome, Request, Unanswered, Unusable
 from nemoflows.catalogue import can_think
 from nemoflows.engines.protocol import Engine, Limits, Loads, OnAttempt, Resumes, Vectors
 from nemoflows.engines.registry import Engines
-from nemoflows.errors import OverBudget
+from nemoflows.errors import NemoflowsError, OverBudget
 from nemoflows.flights import Flight
 from nemoflows.gpu_time import GpuClock, GpuUse, process_age_s
 from nemoflows.journal import Journal, Record, Recorded, Uncertain
@@ -72,6 +73,8 @@ class Door:
         self._clocks: dict[ModelRef, tuple[GpuClock, float]] = {}
         """GPU time where it is paid for, and how old this process was at its first use."""
         self._endpoints: dict[str, Endpoint] = {}
+        self._flying: dict[str, Budget] = {}
+        """Within whose budget each call under way is made."""
         self._waiting: dict[str, int] = {}
         """How many wait for each call under way."""
         self._made: dict[str, int] = {}
@@ -224,7 +227,12 @@ class Door:
         if cap_usd is None:
             return Budget()
         used = self.memory.calls([*spent, *sorted(self.journal.begun(scope))])
-        cut = [attempt for attempt in self.journal.uncertain() if attempt.scope == scope]
+        earlier = set(spent)
+        cut = [
+            attempt
+            for attempt in self.journal.uncertain()
+            if attempt.scope == scope or attempt.key in earlier
+        ]
         return Budget(
             cap_usd,
             used={call.key: call.usd for call in used},
@@ -291,52 +299,78 @@ class Door:
         if shared is None:
             shared = asyncio.create_task(self._call(flight))
             self._flights[key] = shared
+            self._flying[key] = flight.budget
             shared.add_done_callback(lambda _: self._flights.pop(key, None))
         self._waiting[key] = self._waiting.get(key, 0) + 1
+        asked_by = self._flying[key]
         try:
-            return await asyncio.shield(shared)
+            found = await asyncio.shield(shared)
         finally:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
+        refused = isinstance(found, Unanswered) and found.reason == "over_budget"
+        if refused and asked_by is not flight.budget:  # another's budget says nothing of this one
+            return await self._single_flight(flight)
+        return found
 
     async def _call(self, flight: Flight) -> Recorded | Unanswered:
         """Recall or make one call; everybody in this process who asks for its key shares it."""
-        key, engine, request = flight.key, flight.engine, flight.request
-        if not self.memory.near and (found := await self.memory.recall(key, flight.use)):
+        if not self.memory.near and (found := await self.memory.recall(flight.key, flight.use)):
             return found
-        await self.preflight(request.model)
-        flight.plan(self.worst_usd(request), n_made=self._made.get(key, 0))
-        resumes = engine if isinstance(engine, Resumes) else None
-        record: Record | None = None
+        await self.preflight(flight.request.model)
+        flight.plan(self.worst_usd(flight.request), n_made=self._made.get(flight.key, 0))
         try:
             flight.held_usd = await flight.budget.reserve(flight.worst_usd)
-            async with self.runway.flying(waits=resumes is not None):
-                if key not in self._waiting:
+            async with self.runway.flying(waits=isinstance(flight.engine, Resumes)):
+                if flight.key not in self._waiting:
                     raise asyncio.CancelledError
-                flight.started_s = time.time()
-                report: OnAttempt = flight.attempts.append
-                if resumes is None:
-                    await self.memory.begin(flight.begun(flight.first))
-                    report = flight.reporter(self.memory)
-                outcome = await self._complete(flight, report)
-                if isinstance(outcome, Unanswered):
-                    return outcome
-                record = flight.record(outcome, self.journal, self._endpoint(request.model))
-                await self.memory.keep(record, flight.use)
-                self.memory.add(self.journal.end, flight.ended(flight.last, "ok"))
-                if resumes is not None and self.journal.durable:
-                    resumes.recorded(key)
-                return record
+                return await self._make(flight)
         except OverBudget as error:
             return Unanswered(reason="over_budget", detail=error.message, transient=False)
         finally:
-            if record is not None:
-                flight.budget.count(key, record.usd)
-            elif flight.started_s and resumes is None:  # the last one announced was never made
-                self._made[key] = flight.first + len(flight.attempts)
-                self.memory.add(self.journal.end, flight.ended(self._made[key], "unsent"))
             flight.budget.settle(flight.held_usd)
+
+    async def _make(self, flight: Flight) -> Record | Unanswered:
+        """Announce a call, ask the engine, and record what comes before anything reads it."""
+        flight.started_s = time.time()
+        if isinstance(flight.engine, Resumes):
+            outcome = await self._complete(flight, flight.attempts.append)
+            return outcome if isinstance(outcome, Unanswered) else await self._keep(flight, outcome)
+        await self.memory.begin(flight.begun(flight.first))
+        answered = False
+        try:
+            outcome = await self._complete(flight, flight.reporter(self.memory))
+            if isinstance(outcome, Unanswered):
+                return outcome
+            answered = True
+            return await self._keep(flight, outcome)
+        except NemoflowsError:
+            raise
+        except Exception as error:
+            if not answered:  # announced, and nobody knows how far it came
+                with suppress(OverBudget):
+                    flight.reporter(self.memory)(flight.broken(error))
+            raise
+        finally:
+            if not answered:  # the last attempt that was announced was never made
+                self._made[flight.key] = flight.first + len(flight.attempts)
+                unsent = flight.ended(self._made[flight.key], "unsent")
+                self.memory.add(self.journal.end, unsent)
+
+    async def _keep(self, flight: Flight, outcome: Answered | Unusable) -> Record:
+        record = flight.record(outcome, self.journal, self._endpoint(flight.request.model))
+        flight.budget.count(flight.key, record.usd)
+        await self.memory.keep(record, flight.use)
+        ended = flight.ended(flight.last, "ok")
+        if isinstance(flight.engine, Resumes):
+            # Nothing announced it, so that this line alone tells a budget that it was made.
+            await self.memory.begin(ended)
+            if self.journal.durable:
+                flight.engine.recorded(flight.key)
+        else:
+            self.memory.add(self.journal.end, ended)
+        return record
 
     async def _complete(self, flight: Flight, report: OnAttempt) -> Outcome:
         """Ask the engine, and measure its GPU's time where that is what is paid for."""

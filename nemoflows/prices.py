@@ -95,11 +95,11 @@ def n_bytes(request: Request) -> int:
     total = _n_bytes(request.system)
     for turn in request.messages:
         for part in turn.parts:
-            total += _n_bytes(part.text) + _n_bytes(part.heading) + len(part.id) + 64
-        total += len(repr(turn.blocks)) if turn.blocks else 0
+            total += _n_bytes(part.text) + _n_bytes(part.heading) + _n_bytes(part.id) + 64
+        total += _n_bytes(repr(turn.blocks)) if turn.blocks else 0
     for extra in (request.json_schema, *(tool.schema_ for tool in request.tools)):
-        total += 2 * len(repr(extra)) if extra else 0
-    return total + sum(len(tool.name) + len(tool.description) for tool in request.tools)
+        total += 2 * _n_bytes(repr(extra)) if extra else 0
+    return total + sum(len(tool.name) + _n_bytes(tool.description) for tool in request.tools)
 
 
 def _n_bytes(text: str) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+
+from pydantic import ValidationError
 
 from nemoflows import costs, page
 from nemoflows.costs import Spent
+from nemoflows.errors import BadInput
 from nemoflows.gpu_time import GpuUse
 from nemoflows.journal import Uncertain
 from nemoflows.memory import Memory
@@ -18,10 +22,10 @@ def complete(story: page.Story, memory: Memory, settings: Settings) -> page.Page
     """Return a story as a page, with the run's calls, their costs and what they saved."""
     journal = memory.journal
     keys = list(dict.fromkeys(story.call_keys))
-    calls = memory.calls(keys)
-    shadow = memory.calls(story.shadow.calls)
+    calls = sorted(memory.calls(keys), key=lambda call: call.started_s)
+    shadow = [c for c in memory.calls(story.shadow.calls) if c.key not in set(keys)]
     uncertain = journal.uncertain()
-    gpus = [GpuUse.model_validate_json(each) for each in journal.gpu_notes()]
+    gpus = _gpus(journal.gpu_notes())
     ledger = costs.fold(
         [*calls, *shadow],
         n_unrecorded=len(keys) - len(calls),
@@ -44,8 +48,25 @@ def of_run(memory: Memory) -> page.Story:
     """Return the story that a run told; where it has not come that far, its calls alone."""
     story = memory.journal.story()
     if story:
-        return page.Story.model_validate_json(story)
+        try:
+            return page.Story.model_validate_json(story)
+        except ValidationError as error:
+            run = memory.journal.run
+            raise BadInput(
+                f"What the run {run!r} told for its report cannot be read ({error.error_count()} "
+                "fields): another version of nemoflows wrote it, or it is damaged. Its calls are "
+                "in the journal all the same."
+            ) from None
     return page.Story(call_keys=[line["key"] for line in memory.journal.receipts()])
+
+
+def _gpus(notes: Sequence[str]) -> list[GpuUse]:
+    """Return what GPUs did; a note that was half written tells nothing."""
+    uses = []
+    for note in notes:
+        with suppress(ValidationError):
+            uses.append(GpuUse.model_validate_json(note))
+    return uses
 
 
 def _savings(

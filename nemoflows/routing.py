@@ -175,13 +175,19 @@ def handed_on(findings: Sequence[Finding]) -> list[NotFound]:
 def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Finding]:
     """Return one finding per question: the next tier's where it has one, else what there was.
 
-    What the embedded tier found in the next one's place replaces nothing that was found before.
+    What the embedded tier found in a model's place replaces nothing that was found before. What
+    was tried in vain was paid for too: its calls stay with the question.
     """
-    best = {finding.question: finding for finding in findings}
-    for again in escalated:
-        before = best.get(again.question)
-        if before is None or (again.not_found is None and not (again.stopped and _found(before))):
-            best[again.question] = again
+    best: dict[str, Finding] = {}
+    for found in [*findings, *escalated]:
+        before = best.get(found.question)
+        if before is None:
+            best[found.question] = found
+            continue
+        better = _found(found) and not (found.stopped and _found(before))
+        kept = found if better else before
+        calls = list(dict.fromkeys([*before.calls, *found.calls]))
+        best[found.question] = kept.model_copy(update={"calls": calls})
     return list(best.values())
 
 

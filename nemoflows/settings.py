@@ -121,6 +121,28 @@ class Settings(BaseSettings):
                 raise ValueError("secrets are named, never given: variable → group/key")
         return value
 
+    @field_validator("run")
+    @classmethod
+    def _stays_below_its_root(cls, value: str) -> str:
+        if value.startswith(("/", "\\")) or ".." in value.replace("\\", "/").split("/"):
+            raise ValueError("an id of a run is no path that leads elsewhere: leave out / and ..")
+        return value
+
+    @field_validator("vllm")
+    @classmethod
+    def _holds_no_key(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, given in value.items():
+            if not isinstance(given, str):
+                continue
+            if re.search(r"token$|key$|secret|password", name):
+                raise ValueError(
+                    f"{name} may hold a key, and engine arguments are packaged in clear: set "
+                    "HF_TOKEN or the like as a secret"
+                )
+            if "://" in given and secret_in(given):
+                raise ValueError(f"the address in {name} must hold no user, password or query")
+        return value
+
     @field_validator("journal", "index", "reports", "weights")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:

@@ -14,6 +14,11 @@ from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
 from nemoflows.memory import Memory
 
+COLUMNS = (
+    "run", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd", "escalated",
+    "uncertain", "question",
+)  # fmt: skip
+
 
 @click.command("runs")
 @click.option("--root", default="", help=DEFAULT_ROOT_HELP)
@@ -63,7 +68,10 @@ def known_runs(book: Journal) -> set[str]:
 
 
 def _row(root: str, run: str) -> dict[str, object]:
-    shown = completed(root, run)
+    try:
+        shown = completed(root, run)
+    except click.ClickException as error:
+        return {**dict.fromkeys(COLUMNS), "run": run, "question": error.message[:60]}
     ledger = shown.ledger
     usd = {s.name.partition(" (")[0]: s.usd for s in shown.savings.scenarios}
     return {

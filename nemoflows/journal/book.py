@@ -146,11 +146,15 @@ class Journal:
         return sorted({name.rpartition("/")[0] for name in left})
 
     def remove_lines(self, run: str) -> None:
-        """Remove what is told of a run's attempts and replays."""
-        for kind in self._waiting:
-            for name in self._store.names(f"{kind}/{run}") if self._store else []:
-                if self._store:
-                    self._store.remove(name)
+        """Remove what is told of a run's attempts and replays, its GPUs and its story."""
+        if not self._store:
+            return
+        names = [
+            name for kind in (*self._waiting, "gpus") for name in self._store.names(f"{kind}/{run}")
+        ]
+        story = f"stories/{run}.json"
+        for name in [*names, *([story] if self._store.read(story) else [])]:
+            self._store.remove(name)
 
     def uncertain(self, run: str = "") -> list[Uncertain]:
         """Return the attempts of a run that may have been billed without a record.
@@ -166,12 +170,12 @@ class Journal:
         return sorted(found, key=lambda attempt: attempt.at_s)
 
     def begun(self, scope: str) -> set[str]:
-        """Return the keys of this run's calls that were announced for some work."""
+        """Return the keys of this run's calls that were made, or announced, for some work."""
         return {
             line["key"]
             for _, lines in self._lines_by_writer("intents", self.run or "run")
             for line in lines
-            if line["kind"] == "begun" and line.get("scope") == scope
+            if line.get("scope") == scope
         }
 
     def receipts(self, run: str = "") -> list[dict[str, Any]]:
@@ -274,7 +278,7 @@ class Journal:
         for name in self._store.names(f"{kind}/{run}"):
             writer = name.rpartition("/")[2].partition("-")[0]
             lines = (self._store.read(name) or b"").splitlines()
-            told = (line for line in map(_line, lines) if line and "key" in line)
+            told = (line for line in map(_line, lines) if line and _is_whole(line, kind))
             by_writer.setdefault(writer, []).extend(told)
         yield from by_writer.items()
 
@@ -285,6 +289,12 @@ def _line(data: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _is_whole(line: dict[str, Any], kind: str) -> bool:
+    """Return whether a line has what every reader of it needs."""
+    needed = {"key", "number", "kind"} if kind == "intents" else {"key", "at_s", "replayed"}
+    return needed <= line.keys()
 
 
 def _key_in(data: bytes) -> str:

@@ -63,7 +63,7 @@ def _lanes(page: Page, calls: Sequence[Spent]) -> Iterator[tuple[str, list[Spent
         own = [left.pop(key) for key in finding.calls if key in left]
         agents.append((f"agent {number}", own))
     by_purpose: dict[str, list[Spent]] = {}
-    shadow = set(page.shadow.calls)
+    shadow = page.measuring
     for call in left.values():
         by_purpose.setdefault("shadow" if call.key in shadow else call.purpose, []).append(call)
     yield from [("plan", by_purpose.pop("plan"))] if "plan" in by_purpose else []

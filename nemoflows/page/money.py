@@ -20,7 +20,9 @@ def usd(amount: float | None) -> str:
         return "unknown"
     if amount == 0:
         return "$0"
-    return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.6f}".rstrip("0").rstrip(".")
+    size = abs(amount)
+    told = f"{size:,.2f}" if size >= 1 else f"{size:.6f}".rstrip("0").rstrip(".")
+    return f"-${told}" if amount < 0 else f"${told}"
 
 
 def cards(page: Page) -> str:
@@ -76,7 +78,7 @@ def costs(page: Page) -> str:
     """Return a bar per purpose, parted by tier, and what GPUs cost beside the calls."""
     if not page.calls:
         return ""
-    groups = grouped(page.calls, shadow=page.shadow.calls)
+    groups = grouped(page.calls, shadow=page.measuring)
     purposes = list(dict.fromkeys(group.purpose for group in groups))
     most = max((sum(g.usd for g in groups if g.purpose == p) for p in purposes), default=0.0)
     rows = "".join(_cost_row(p, [g for g in groups if g.purpose == p], most) for p in purposes)
@@ -91,7 +93,7 @@ def costs(page: Page) -> str:
 
 
 def _cost_row(purpose: str, groups: Sequence[Group], most: float) -> str:
-    ordered = sorted(groups, key=lambda group: TIERS.index(group.tier))
+    ordered = sorted(groups, key=lambda group: (*TIERS, group.tier).index(group.tier))
     bars = "".join(
         f'<i class="bar t{g.tier}" style="width:{_percent(g.usd, most)}" '
         f'title="{escape(g.tier)}: {usd(g.usd)}, {g.n_calls} calls"></i>'
@@ -164,12 +166,11 @@ def _less(scenario: Scenario, run_usd: float | None) -> str:
     if run_usd is None or scenario.usd is None:
         return ""
     saved, words = scenario.usd - run_usd, "less"
-    if scenario.low_usd is not None and scenario.high_usd is not None:
-        low, high = scenario.low_usd - run_usd, scenario.high_usd - run_usd
-        return f"The run costs {usd(saved)} less ({usd(low)} to {usd(high)}, 95 %). "
+    ends = [each - run_usd for each in (scenario.low_usd, scenario.high_usd) if each is not None]
     if saved < 0:
-        saved, words = -saved, "more"
-    return f"The run costs {usd(saved)} {words}. "
+        saved, words, ends = -saved, "more", [-each for each in reversed(ends)]
+    within = f" ({usd(ends[0])} to {usd(ends[1])}, 95 %)" if len(ends) == 2 else ""
+    return f"The run costs {usd(saved)} {words}{within}. "
 
 
 def _quality(page: Page) -> str:

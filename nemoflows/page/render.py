@@ -25,7 +25,7 @@ def render(page: Page) -> str:
             money.scenarios(page),
             calls.timeline(page),
             calls.latencies(page.calls),
-            calls.table(page, shadow=page.shadow.calls),
+            calls.table(page, shadow=page.measuring),
             sources.corpus(page.index, page.reading),
         )
     )

@@ -54,6 +54,11 @@ class Page(Story):
     durable: bool = True
     """False where the run had no journal."""
 
+    @property
+    def measuring(self) -> set[str]:
+        """Return the keys of calls that the run would not have made but to measure."""
+        return set(self.shadow.calls) - set(self.call_keys)
+
 
 def context(citation: Citation, text: str) -> Context:
     """Return a citation with its surroundings, cut at word borders."""

@@ -5,11 +5,11 @@ They run no code of the repository: that is for the tasks with a sandbox.
 
 from __future__ import annotations
 
-from nemoflows import agents
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Proposals
 from nemoflows.coding import steps
+from nemoflows.tasks._desk import desk
 from nemoflows.tasks._session import run
-from nemoflows.tasks._task import TIERS, ready, task
+from nemoflows.tasks._task import TIERS, task
 from nemoflows.types import ThinkingPolicy, Tiers
 
 
@@ -40,8 +40,15 @@ def propose(
     Raises:
         TooManyFailures: The calls of more than half were refused for good.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "propose")
-    return run(steps.propose(baseline, plan, desk=desk, n=candidates))
+    own = desk(
+        tiers,
+        "efficient",
+        task="propose",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+    )
+    return run(steps.propose(baseline, plan, desk=own, n=candidates))
 
 
 @task(efficient=True)
@@ -70,19 +77,13 @@ def repair(
     Returns:
         Candidates that apply and compile, untested.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "repair")
-    tested = [candidate for tested in rounds for candidate in tested]
-    return run(steps.repair(baseline, plan, tested, desk=desk, n=candidates, number=len(rounds)))
-
-
-def _desk(
-    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
-) -> agents.Desk:
-    current = ready(tiers.efficient, task_name=task_name, efficient=True, thinking=thinking)
-    return agents.Desk(
-        door=current.door,
-        model=tiers.efficient,
-        salt=fresh,
+    own = desk(
+        tiers,
+        "efficient",
+        task="repair",
         thinking=thinking,
+        fresh=fresh,
         retry_unusable=retry_unusable,
     )
+    tested = [candidate for tested in rounds for candidate in tested]
+    return run(steps.repair(baseline, plan, tested, desk=own, n=candidates, number=len(rounds)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from nemoflows import agents, routing
+from nemoflows import routing
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Proposals
 from nemoflows.coding import choose, steps
+from nemoflows.tasks._desk import desk
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import TIERS, ready, task
 from nemoflows.types import ThinkingPolicy, Tiers
@@ -38,8 +39,15 @@ def plan_change(
     others = (
         [tiers.efficient] if remote and not current.settings.runs_in_task(tiers.efficient) else []
     )
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "plan_change")
-    return run(steps.plan_change(baseline, desk=desk, others=others))
+    own = desk(
+        tiers,
+        "frontier",
+        task="plan_change",
+        thinking=thinking,
+        fresh=fresh,
+        retry_unusable=retry_unusable,
+    )
+    return run(steps.plan_change(baseline, desk=own, others=others))
 
 
 @task(frontier=True)
@@ -74,8 +82,19 @@ def escalate_change(
     tested = [candidate for tested in rounds for candidate in tested]
     frontier = routing.next_model(tiers)
     asked = frontier is not None and frontier.endpoint != "embedded"
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "escalate_change") if asked else None
-    return run(steps.escalate(baseline, plan, tested, desk=desk, n=candidates))
+    own = (
+        desk(
+            tiers,
+            "frontier",
+            task="escalate_change",
+            thinking=thinking,
+            fresh=fresh,
+            retry_unusable=retry_unusable,
+        )
+        if asked
+        else None
+    )
+    return run(steps.escalate(baseline, plan, tested, desk=own, n=candidates))
 
 
 @task(frontier=True)
@@ -102,18 +121,12 @@ def review(
     Returns:
         The patch with the review; unchanged where there is no diff or no model.
     """
-    desk = _desk(tiers, thinking, fresh, retry_unusable, "review")
-    return run(choose.review(baseline, plan, patch, desk=desk))
-
-
-def _desk(
-    tiers: Tiers, thinking: ThinkingPolicy, fresh: str, retry_unusable: int, task_name: str
-) -> agents.Desk:
-    current = ready(tiers.frontier, task_name=task_name, thinking=thinking)
-    return agents.Desk(
-        door=current.door,
-        model=tiers.frontier,
-        salt=fresh,
+    own = desk(
+        tiers,
+        "frontier",
+        task="review",
         thinking=thinking,
+        fresh=fresh,
         retry_unusable=retry_unusable,
     )
+    return run(choose.review(baseline, plan, patch, desk=own))
