@@ -116,11 +116,18 @@ class Geometry(Value):
 
 
 def read_config(folder: Path) -> Mapping[str, Any] | None:
-    """Return the `config.json` of a local model; None where there is none."""
+    """Return the `config.json` of a local model; None where there is none.
+
+    Raises:
+        BadModel: It is no JSON.
+    """
     path = folder / "config.json"
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadModel(f"{path} is no JSON: {error}. Name a model's folder.") from None
     return found if isinstance(found, dict) else None
 
 
@@ -134,12 +141,12 @@ def from_config(config: Mapping[str, Any]) -> Geometry:
         BadModel: The configuration misses what is needed, or its attention is of a kind whose
             cache has another form (multi-head latent attention).
     """
-    own = config.get("text_config", config)
+    own = config.get("text_config") or config
     if "kv_lora_rank" in own:
         raise _no_geometry(own, "its attention keeps a latent instead of keys and values")
     try:
         kinds = layer_kinds(own)
-        return Geometry(
+        read = Geometry(
             hidden=own["hidden_size"],
             vocabulary=own["vocab_size"],
             attention=_attention(own, kinds),
@@ -150,8 +157,11 @@ def from_config(config: Mapping[str, Any]) -> Geometry:
             gated=own.get("model_type") != "nemotron_h",
             tied=bool(own.get("tie_word_embeddings", False)),
         )
-    except (KeyError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _no_geometry(own, f"{error} is missing or odd") from error
+    if not kinds or read.hidden <= 0 or read.vocabulary <= 0:
+        raise _no_geometry(own, "it has no layers, or no width")
+    return read
 
 
 def _no_geometry(config: Mapping[str, Any], why: str) -> BadModel:

@@ -256,10 +256,13 @@ def home() -> Path:
 def is_loopback(url: str) -> bool:
     """Return whether `url` points to this machine."""
     host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return address.is_loopback or address.is_unspecified
 
 
 def reports_folder(settings: Settings | None = None) -> Path:

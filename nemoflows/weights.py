@@ -96,19 +96,22 @@ def described(name: str, config: Mapping[str, Any], precision: Precision | None 
     """
     geometry = from_config(config)
     chosen = precision or quantised(config) or precision_of(name) or "bf16"
-    text = config.get("text_config", config)
+    text = config.get("text_config") or config
+    context = text.get("max_position_embeddings") or 0
     return Weights(
         name=name,
         precision=chosen,
         geometry=geometry,
         weights_bytes=round(_computed(geometry, chosen)),
-        context_tokens=int(text.get("max_position_embeddings") or 0),
+        context_tokens=context if isinstance(context, int) else 0,
     )
 
 
 def quantised(config: Mapping[str, Any]) -> Precision | None:
     """Return the precision that a configuration's `quantization_config` names."""
     given = config.get("quantization_config") or {}
+    if not isinstance(given, Mapping):
+        return None
     words = f"{given.get('quant_method', '')} {given.get('quant_algo', '')}".lower()
     names: tuple[Precision, ...] = ("nvfp4", "mxfp4", "fp8")
     return next((name for name in names if name in words), None)

@@ -248,3 +248,44 @@ def test_a_loss_is_called_one() -> None:
     html = render(Page(calls=[], ledger=fold([])))
     assert "$-" not in html
     assert Settings(run="a/b").run == "a/b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{half",
+        '{"text_config": null}',
+        '{"hidden_size": 8, "vocab_size": 8, "num_hidden_layers": 0, "num_attention_heads": 2}',
+        '{"hidden_size": 8, "vocab_size": 8, "num_hidden_layers": 2, "num_attention_heads": 0}',
+        '{"hidden_size": -8, "vocab_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}',
+    ],
+)
+def test_an_odd_config_of_a_model_is_a_clear_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text, "utf-8")
+    done = run_command("nemoflows", "gpus", "--model", tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert "config.json" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"NEMOFLOWS_EMBEDDER": "dense:/home/me/model"},
+        {"NEMOFLOWS_EFFICIENT": "scripted:/home/me/script.json"},
+        {"NEMOFLOWS_WEIGHTS": "/var/cache/nemoflows/../../../home/me"},
+        {
+            "NEMOFLOWS_ENDPOINTS": '{"near": {"dialect": "openai", "base_url": "http://0.0.0.0/v1"}}',
+            "NEMOFLOWS_EFFICIENT": "near:x",
+        },
+    ],
+)
+def test_no_path_of_this_machine_is_packaged(
+    setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nemoflows.tasks._binding import refuse_what_stays_here
+
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Exception, match=r"path of this machine|in a pod is the pod"):
+        refuse_what_stays_here(load())

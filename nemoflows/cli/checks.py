@@ -189,7 +189,7 @@ def gpu(name: str, model: ModelRef, loaded: Settings) -> Check:
         check=False,
     )
     rows = [line.split(", ") for line in done.stdout.strip().splitlines()]
-    if done.returncode or not rows or len(rows[0]) != 3:
+    if done.returncode or not rows or len(rows[0]) != 3 or not rows[0][1].strip().isdigit():
         return failed(f"{name} GPU", f"nvidia-smi fails: {done.stdout.strip()[:200]}", remedy)
     device, memory_mib, driver = rows[0]
     told = f"{len(rows)}x {device}, {int(memory_mib) / 1024:.0f} GiB each, driver {driver}"
@@ -277,7 +277,7 @@ def backend(config: str, loaded: Settings) -> Check:
         return Check(about="cluster", state="note", told=told)
     try:
         socket.create_connection((url.hostname or "", url.port or 443), timeout=WAIT_S).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         remedy = f"Start the cluster (`flytectl demo start`), or correct {chosen}."
         return failed("cluster", f"{endpoint} does not answer: {error}", remedy)
     return ok("cluster", f"{endpoint} answers")

@@ -62,8 +62,8 @@ def gpus(
         loaded = settings_module.load()
         weights = known(model or loaded.tiers().efficient.name, precision)
         wish: dict[str, Any] = {
-            "context_tokens": context or loaded.context_tokens,
-            "agents": agents or loaded.agents,
+            "context_tokens": loaded.context_tokens if context is None else context,
+            "agents": loaded.agents if agents is None else agents,
             "prefix_caching": prefix_caching,
         }
         chosen = plan(weights, gpu=gpu or loaded.gpu, **wish)
@@ -183,6 +183,8 @@ def _listed(parts: dict[str, int], unit: int, name: str) -> str:
 
 def _show_chart(curve: Rows, chosen: Plan) -> None:
     """Print agents against context, as bars whose length is a logarithm."""
+    if not curve:
+        return
     click.secho(f"\nagents on {chosen.count}x {chosen.gpu.name}, by context", bold=True)
     names = [name for name in curve[0] if name != "context_tokens"]
     most = max((line[name] or 0) for line in curve for name in names)

@@ -79,10 +79,13 @@ def refuse_what_stays_here(settings: Settings) -> None:
     Raises:
         BadInput: The message names the setting and what to do.
     """
-    for name in ("efficient", "frontier"):
-        model: ModelRef = getattr(settings.tiers(), name)
+    tiers = settings.tiers()
+    named = {"efficient": tiers.efficient, "frontier": tiers.frontier}
+    if settings.embedder:
+        named["embedder"] = ModelRef.model_validate(settings.embedder)
+    for name, model in named.items():
         variable = f"NEMOFLOWS_{name.upper()}={model}"
-        if settings.needs_gpu(model) and _is_local(model.name):
+        if _is_local(model.name) or _is_local(settings.endpoint(model).base_url):
             raise BadInput(
                 f"{variable} is a path of this machine, which pods do not have. Name a hub id; "
                 "where its weights lie on a mounted volume or in a bucket goes into "
@@ -113,7 +116,8 @@ def _path_in(value: Any) -> str:
 
 def _is_local(text: str) -> bool:
     starts = ("/", "~", "./", "../", "file:")
-    return text.startswith(starts) and not text.startswith(f"{_pods.CACHE}/")
+    inside = text.startswith(f"{_pods.CACHE}/") and ".." not in text.split("/")
+    return text.startswith(starts) and not inside
 
 
 def _warn_or_refuse(model: ModelRef, kind: Kind) -> None:
