@@ -72,7 +72,7 @@ def test_every_pod_is_one_of_the_api(client: Path, tmp_path: Path) -> None:
     for name, env in BINDINGS.items():
         templates = package(tmp_path / name, {"PYTHONPATH": path, **env})
         specs |= {f"{name}: {task}": pod(one) for task, one in templates.items() if pod(one)}
-    assert len(specs) == 3 * len(BINDINGS)
+    assert len(specs) == 5 * len(BINDINGS)
     done = read_again(client, specs)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -189,5 +189,5 @@ def research(
     return Researched(
         findings=[finding for finding in found if finding.not_found is None],
         failed=routing.handed_on(found),
-        spent=list(dict.fromkeys([*before, *own.spent])),
+        spent=sorted({*before, *own.spent}),  # calls end in any order, and a rerun must agree
     )
