@@ -136,6 +136,7 @@ class _Keeper:
     def __init__(self, level: Level, python: str) -> None:
         self.level, self.python = level, python
         self._process: asyncio.subprocess.Process | None = None
+        self._ending: list[asyncio.subprocess.Process] = []
 
     async def run(self, job: Job) -> Ended:
         """Run a job in folders of its own."""
@@ -189,14 +190,15 @@ class _Keeper:
         """End the keeper without waiting; what it runs ends with its input."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
+            self._ending.append(self._process)
             self._process = None
 
     async def aclose(self) -> None:
         """End the keeper and wait for it."""
-        process = self._process
         self.kill()
-        if process is not None:
+        for process in self._ending:
             await process.wait()
+        self._ending.clear()
 
 
 def _no_interpreter(python: str, why: str) -> BadInput:
