@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -12,9 +11,24 @@ from typing import Any
 import pytest
 
 from nemoflows.changes import Edit, Patch
+from nemoflows.coding import choose, edits, steps
+from nemoflows.coding.examine import examine
+from nemoflows.coding.runs import TestRuns
+from nemoflows.llm import Door
+from nemoflows.sandbox.trees import Tree
 from nemoflows.tasks import _testing
 from nemoflows.tasks._session import run
-from tests.coding import HALF, ISSUE, LENDING, LINE, RIGHT, WRONG, applies, lending, reply
+from tests.coding import (
+    HALF,
+    ISSUE,
+    RIGHT,
+    WRONG,
+    applies,
+    lending,
+    reply,
+    task_of,
+    with_runs,
+)
 from tests.loopback import ModelServer, data_parts
 
 USD_PER_CALL = 150e-6
@@ -113,26 +127,33 @@ def test_right_only_after_seeing_the_failure(providers: Providers, tmp_path: Pat
     assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
 
 
+def current(body: dict[str, Any]) -> str:
+    """Return the line at fault as the request shows it."""
+    shown = "\n".join(text for kind, _, text in data_parts(body) if kind == "file")
+    found = re.search(r"^    return (?:\d+|max\(fine, MAX_FINE_CENTS\))$", shown, re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
 def test_right_only_from_the_frontier(providers: Providers, tmp_path: Path) -> None:
-    def large(purpose: str, body: dict[str, Any], n: int) -> str:
-        shown = "\n".join(text for _, _, text in data_parts(body))
-        line = next((line for line in ("    return 8", "    return 7") if line in shown), LINE)
-        return proposes(RIGHT.model_copy(update={"search": line}))(purpose, body, n)
+    def small(purpose: str, body: dict[str, Any], n: int) -> str:
+        replace = {"propose": "    return 7", "repair": f"    return {8 + n}"}[purpose]
+        return reply(RIGHT.model_copy(update={"search": current(body), "replace": replace}))
 
-    again = WRONG.model_copy(update={"search": "    return 7", "replace": "    return 8"})
-
-    def small(purpose: str, _: dict[str, Any], n: int) -> str:
-        if purpose == "propose":
-            return reply(WRONG)
-        return reply(again) if n < 4 else ""
+    def large(purpose: str, body: dict[str, Any], _: int) -> str:
+        right = RIGHT.model_copy(update={"search": current(body)})
+        return reply(right) if purpose == "repair" else ""
 
     providers.play(small=small, large=large)
     patch = fix(lending(tmp_path / "repo"), repairs=1)
     assert patch.candidate is not None
-    assert patch.candidate.tier == "frontier"
+    assert (patch.candidate.tier, patch.candidate.round) == ("frontier", 3)
     assert patch.status == "verified"
-    assert providers.counts["large", "repair"] >= 1
-    assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
+    assert providers.counts == {
+        ("large", "plan_change"): 1, ("small", "propose"): 3, ("small", "repair"): 2,
+        ("large", "repair"): 1, ("large", "review"): 1,
+    }  # fmt: skip
+    assert patch.usd == pytest.approx(8 * USD_PER_CALL)
 
 
 def test_never_right_ends_cleanly(providers: Providers, tmp_path: Path) -> None:
@@ -224,22 +245,33 @@ def test_nothing_to_fix_asks_nobody(providers: Providers, tmp_path: Path) -> Non
     assert providers.n_calls == 0
 
 
-def test_a_flaky_winner_is_called_so(tmp_path: Path) -> None:
-    from workflows.coding import fix_issue
-
+def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
+    """The odds that 40 pairs of throws are all alike are one in a million millions."""
     repo = lending(tmp_path / "repo")
     (repo / "tests" / "test_dice.py").write_text(
-        "import os, random\n\ndef test_dice():\n    assert random.SystemRandom().random() < 0.7\n"
+        "import random\n\ndef test_dice():\n    assert random.SystemRandom().random() < 0.5\n"
     )
-    target, seen = ["tests/test_loans.py"], set()
-    for number in range(24):
-        patch = fix_issue(repo=str(repo), issue=ISSUE, fresh=str(number), target_tests=target).patch
-        seen.add(patch.status)
-        if patch.status == "flaky":
-            assert patch.flaky == ["tests/test_dice.py::test_dice"]
-            break
-    run(_testing.test_runs().aclose())
-    assert "flaky" in seen, seen
+    repository = steps.snapshot(str(repo), root=str(tmp_path / "kept"))
+    base = steps.opened(repository)
+    right = edits.apply(base, [RIGHT])
+    assert isinstance(right, Tree)
+
+    async def work(runs: TestRuns) -> Patch | None:
+        for number in range(40):
+            more = {"repository": repository, "fresh": str(number)}
+            baseline = await examine(task_of(base, **more), base, runs)
+            dice = {"tests/test_dice.py::test_dice"}
+            baseline = baseline.model_copy(update={"target": sorted({*baseline.target} - dice)})
+            made = steps.candidate(base, right, tier="efficient")
+            tested = await steps.run_tests(baseline, [made], runs=runs)
+            patch = await choose.select(baseline, tested, runs=runs, door=door)
+            if patch.status == "flaky":
+                return patch
+        return None
+
+    patch = with_runs(tmp_path / "journal", work)
+    assert patch is not None
+    assert patch.flaky == ["tests/test_dice.py::test_dice"]
 
 
 def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None:
@@ -283,4 +315,4 @@ def test_the_page_shows_it_all_as_text(providers: Providers, tmp_path: Path) -> 
     assert "&lt;b&gt;" in html
     assert "test_a_fine_has_an_upper_limit" in html
     assert re.search(r"<span class=ins>\+    return min\(fine", html)
-    assert json.dumps(LENDING.name).strip('"') or html
+    assert "<code>repo</code>: 4 files" in html
