@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -121,7 +121,8 @@ class Intent:
 
     def line(self) -> bytes:
         """Return the line as JSON."""
-        return (json.dumps(asdict(self), ensure_ascii=False) + "\n").encode()
+        told = {name: getattr(self, name) for name in self.__slots__}  # asdict copies, at a price
+        return (json.dumps(told, ensure_ascii=False) + "\n").encode()
 
 
 class Uncertain(Value):
