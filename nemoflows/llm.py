@@ -216,29 +216,6 @@ class Door:
         """Close the engines."""
         await self.engines.aclose()
 
-    def open_budget(self, cap_usd: float | None, *, scope: str, spent: Sequence[str]) -> Budget:
-        """Return a budget that knows the work done so far, in this process and before it.
-
-        Args:
-            cap_usd: Most that the work may cost; None is without end.
-            scope: What tells this work from other work of the run.
-            spent: Keys of calls that count too, such as earlier steps made.
-        """
-        if cap_usd is None:
-            return Budget()
-        used = self.memory.calls([*spent, *sorted(self.journal.begun(scope))])
-        earlier = set(spent)
-        cut = [
-            attempt
-            for attempt in self.journal.uncertain()
-            if attempt.scope == scope or attempt.key in earlier
-        ]
-        return Budget(
-            cap_usd,
-            used={call.key: call.usd for call in used},
-            uncertain_usd=sum(attempt.reserved_usd or 0.0 for attempt in cut),
-        )
-
     def worst_usd(self, request: Request) -> float | None:
         """Return the most that one attempt of a call can cost; None where nobody knows."""
         engine = self.engines.of(request.model)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
 
-from nemoflows.budgets import Account
+from nemoflows.budgets import Account, Budget
 from nemoflows.calls import Usage
 from nemoflows.costs import Spent
 from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded
@@ -156,6 +156,29 @@ class Memory:
                 told = self._receipts() if told is None else told
                 found.append(spent_of(record, replayed=not elsewhere, told=told.get(key, NOTHING)))
         return found
+
+    def open_budget(self, cap_usd: float | None, *, scope: str, spent: Sequence[str]) -> Budget:
+        """Return a budget that knows the work done so far, in this process and before it.
+
+        Args:
+            cap_usd: Most that the work may cost; None is without end.
+            scope: What tells this work from other work of the run.
+            spent: Keys of calls that count too, such as earlier steps made.
+        """
+        if cap_usd is None:
+            return Budget()
+        used = self.calls([*spent, *sorted(self.journal.begun(scope))])
+        earlier = set(spent)
+        cut = [
+            attempt
+            for attempt in self.journal.uncertain()
+            if attempt.scope == scope or attempt.key in earlier
+        ]
+        return Budget(
+            cap_usd,
+            used={call.key: call.usd for call in used},
+            uncertain_usd=sum(attempt.reserved_usd or 0.0 for attempt in cut),
+        )
 
     def _receipts(self) -> dict[str, Mapping[str, str]]:
         """Return what the receipts of the run's processes tell of each key; who paid, first."""

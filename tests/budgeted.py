@@ -39,7 +39,7 @@ def attempt(url: str, index: Index, folder: Path, cap_usd: float) -> dict[str, o
     near = Endpoint(dialect="openai", base_url=url, usd_per_mtok=USD_PER_MTOK)
     settings = Settings(run="budgeted", endpoints={"near": near}, concurrency=CONCURRENCY)
     door = Door(Engines(settings), Journal(str(folder / "j"), run="budgeted"), settings=settings)
-    budget = door.open_budget(cap_usd, scope="s", spent=[])
+    budget = door.memory.open_budget(cap_usd, scope="s", spent=[])
     account = Account(task="research", tier="efficient", budget=budget, scope="s")
     desk = Desk(door, ModelRef.model_validate("near:tiny"), account=account)
     found = asyncio.run(rag.research(QUESTIONS, index=index, desk=desk, k=3, hops=1))

@@ -238,7 +238,7 @@ def test_a_replay_counts_once_and_is_never_refused(tmp_path: Path) -> None:
 def test_a_budget_opened_again_knows_the_work_and_what_is_uncertain(tmp_path: Path) -> None:
     engine = Scripted([Rule(contains="hang", fault="hang"), Rule(reply="fine", usd=0.01)])
     made = door(engine, tmp_path)
-    account = Account(scope="s", budget=made.open_budget(1.0, scope="s", spent=[]))
+    account = Account(scope="s", budget=made.memory.open_budget(1.0, scope="s", spent=[]))
 
     async def work() -> None:
         await made.batch(asks(3, account))
@@ -249,11 +249,11 @@ def test_a_budget_opened_again_knows_the_work_and_what_is_uncertain(tmp_path: Pa
 
     asyncio.run(work())  # and here the process dies with the last call in flight
     again = door(engine, tmp_path)
-    budget = again.open_budget(1.0, scope="s", spent=[])
+    budget = again.memory.open_budget(1.0, scope="s", spent=[])
     worst = again.worst_usd(request("hang"))
     assert budget.settled_usd == pytest.approx(0.03)
     assert budget.uncertain_usd == pytest.approx(worst)
-    assert again.open_budget(1.0, scope="other", spent=[]).used_usd == 0.0
+    assert again.memory.open_budget(1.0, scope="other", spent=[]).used_usd == 0.0
 
 
 def test_earlier_steps_count_by_their_keys(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_earlier_steps_count_by_their_keys(tmp_path: Path) -> None:
     made = door(engine, tmp_path)
     results = asyncio.run(made.batch(asks(2, Account())))
     keys = [key for each in results for key in each.calls]
-    assert made.open_budget(1.0, scope="x", spent=keys).used_usd == pytest.approx(0.02)
+    assert made.memory.open_budget(1.0, scope="x", spent=keys).used_usd == pytest.approx(0.02)
 
 
 def test_an_endpoint_without_a_price_is_refused_under_a_budget(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_stand_in_replaces_no_finding_of_the_same_question() -> None:
 
 def test_an_earlier_steps_cut_off_attempts_count_in_the_next_one(tmp_path: Path) -> None:
     made = door(Scripted([Rule(reply="x", fault="hang")]), tmp_path)
-    account = Account(scope="first", budget=made.open_budget(1.0, scope="first", spent=[]))
+    account = Account(scope="first", budget=made.memory.open_budget(1.0, scope="first", spent=[]))
 
     async def cut_off() -> None:
         async with asyncio.timeout(0.1):
@@ -67,9 +67,9 @@ def test_an_earlier_steps_cut_off_attempts_count_in_the_next_one(tmp_path: Path)
     with pytest.raises(TimeoutError):
         asyncio.run(cut_off())
     [attempt] = made.uncertain()
-    later = made.open_budget(1.0, scope="second", spent=[attempt.key])
+    later = made.memory.open_budget(1.0, scope="second", spent=[attempt.key])
     assert later.uncertain_usd == pytest.approx(attempt.reserved_usd)
-    assert made.open_budget(1.0, scope="other", spent=[]).used_usd == 0.0
+    assert made.memory.open_budget(1.0, scope="other", spent=[]).used_usd == 0.0
 
 
 class Batches(Scripted):
@@ -89,7 +89,9 @@ def test_a_resumed_batch_run_knows_what_it_spent(tmp_path: Path) -> None:
         again = door(Batches([Rule(reply="x")]), Path(root))
         again.journal = Journal(root, run="test")
         again.memory = Memory(again.journal, many_processes=False)
-        assert again.open_budget(1.0, scope="s", spent=[]).used_usd == pytest.approx(0.01), root
+        assert again.memory.open_budget(1.0, scope="s", spent=[]).used_usd == pytest.approx(0.01), (
+            root
+        )
 
 
 def only(index: Index, own: Desk, question: str = BOHEMIA) -> Finding:

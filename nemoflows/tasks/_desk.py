@@ -54,7 +54,7 @@ def desk(
             "read there. Set NEMOFLOWS_JOURNAL to an object store; no call was made."
         )
     scope = hashlib.sha256("\0".join((task, fresh, *about)).encode()).hexdigest()[:16]
-    budget = current.door.open_budget(budget_usd, scope=scope, spent=spent or [])
+    budget = current.door.memory.open_budget(budget_usd, scope=scope, spent=spent or [])
     return Desk(
         door=current.door,
         model=model,
