@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from nemoflows.asks import Done, Failed
+from nemoflows.calls import Answered
 from nemoflows.engines import line
 from nemoflows.engines.anthropic_batch import AnthropicBatch
 from nemoflows.engines.batch_notes import Desk, Note, may_be_alive
@@ -144,9 +145,93 @@ def test_of_two_announcements_the_later_one_gives_way(root: str) -> None:
     alone = desk.announce(["x"], 0.0)
     made = [desk.announce(["a", "b"], 0.0), desk.announce(["b", "c"], 0.0)]
     first, second = sorted(made, key=lambda note: note.name)
-    assert desk.rival(alone) is None
-    assert desk.rival(first) is None
-    assert desk.rival(second) == first
-    assert desk.rival(first) is None
-    sent = desk.found(second, "msgbatch_1")
-    assert desk.rival(first) == sent, "one that was sent goes first"
+
+    def told(note: Note) -> bool | None:
+        return desk.goes_first(note, grace_s=60)
+
+    assert told(alone) is True
+    with desk.creating(second):
+        assert told(second) is False
+        assert told(first) is None, "the later one may have looked before this note was there"
+    assert told(first) is False, "the later one's writer is gone and may have sent it"
+    desk.found(second, "msgbatch_1")
+    assert told(first) is False, "one that was sent goes first"
+    desk.close(second)
+    assert told(first) is False, "also when it was read since"
+    desk.withdraw(second)
+    desk._notes.remove(f"batches/claude/done/{second.name}.json")
+    assert told(first) is True
+
+
+class SlowToShow:
+    """A store in which a rival that looked too soon announces itself, and is heard of later."""
+
+    def __init__(self, claude: BatchServer, root: str, rows: list[dict[str, Any]]) -> None:
+        self.store, self.claude, self.rows = open_store(root), claude, rows
+        self.desk = Desk(self.store, "claude")
+        self.rival: Note | None = None
+        self.n_looks = 0
+
+    def read(self, name: str) -> bytes | None:
+        return self.store.read(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self.store.write(name, data)
+        if self.rival is None:
+            time.sleep(0.002)  # its name is later
+            made = self.desk.announce([row["custom_id"] for row in self.rows], 0.0)
+            self.rival = replace(made, host="elsewhere")
+            self.desk._write(self.rival)
+
+    def names(self, folder: str) -> list[str]:
+        self.n_looks += self.rival is not None
+        if self.rival is not None and self.n_looks == 6:
+            self.desk.found(self.rival, self.claude.add(self.rows).id)
+        return self.store.names(folder)
+
+    def move(self, name: str, to: str) -> None:
+        self.store.move(name, to)
+
+    def remove(self, name: str) -> None:
+        self.store.remove(name)
+
+
+def test_a_rival_that_looked_too_soon_is_waited_for(claude: BatchServer, root: str) -> None:
+    asked = request("question 0", model="claude:tiny")
+    [key] = keys_of([asked])
+    rows = [{"custom_id": key, "params": {"model": "tiny", "messages": []}}]
+    engine = batch_door(claude.base, root).engines.of(asked.model)
+    assert isinstance(engine, AnthropicBatch)
+    engine._desk._notes = slow = SlowToShow(claude, root, rows)
+
+    async def work() -> None:
+        try:
+            await engine.complete(asked, lambda _: None)
+        finally:
+            await engine.aclose()
+
+    asyncio.run(work())
+    assert slow.n_looks > 6
+    assert claude.paid_rows == 1, "the rival's batch is read and no other is sent"
+
+
+def test_what_another_process_has_read_meanwhile_is_not_sent_again(
+    claude: BatchServer, root: str
+) -> None:
+    asked = request("question 0", model="claude:tiny")
+
+    async def ask(*, reads: bool) -> None:
+        """Ask past the door, which has looked into the journal before the other one was done."""
+        engine = batch_door(claude.base, root).engines.of(asked.model)
+        assert isinstance(engine, AnthropicBatch)
+        try:
+            assert isinstance(await engine.complete(asked, lambda _: None), Answered)
+            if reads:
+                engine.recorded(keys_of([asked])[0])
+        finally:
+            await engine.aclose()
+
+    asyncio.run(ask(reads=True))
+    assert notes_of(root, "open") == []
+    asyncio.run(ask(reads=False))
+    assert claude.paid_rows == 1

@@ -146,7 +146,7 @@ class AnthropicBatch:
 
     async def _see(self, rows: Rows) -> None:
         """See every request to its outcome: pick up what a batch holds, send the rest."""
-        holding = {key: note for note in self._desk.open() for key in note.keys if key in rows}
+        holding = self._desk.holding(rows)
         works = []
         for note in {note.name: note for note in holding.values()}.values():
             held = {key: rows[key] for key in rows if holding.get(key) is note}
@@ -174,11 +174,18 @@ class AnthropicBatch:
             return settle(rows, newest_s)
         note = self._desk.announce(rows, newest_s)
         with self._desk.creating(note):
-            await asyncio.sleep(self._pauses.settle_s)
-            if self._desk.rival(note):
+            if not await self._goes_first(note):
                 return self._desk.withdraw(note)
             await self._create(note, rows)
         return None
+
+    async def _goes_first(self, note: Note) -> bool:
+        """Wait until it is known whether this process may create the batch it announced."""
+        while True:
+            await asyncio.sleep(self._pauses.settle_s)
+            first = self._desk.goes_first(note, grace_s=self._watch.grace_s)
+            if first is not None:
+                return first
 
     async def _create(self, note: Note, rows: Rows) -> None:
         requests = [{"custom_id": key, "params": rows[key].arguments} for key in note.keys]

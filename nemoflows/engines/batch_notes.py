@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 RESULTS_LIFE_S = 29 * 86_400.0
 """Time for which results can be read. Source: platform.claude.com, batch processing."""
 
+LATELY_S = 26 * 3600.0
+"""Time in which a batch ends (24 h, the same source) and is read, with room for slow clocks."""
+
 _WRITER = uuid.uuid4().hex[:8]
 _creating: set[str] = set()
 """Names of the notes whose batch this very process is creating just now."""
@@ -96,9 +99,19 @@ class Desk:
         Raises:
             EndpointDown: They cannot be read: whether a batch is under way is then unknown.
         """
-        with self._told("read"):
-            found = [self.again(name) for name in self._names()]
-        return [note for note in found if note is not None and not self._is_over(note)]
+        return [note for note in self._read("open") if not self._is_over(note)]
+
+    def holding(self, keys: Collection[str]) -> dict[str, Note]:
+        """Return the note that holds each request, for those that a batch holds.
+
+        A batch that another process has read to its end since the caller looked for its outcomes
+        counts too: reading it again is free, sending it again is not.
+
+        Raises:
+            EndpointDown: They cannot be read.
+        """
+        notes = reversed(self._open_or_lately())
+        return {key: note for note in notes for key in note.keys if key in keys}
 
     def again(self, name: str) -> Note | None:
         """Return a note as it is now; None where it was withdrawn, or cannot be understood."""
@@ -121,16 +134,26 @@ class Desk:
             EndpointDown: That cannot be written, so no batch may be created.
         """
         at_s = time.time()
-        name = f"{int(at_s * 1000):015d}-{_WRITER}-{uuid.uuid4().hex[:4]}"
+        name = f"{_stamp(at_s)}-{_WRITER}-{uuid.uuid4().hex[:4]}"
         note = Note(name, tuple(keys), len(keys), newest_s, at_s, socket.gethostname(), os.getpid())
         with self._told("written"):
             self._write(note)
         return note
 
-    def rival(self, note: Note) -> Note | None:
-        """Return a note about a request of `note` that goes first: two processes asked at once."""
-        others = (other for other in self.open() if not set(other.keys).isdisjoint(note.keys))
-        return next((other for other in others if other.batch or other.name < note.name), None)
+    def goes_first(self, note: Note, *, grace_s: float) -> bool | None:
+        """Return whether an announced batch may be created; None is not yet known.
+
+        Of processes that announce the same request each sees the other's note, or has written its
+        own before the other looked. The later name gives way when it sees the earlier one. The
+        earlier one waits until the later one has: that one may have looked too soon to see it.
+        """
+        notes = [other for other in self._open_or_lately() if other.name != note.name]
+        others = [other for other in notes if not set(other.keys).isdisjoint(note.keys)]
+        if any(other.batch or other.name < note.name for other in others):
+            return False
+        if any(not may_be_alive(other, grace_s=grace_s) for other in others):
+            return False  # its batch may exist, and is looked for by whoever picks its note up
+        return None if others else True
 
     def found(self, note: Note, batch: str) -> Note:
         """Write down a batch's id."""
@@ -139,12 +162,15 @@ class Desk:
         return known
 
     def drop(self, note: Note, keys: Collection[str]) -> Note:
-        """Write down that a batch has no outcome for some of its requests: they are free again."""
+        """Write down that a batch has no outcome for some of its requests: they are free again.
+
+        A note of which nothing is left goes: set aside, it would hold them back.
+        """
         left = replace(note, keys=tuple(key for key in note.keys if key not in keys))
         if left.keys:
             self._try(left)
         else:
-            self.close(note)
+            self.withdraw(note)
         return left
 
     def close(self, note: Note) -> None:
@@ -153,7 +179,7 @@ class Desk:
             self._notes.move(self._path(note.name), f"{self._folder}/done/{note.name}.json")
 
     def withdraw(self, note: Note) -> None:
-        """Take back an announcement: no batch came of it."""
+        """Take back a note: no batch came of it, or no outcome."""
         with suppress(Exception):  # left behind, it costs the next process a look at the list
             self._notes.remove(self._path(note.name))
 
@@ -180,9 +206,19 @@ class Desk:
     def _write(self, note: Note) -> None:
         self._notes.write(self._path(note.name), json.dumps(asdict(note)).encode())
 
-    def _names(self) -> list[str]:
-        names = self._notes.names(f"{self._folder}/open")
-        return [path.rpartition("/")[2].removesuffix(".json") for path in names]
+    def _open_or_lately(self) -> list[Note]:
+        """Return the open notes, then those set aside lately: a note moves in this direction."""
+        since_s = time.time() - LATELY_S
+        opened, done = self.open(), self._read("done", since=_stamp(since_s))
+        return opened + [note for note in done if note.at_s >= since_s]
+
+    def _read(self, folder: str, *, since: str = "") -> list[Note]:
+        """Return the notes of a folder whose names are no earlier than `since`, oldest first."""
+        with self._told("read"):
+            paths = self._notes.names(f"{self._folder}/{folder}")
+            names = [path.rpartition("/")[2].removesuffix(".json") for path in paths]
+            found = [self.again(name) for name in names if name >= since]
+        return [note for note in found if note is not None]
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/open/{name}.json"
@@ -204,6 +240,11 @@ class Desk:
                 f"({type(error).__name__}), so no batch was sent: without them a restart might pay "
                 "twice. Mend the journal's root, or set NEMOFLOWS_JOURNAL."
             ) from error
+
+
+def _stamp(at_s: float) -> str:
+    """Return the part of a name by which notes are ordered."""
+    return f"{int(at_s * 1000):015d}"
 
 
 def may_be_alive(note: Note, *, grace_s: float) -> bool:

@@ -51,6 +51,11 @@ class Watch:
         self._line = batches.line
         self._running: dict[str, Note] = {}
 
+    @property
+    def grace_s(self) -> float:
+        """Return the time that the writer of a note may take to create its batch."""
+        return self._line.deadline_s + self._pauses.settle_s
+
     async def to_its_end(self, note: Note) -> Unanswered | None:
         """Wait until a batch has ended; return why it could not be followed."""
         self._running[note.batch] = note
@@ -89,8 +94,7 @@ class Watch:
                     return batch.id
                 foreign.add(batch.id)
         waits = any(not batch.ended for batch in open_ones)
-        grace_s = self._line.deadline_s + self._pauses.settle_s
-        return None if waits or may_be_alive(note, grace_s=grace_s) else ""
+        return None if waits or may_be_alive(note, grace_s=self.grace_s) else ""
 
     async def _has_ended(self, note: Note) -> Listed | None:
         listed = await self._batches.look(note.batch)
