@@ -6,6 +6,7 @@ Random weights write nonsense, so whatever holds here holds by construction and 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from nemoflows.calls import Answered, Outcome, Unusable
 from nemoflows.engines.vllm import Vllm, installed, is_nemotron, weights_hash
 from nemoflows.engines.vllm.identity import READ_WHOLE_BYTES
+from nemoflows.engines.vllm.running import LOGGING
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
 from tests.engines import CONTEXT_TOKENS, GREEDY, LONG, SCHEMA, InProcess, valid
@@ -193,3 +195,11 @@ def test_what_guards_an_engine_ends_it_with_its_parent() -> None:
         killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
         assert killed.returncode == -9
         assert child.wait(timeout=60) == -9
+
+
+@pytest.mark.vllm
+def test_what_is_started_beside_an_engine_logs_where_it_would(in_process: InProcess) -> None:
+    in_process.loop.run(in_process.ask_all(1, max_output_tokens=2))
+    assert LOGGING not in os.environ, "a server started now would write into the engine's log"
+    [slot] = in_process.engine._slots.values()
+    assert "Initializing" in slot.log.read_text()

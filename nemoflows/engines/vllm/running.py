@@ -20,6 +20,7 @@ from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.types import ModelRef
 
 LOG_LINES = 15
+LOGGING = "VLLM_LOGGING_CONFIG_PATH"
 END_OF_THINKING = "</think>"
 
 
@@ -106,13 +107,14 @@ def start(model: ModelRef, arguments: dict[str, Any], log: Path) -> Running:
         EndpointDown: The hub with the weights could not be reached.
     """
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(_log_to(log))
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
     before = {child.pid for child in multiprocessing.active_children()}
     try:
-        engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**_engine_arguments(model, arguments)))
+        with _logging_to(log):
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            told = AsyncEngineArgs(**_engine_arguments(model, arguments))
+            engine = AsyncLLM.from_engine_args(told)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         kind = EndpointDown if is_of_the_network(error) else BadModel
         raise kind(
@@ -180,6 +182,23 @@ def _engine_arguments(model: ModelRef, arguments: dict[str, Any]) -> dict[str, A
     if is_nemotron(model):
         ours["reasoning_parser"] = "nemotron_v3"
     return ours | arguments
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    """Have vLLM, and the processes it starts here, log to a file.
+
+    vLLM reads where to log once, when it is imported. What this process starts later is not told:
+    a server of the user's would log to this file too.
+    """
+    before = os.environ.get(LOGGING)
+    os.environ[LOGGING] = str(_log_to(log))
+    try:
+        yield
+    finally:
+        del os.environ[LOGGING]
+        if before is not None:
+            os.environ[LOGGING] = before
 
 
 def _log_to(path: Path) -> Path:
