@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -43,37 +44,68 @@ async def search(
     """Return the first mutation that passes the verdict.
 
     Args:
+        max_runs: Test runs in the order of the mutations, verdicts included. What was begun beside
+            the one that passes is not counted, so that any number at once gives the same count.
         at_once: Mutations that are tried beside each other.
     """
-    hurried = _hurried(baseline)
-    wish = _wish(baseline)
     trees = (tree for tree, _ in mutate.candidates(base, baseline.suspects))
+    tries = _Tries(baseline, trees, runs, at_once)
     n_runs = 0
-    pending: list[tuple[Tree, asyncio.Task[tuple[Ran, bool]]]] = []
-
-    def start(some: Iterator[Tree]) -> None:
-        nonlocal n_runs
-        room = min(at_once - len(pending), max_runs - n_runs)
-        for tree in islice(some, max(0, room)):
-            pending.append((tree, asyncio.create_task(runs.run(hurried, tree, wish))))
-            n_runs += 1
-
     try:
-        start(trees)
-        while pending:
-            tree, running = pending.pop(0)
-            ran, _ = await running
-            if _passes(ran):
+        while n_runs < max_runs and (tried := await tries.next(max_runs - n_runs)):
+            tree, ran = tried
+            n_runs += 1
+            if _passes(ran) and n_runs < max_runs:
                 report = await judge(baseline, base, tree, runs)
                 n_runs += 1
                 if passes(report, baseline):
                     return Found(tree, report, n_runs)
-            start(trees)
     finally:
-        for _, running in pending:
-            running.cancel()
-        await asyncio.gather(*(running for _, running in pending), return_exceptions=True)
+        await tries.aclose()
     return Found(None, None, n_runs)
+
+
+class _Tries:
+    """Mutations under way: begun and given out in their order, whichever ends first."""
+
+    def __init__(
+        self, baseline: Baseline, trees: Iterator[Tree], runs: TestRuns, at_once: int
+    ) -> None:
+        self._task, self._wish = _hurried(baseline), _wish(baseline)
+        self._trees, self._runs, self._at_once = trees, runs, at_once
+        self._begun: deque[tuple[Tree, asyncio.Task[tuple[Ran, bool]]]] = deque()
+
+    async def next(self, most: int) -> tuple[Tree, Ran] | None:
+        """Return the next mutation with its run; None after the last one.
+
+        Args:
+            most: Mutations that may still be given out, this one included.
+        """
+        self._begin(most)
+        if not self._begun:
+            return None
+        tree, first = self._begun[0]
+        while not first.done():
+            await asyncio.wait(self._running(), return_when=asyncio.FIRST_COMPLETED)
+            self._begin(most)
+        self._begun.popleft()
+        return tree, first.result()[0]
+
+    def _begin(self, most: int) -> None:
+        room = min(self._at_once - len(self._running()), most - len(self._begun))
+        for tree in islice(self._trees, max(0, room)):
+            work = asyncio.create_task(self._runs.run(self._task, tree, self._wish))
+            self._begun.append((tree, work))
+
+    def _running(self) -> list[asyncio.Task[tuple[Ran, bool]]]:
+        return [work for _, work in self._begun if not work.done()]
+
+    async def aclose(self) -> None:
+        """End what still runs."""
+        left = self._running()
+        for work in left:
+            work.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def judge(
