@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nemoflows.changes import Edit, Patch
-from nemoflows.coding import choose, edits, steps
+from nemoflows.coding import candidates, choose, edits, snapshots, trials
 from nemoflows.coding.examine import examine
 from nemoflows.coding.runs import TestRuns
 from nemoflows.llm import Door
@@ -251,8 +251,8 @@ def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
     (repo / "tests" / "test_dice.py").write_text(
         "import random\n\ndef test_dice():\n    assert random.SystemRandom().random() < 0.5\n"
     )
-    repository = steps.snapshot(str(repo), root=str(tmp_path / "kept"))
-    base = steps.opened(repository)
+    repository = snapshots.snapshot(str(repo), root=str(tmp_path / "kept"))
+    base = snapshots.opened(repository)
     right = edits.apply(base, [RIGHT])
     assert isinstance(right, Tree)
 
@@ -262,8 +262,8 @@ def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
             baseline = await examine(task_of(base, **more), base, runs)
             dice = {"tests/test_dice.py::test_dice"}
             baseline = baseline.model_copy(update={"target": sorted({*baseline.target} - dice)})
-            made = steps.candidate(base, right, tier="efficient")
-            tested = await steps.run_tests(baseline, [made], runs=runs)
+            made = candidates.candidate(base, right, tier="efficient")
+            tested = await trials.run_tests(baseline, [made], runs=runs)
             patch = await choose.select(baseline, tested, runs=runs, door=door)
             if patch.status == "flaky":
                 return patch

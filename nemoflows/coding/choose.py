@@ -8,9 +8,10 @@ from nemoflows.agents import Desk
 from nemoflows.asks import Failed
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Review, TestReport
 from nemoflows.coding import context, prompts, replies
+from nemoflows.coding.candidates import changed
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.search import judge, passes
-from nemoflows.coding.steps import changed, opened
+from nemoflows.coding.snapshots import opened
 from nemoflows.llm import Door
 from nemoflows.sandbox import trees
 

@@ -40,6 +40,14 @@ class Source:
         start, end = self.span(node)
         return self.data[start:end].decode()
 
+    def grouped(self, node: ast.AST) -> str:
+        """Return a node as it is written, in brackets where a neighbour could bind tighter."""
+        text = self.text(node)
+        loose = isinstance(
+            node, ast.BinOp | ast.BoolOp | ast.Compare | ast.UnaryOp | ast.IfExp | ast.Lambda
+        )
+        return f"({text})" if loose else text
+
     def line_span(self, node: ast.stmt) -> tuple[int, int]:
         """Return a statement's whole lines."""
         last = node.end_lineno or node.lineno

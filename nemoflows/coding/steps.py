@@ -1,13 +1,9 @@
-"""The steps of the change flow; workflows say what follows what, tasks where each runs."""
+"""The steps of the change flow that ask a model; workflows say what follows what, tasks where."""
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from nemoflows import search as search_module
 from nemoflows.agents import Desk
 from nemoflows.asks import UNUSABLE, Ask, Done, Failed, refuse_too_many, unwrap
 from nemoflows.calls import Part, Reply, Request
@@ -15,116 +11,18 @@ from nemoflows.changes import (
     Baseline,
     Candidate,
     ChangePlan,
-    CodingTask,
     Proposals,
-    Repository,
-    Suspect,
-    TestReport,
     Tier,
 )
-from nemoflows.coding import context, edits, prompts, replies
-from nemoflows.coding.edits import is_test
-from nemoflows.coding.examine import examine as examine_tree
+from nemoflows.coding import context, prompts, replies
+from nemoflows.coding.candidates import candidate, changed, closest, solved
 from nemoflows.coding.replies import Changed
-from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.search import MAX_RUNS, judge, passes, search
+from nemoflows.coding.snapshots import opened
 from nemoflows.errors import BadInput
-from nemoflows.journal.stores import open_store
 from nemoflows.llm import together
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
-from nemoflows.types import ModelRef, Passage
-
-MAX_ISSUE_CHARACTERS = 20_000
-FOUND_SCORE = 0.3
-"""Suspicion of the first line that the issue's words find, below all that tests ran.
-
-Source: chosen by reading, not calibrated.
-"""
-K_PASSAGES = 8
-CLOSEST = 2
-"""Failed candidates that a repair round corrects, the closest to passing."""
-
-
-def snapshot(repo: str, *, root: str) -> Repository:
-    """Keep a repository's files as they are now, addressed by their content.
-
-    Raises:
-        BadInput: The folder is missing, empty or too large.
-    """
-    folder = Path(repo).expanduser()
-    tree, left_out = trees.read(folder)
-    return keep(tree, name=folder.resolve().name, root=root, left_out=left_out)
-
-
-def keep(tree: Tree, *, name: str, root: str, left_out: Sequence[str] = ()) -> Repository:
-    """Keep a tree below `root`, once."""
-    store, archive = open_store(root), f"trees/{tree.hash}.tar"
-    if store.read(archive) is None:
-        store.write(archive, tree.archive())
-    return Repository(
-        uri=f"{root.rstrip('/')}/{archive}",
-        name=name,
-        tree=tree.hash,
-        n_files=len(tree.files),
-        left_out=list(left_out[:100]),
-    )
-
-
-def opened(repository: Repository) -> Tree:
-    """Return a snapshot's tree.
-
-    Raises:
-        BadInput: The archive is gone.
-    """
-    root, _, name = repository.uri.rpartition("/trees/")
-    data = open_store(root).read(f"trees/{name}")
-    if data is None:
-        raise BadInput(f"The snapshot {repository.uri} is gone; take it again.")
-    return trees.from_archive(data)
-
-
-async def examine(task: CodingTask, *, runs: TestRuns, index_root: str) -> Baseline:
-    """Run the tests before any change, and find out where the fault may be.
-
-    Raises:
-        BadInput: The issue is empty or too long, or the tests cannot be run.
-    """
-    if not task.issue.strip() or len(task.issue) > MAX_ISSUE_CHARACTERS:
-        raise BadInput(
-            f"The issue has {len(task.issue):,} characters; it needs 1 to "
-            f"{MAX_ISSUE_CHARACTERS:,}. Nothing was run."
-        )
-    tree = opened(task.repository)
-    baseline = await examine_tree(task, tree, runs)
-    passages = await asyncio.to_thread(_search, task.issue, tree, index_root)
-    known = {(s.path, s.line) for s in baseline.suspects}
-    more = [s for s in _of_passages(passages, tree) if (s.path, s.line) not in known]
-    return baseline.model_copy(update={"suspects": [*baseline.suspects, *more]})
-
-
-def _search(issue: str, tree: Tree, index_root: str) -> list[Passage]:
-    with tempfile.TemporaryDirectory(prefix="nemoflows-code-") as folder:
-        tree.write(Path(folder))
-        index = search_module.build_index(folder, index_root)
-    return search_module.open_index(index).search(issue, K_PASSAGES)
-
-
-def _of_passages(passages: Sequence[Passage], tree: Tree) -> list[Suspect]:
-    found = []
-    for rank, passage in enumerate(passages):
-        text = tree.text(passage.document)
-        if text is None or is_test(passage.document):
-            continue
-        first = text.count("\n", 0, passage.start) + 1
-        score = round(FOUND_SCORE / (1 + rank), 4)
-        why = f"number {rank + 1} of what the issue's words find"
-        n_lines = text.count("\n", passage.start, passage.end) + 1
-        found += [
-            Suspect(path=passage.document, line=first + n, score=score, why=why)
-            for n in range(n_lines)
-        ]
-    return found
+from nemoflows.types import ModelRef
 
 
 async def plan_change(
@@ -290,92 +188,3 @@ def _add(
     found[tree.hash] = candidate(
         base, tree, tier=tier, why=done.value.why, number=number
     ).model_copy(update={"calls": done.calls})
-
-
-def candidate(base: Tree, tree: Tree, *, tier: Tier, why: str = "", number: int = 0) -> Candidate:
-    """Return a changed tree as a candidate."""
-    return Candidate(
-        edits=edits.between(base, tree),
-        tree=tree.hash,
-        tier=tier,
-        why=why,
-        round=number,
-        n_changed=trees.n_changed(trees.diff(base, tree)),
-    )
-
-
-def changed(base: Tree, candidate: Candidate) -> Tree:
-    """Return the tree of a candidate.
-
-    Raises:
-        BadInput: Its edits do not fit this repository.
-    """
-    tree = edits.apply(base, candidate.edits, test_edits="allow")
-    if not isinstance(tree, Tree) or tree.hash != candidate.tree:
-        raise BadInput("A candidate's edits do not fit the snapshot that it was made for.")
-    return tree
-
-
-async def run_tests(
-    baseline: Baseline, candidates: Sequence[Candidate], *, runs: TestRuns
-) -> list[Candidate]:
-    """Judge candidates, as many at once as there are cores; one run per distinct tree."""
-    if not candidates:
-        return []
-    base = opened(baseline.task.repository)
-    judged = [_judged(baseline, base, each, runs) for each in candidates]
-    reports = await together(judged)
-    return [
-        each.model_copy(update={"report": report})
-        for each, report in zip(candidates, reports, strict=True)
-    ]
-
-
-async def _judged(
-    baseline: Baseline, base: Tree, candidate: Candidate, runs: TestRuns
-) -> TestReport:
-    """Return a candidate's report; a search brings its own."""
-    if candidate.report is not None:
-        return candidate.report
-    return await judge(baseline, base, changed(base, candidate), runs)
-
-
-async def search_repair(
-    baseline: Baseline, *, runs: TestRuns, max_runs: int = MAX_RUNS, at_once: int = 1
-) -> Proposals:
-    """Repair by search, without a model; what comes back is tested.
-
-    Args:
-        max_runs: Test runs that it may take; 0 for none.
-    """
-    if not baseline.target or max_runs < 1:
-        return Proposals()
-    base = opened(baseline.task.repository)
-    found = await search(baseline, base, runs, max_runs=max_runs, at_once=at_once)
-    if found.tree is None:
-        return Proposals(n_runs=found.n_runs)
-    made = candidate(base, found.tree, tier="embedded", why=f"found in {found.n_runs} test runs")
-    tested = made.model_copy(update={"report": found.report})
-    return Proposals(candidates=[tested], n_runs=found.n_runs)
-
-
-def solved(baseline: Baseline, tested: Sequence[Candidate]) -> bool:
-    """Return whether a candidate passes."""
-    return any(each.report is not None and passes(each.report, baseline) for each in tested)
-
-
-def closest(baseline: Baseline, tested: Sequence[Candidate]) -> list[Candidate]:
-    """Return the failed candidates that come closest to passing, at most `CLOSEST`.
-
-    Of equals the latest: what was corrected already is not corrected again.
-    """
-
-    def distance(each: Candidate) -> tuple[bool, int, int, int]:
-        report = each.report
-        if report is None or report.ending != "finished":
-            return True, 0, -each.round, each.n_changed
-        bad = {r.test for r in report.not_passed if r.outcome in {"failed", "error"}}
-        return False, len(bad), -each.round, each.n_changed
-
-    failed = [e for e in tested if e.report is not None and not passes(e.report, baseline)]
-    return sorted(failed, key=distance)[:CLOSEST]

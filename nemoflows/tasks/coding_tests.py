@@ -14,7 +14,7 @@ from nemoflows.changes import (
     Repository,
     TestEdits,
 )
-from nemoflows.coding import choose, functions, steps
+from nemoflows.coding import choose, functions, snapshots, trials
 from nemoflows.coding.search import MAX_RUNS
 from nemoflows.tasks._session import run, session
 from nemoflows.tasks._task import TIERS, task
@@ -35,7 +35,7 @@ def snapshot(repo: str) -> Repository:
     Raises:
         BadInput: The folder is missing, empty or too large.
     """
-    return steps.snapshot(repo, root=session().index_root)
+    return snapshots.snapshot(repo, root=session().index_root)
 
 
 @task()
@@ -54,7 +54,7 @@ def function_task(prompt: str, tests: str, min_sandbox: Level = "landlock") -> C
         BadInput: The tests are no Python, or assert nothing.
     """
     tree = functions.tree(functions.head(prompt), tests)
-    repository = steps.keep(tree, name="function", root=session().index_root)
+    repository = snapshots.keep(tree, name="function", root=session().index_root)
     return CodingTask(repository=repository, issue=prompt, min_sandbox=min_sandbox)
 
 
@@ -109,7 +109,7 @@ def examine(task: CodingTask) -> Baseline:
     Raises:
         BadInput: The tests cannot be run, or the machine contains them too weakly.
     """
-    return run(steps.examine(task, runs=test_runs(), index_root=session().index_root))
+    return run(trials.examine(task, runs=test_runs(), index_root=session().index_root))
 
 
 @task()
@@ -127,7 +127,7 @@ def search_repair(baseline: Baseline, tiers: Tiers = TIERS, max_runs: int = MAX_
     if tiers.efficient.endpoint != "embedded":
         return Proposals()
     return run(
-        steps.search_repair(baseline, runs=test_runs(), max_runs=max_runs, at_once=n_cores())
+        trials.search_repair(baseline, runs=test_runs(), max_runs=max_runs, at_once=n_cores())
     )
 
 
@@ -142,7 +142,7 @@ def run_tests(baseline: Baseline, proposals: Proposals) -> list[Candidate]:
     Returns:
         The candidates with their reports.
     """
-    return run(steps.run_tests(baseline, proposals.candidates, runs=test_runs()))
+    return run(trials.run_tests(baseline, proposals.candidates, runs=test_runs()))
 
 
 @task()
