@@ -95,6 +95,7 @@ def cells(*, quick: bool) -> list[Cell]:
         Cell("batch", "disk", 40),
         Cell("batch", "s3", 40),
         Cell("coding", "disk", 8),
+        Cell("coding", "s3", 8),
     ]
     moments: list[Moment] = [
         "before an answer", "after an answer", "between calls", "index build", "report",

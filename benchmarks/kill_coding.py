@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from tests.coding import FILE, ISSUE, LENDING, LINE, RIGHT
@@ -18,7 +17,7 @@ WORDS = [
     "--candidates", str(CANDIDATES), "--repairs", str(REPAIRS),
 ]  # fmt: skip
 _FIRST_ROUND, _ROUND = 1000, re.compile(r"^    return (\d+)$", re.MULTILINE)
-Runs = dict[str, tuple[int, int]]
+Runs = dict[str, str]
 
 
 def script(purpose: str, body: dict[str, Any]) -> str:
@@ -38,9 +37,19 @@ def script(purpose: str, body: dict[str, Any]) -> str:
 
 
 def recorded_runs(root: str) -> Runs:
-    """Return the recorded test runs of a journal on disk; what is written anew is another file."""
-    found = Path(root).glob("tests/*/*.json")
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+    """Return a journal's recorded test runs by name, each with what changes when it is rewritten.
+
+    On disk that is the file, in an object store the content, which tells how long the run took.
+    """
+    import fsspec
+
+    files, path = fsspec.url_to_fs(root)
+    files.invalidate_cache()
+    found = files.find(f"{path}/tests", detail=True)
+    return {
+        name: str(info["ETag"] if "ETag" in info else (info["ino"], info["mtime"]))
+        for name, info in found.items()
+    }
 
 
 def n_repeated(before: Runs, after: Runs) -> int:

@@ -21,6 +21,8 @@ from nemoflows.errors import (
 T = TypeVar("T")
 UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
 """Reasons of failures that lie in the one request and not in the endpoint."""
+OVER = "over_budget"
+"""Reason of a call that was not made because it no longer fitted the budget."""
 NOBODYS = Account()
 Check = Callable[[Reply, bool], T]
 """Reads a reply into a value; the flag says that this is the last try. Raises BadReply."""

@@ -266,6 +266,8 @@ class Unanswered(Value):
     ]
     detail: str
     transient: bool
+    asked: bool = True
+    """Whether an attempt may have been made; what was never asked costs nothing for sure."""
 
 
 Outcome: TypeAlias = Answered | Unusable | Unanswered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -167,6 +168,8 @@ class ChangePlan(Value):
     files: list[str] = Field(default_factory=list)
     """Files of the repository that the change touches."""
     steps: list[str] = Field(default_factory=list)
+    stopped: str = ""
+    """Why the budget ended the asking, with its numbers; empty where it did not."""
     calls: list[str] = Field(default_factory=list)
 
 
@@ -186,7 +189,15 @@ class Proposals(Value):
     """Why proposals could not be applied or replies not be read."""
     n_runs: int = 0
     """Test runs that a search took; 0 for a model's proposals."""
+    stopped: str = ""
+    """Why the budget ended the asking, with its numbers; empty where it did not."""
     calls: list[str] = Field(default_factory=list)
+    spent: list[str] = Field(default_factory=list)
+    """Keys of all calls of the flow so far, for the budget of what follows."""
+
+    def after(self, spent: Sequence[str]) -> Proposals:
+        """Return these with the keys of the calls that came before them."""
+        return self.model_copy(update={"spent": sorted({*spent, *self.calls})})
 
 
 Status = Literal["verified", "flaky", "no candidate passed", "nothing to fix"]
@@ -202,18 +213,26 @@ class Patch(Value):
     flaky: list[str] = Field(default_factory=list)
     """Tests whose outcome changed when the winner was run again."""
     review: Review = Review()
+    stopped: str = ""
+    """Why the budget ended the asking, with its numbers; empty where it did not."""
     usd: float | None = 0.0
     """What all calls of the flow cost, each once; None where nobody knows."""
     calls: list[str] = Field(default_factory=list)
 
+    @property
+    def notes(self) -> list[str]:
+        """Return what a reader should know beside the status, one line each."""
+        stopped = [f"stopped early: {self.stopped}"] if self.stopped else []
+        flaky = [f"flaky: {test}" for test in self.flaky]
+        verdict = "" if self.review.verdict == "none" else f" ({self.review.verdict})"
+        return [*stopped, *flaky, *(f"review{verdict}: {each}" for each in self.review.comments)]
+
     def __str__(self) -> str:
         """Return the patch as a person reads it in a terminal."""
-        if self.candidate is None:
-            return self.status
-        head = f"{self.status}, {self.candidate.tier} tier: {self.candidate.report}"
-        notes = [f"flaky: {test}" for test in self.flaky]
-        notes += [f"review: {comment}" for comment in self.review.comments]
-        return printable("\n".join([head, *notes, "", self.diff]))
+        won = self.candidate
+        head = f"{self.status}, {won.tier} tier: {won.report}" if won else self.status
+        told = "\n".join([head, *self.notes, *(["", self.diff] if won else [])])
+        return printable(told)
 
     def __repr__(self) -> str:
         """Return one short line: flytekit prints a workflow's outputs by their repr."""

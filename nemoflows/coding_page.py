@@ -59,9 +59,7 @@ def _head(shown: ChangePage) -> str:
     patch = shown.patch
     winner = patch.candidate
     by = f", {winner.tier} tier, round {winner.round}: {winner.report}" if winner else ""
-    notes = [f"Flaky: {test}" for test in patch.flaky]
-    notes += [f"Review ({patch.review.verdict}): {text}" for text in patch.review.comments]
-    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    listed = "".join(f"<li>{escape(note)}</li>" for note in patch.notes)
     why = f"<p>{escape(winner.why)}</p>" if winner and winner.why else ""
     return (
         f"<h1>{escape(patch.issue[:2000])}</h1><section class=answer><p><b>"

@@ -244,7 +244,7 @@ class Door:
         return Done(read.value, [key])
 
     async def _outcome(self, request: Request, calls: list[str], account: Account) -> Outcome:
-        """Return a recorded outcome or a new one, and add the call's key to `calls`."""
+        """Return a recorded outcome or a new one, and add the key of a call made to `calls`."""
         engine = self.engines.of(request.model)
         if not engine.paid:
             return await engine.complete(request, lambda _: None)
@@ -257,6 +257,8 @@ class Door:
         if found is None:
             found = await self._single_flight(Flight(key, engine, request, use))
         if isinstance(found, Unanswered):
+            if not found.asked:
+                calls.remove(key)
             return found
         account.budget.count(key, found.usd)
         return found.outcome
@@ -304,7 +306,10 @@ class Door:
                     raise asyncio.CancelledError
                 return await self._make(flight)
         except OverBudget as error:
-            return Unanswered(reason="over_budget", detail=error.message, transient=False)
+            return Unanswered(
+                reason="over_budget", detail=error.message, transient=False,
+                asked=bool(flight.attempts),
+            )  # fmt: skip
         finally:
             flight.budget.settle(flight.held_usd)
 

@@ -192,6 +192,7 @@ def test_malicious_edits_are_told_once_and_refused(
         if kind == "error"
     ]
     assert any("cannot be applied" in text for text in told)
+    assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL), "refused, and paid"
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,7 @@ def test_malformed_output_is_data_and_not_an_end(
     assert patch.candidate is not None
     assert patch.candidate.tier == "frontier"
     assert providers.counts["large", "propose"] == 1
+    assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
 
 
 def test_a_second_run_pays_nothing_and_runs_nothing(providers: Providers, tmp_path: Path) -> None:
@@ -242,6 +244,48 @@ def test_nothing_to_fix_asks_nobody(providers: Providers, tmp_path: Path) -> Non
     loans.write_text(loans.read_text().replace("max(fine", "min(fine"))
     providers.play(small=proposes(""), large=proposes(""))
     assert fix(repo).status == "nothing to fix"
+    assert providers.n_calls == 0
+
+
+@pytest.mark.parametrize("budget_usd", [1e-6, 0.009, 0.01, 0.012, 0.05])
+def test_a_budget_is_never_exceeded_and_what_is_left_out_is_said(
+    budget_usd: float, providers: Providers, tmp_path: Path
+) -> None:
+    providers.play(small=proposes(HALF), large=proposes(HALF))
+    patch = fix(lending(tmp_path / "repo"), budget_usd=budget_usd)
+    bill_usd = providers.n_calls * USD_PER_CALL
+    assert bill_usd <= budget_usd
+    assert patch.usd == pytest.approx(bill_usd)
+    assert patch.status == "no candidate passed"
+    assert bool(patch.stopped) is (budget_usd < 0.015), patch.stopped
+    assert f"budget of ${budget_usd:.6f}" in patch.stopped or not patch.stopped
+    if budget_usd < 1e-5:
+        assert providers.n_calls == 0
+
+
+def test_a_patch_that_was_found_within_the_budget_stays(
+    providers: Providers, tmp_path: Path
+) -> None:
+    repo = lending(tmp_path / "repo")
+    providers.play(small=proposes(RIGHT), large=proposes(""))
+    whole = fix(repo)
+    assert whole.usd is not None
+    patch = fix(repo, budget_usd=whole.usd, fresh="")
+    assert (patch.diff, patch.stopped) == (whole.diff, ""), "replayed calls need no room"
+    [worst_usd] = re.findall(r"up to \$(\d+\.\d+)", fix(repo, budget_usd=0.01, fresh="a").stopped)
+    only_one = float(worst_usd) + 1.5 * USD_PER_CALL
+    tight = fix(repo, budget_usd=only_one, fresh="b")
+    assert providers.counts["small", "propose"] == 3 + 1
+    assert tight.status == "verified"
+    assert "stopped early" in str(tight)
+
+
+def test_a_model_without_a_price_is_refused_under_a_budget(
+    providers: Providers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", providers.server.endpoints())
+    with pytest.raises(Exception, match="price"):
+        fix(lending(tmp_path / "repo"), budget_usd=1.0)
     assert providers.n_calls == 0
 
 

@@ -48,6 +48,7 @@ def solve(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
 ) -> Fixed:
     """Solve a coding task, tier by tier: a step whose work is done already asks nobody.
 
@@ -61,6 +62,8 @@ def solve(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the run's calls may cost in USD; what no longer fits is not asked, and
+            the patch says so. None is without end.
 
     Returns:
         The patch and the page that shows how it came about.
@@ -69,28 +72,33 @@ def solve(
     plan = plan_change(
         baseline=baseline, tiers=tiers, thinking=thinking, fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )  # fmt: skip
     searched = search_repair(baseline=baseline, tiers=tiers, max_runs=search_runs)
     found = run_tests(baseline=baseline, proposals=searched)
     proposed = propose(
         baseline=baseline, plan=plan, candidates=candidates, tiers=tiers, thinking=thinking,
         fresh=fresh, retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )  # fmt: skip
     first = run_tests(baseline=baseline, proposals=proposed)
     repaired = repair(
         baseline=baseline, plan=plan, rounds=[first], candidates=repairs, tiers=tiers,
         thinking=thinking, fresh=fresh, retry_unusable=retry_unusable,
+        budget_usd=budget_usd, spent=proposed.spent,
     )  # fmt: skip
     second = run_tests(baseline=baseline, proposals=repaired)
     again = repair(
         baseline=baseline, plan=plan, rounds=[first, second], candidates=repairs, tiers=tiers,
         thinking=thinking, fresh=fresh, retry_unusable=retry_unusable,
+        budget_usd=budget_usd, spent=repaired.spent,
     )  # fmt: skip
     third = run_tests(baseline=baseline, proposals=again)
     escalated = escalate_change(
         baseline=baseline, plan=plan, rounds=[found, first, second, third],
         candidates=frontier_candidates, tiers=tiers, thinking=thinking, fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd, spent=again.spent,
     )  # fmt: skip
     last = run_tests(baseline=baseline, proposals=escalated)
     chosen = select(
@@ -100,6 +108,7 @@ def solve(
     patch = review(
         baseline=baseline, plan=plan, patch=chosen, tiers=tiers, thinking=thinking, fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )  # fmt: skip
     page = report_change(
         baseline=baseline, plan=plan, rounds=[found, first, second, third, last],
@@ -125,6 +134,7 @@ def fix_issue(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
 ) -> Fixed:
     """Fix an issue of a repository, judged by its tests.
 
@@ -144,6 +154,8 @@ def fix_issue(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the run's calls may cost in USD; what no longer fits is not asked, and
+            the patch says so. None is without end.
 
     Returns:
         The patch and the page that shows how it came about.
@@ -157,6 +169,7 @@ def fix_issue(
         task=task, tiers=tiers, candidates=candidates, repairs=repairs,
         frontier_candidates=frontier_candidates, search_runs=search_runs, thinking=thinking,
         fresh=fresh, retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )  # fmt: skip
     return Fixed(patch=patch, page=page)
 
@@ -174,6 +187,7 @@ def write_function(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
 ) -> Fixed:
     """Write or repair one function, judged by assertions.
 
@@ -189,6 +203,8 @@ def write_function(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the run's calls may cost in USD; what no longer fits is not asked, and
+            the patch says so. None is without end.
 
     Returns:
         The patch and the page that shows how it came about.
@@ -198,5 +214,6 @@ def write_function(
         task=task, tiers=tiers, candidates=candidates, repairs=repairs,
         frontier_candidates=frontier_candidates, search_runs=search_runs, thinking=thinking,
         fresh=fresh, retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
     )  # fmt: skip
     return Fixed(patch=patch, page=page)

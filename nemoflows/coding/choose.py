@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.agents import Desk
-from nemoflows.asks import Failed
+from nemoflows.asks import OVER, Failed
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Review, TestReport
 from nemoflows.coding import context, prompts, replies
 from nemoflows.coding.candidates import changed
@@ -29,16 +29,21 @@ async def select(
     runs: TestRuns,
     door: Door,
     calls: Sequence[str] = (),
+    stopped: str = "",
 ) -> Patch:
     """Return the patch of the smallest change that passes, run once more.
 
     Args:
         tested: Every candidate of every round, with its report.
         calls: Keys of all calls of the flow, those of candidates included or not.
+        stopped: Why the budget ended the asking, if it did.
     """
     keys = list(dict.fromkeys([*calls, *(key for each in tested for key in each.calls)]))
     task = baseline.task
-    empty = Patch(issue=task.issue, status="no candidate passed", calls=keys, usd=_usd(door, keys))
+    empty = Patch(
+        issue=task.issue, status="no candidate passed", stopped=stopped, calls=keys,
+        usd=_usd(door, keys),
+    )  # fmt: skip
     if not baseline.target:
         return empty.model_copy(update={"status": "nothing to fix"})
     best = winner(baseline, tested)
@@ -78,11 +83,15 @@ async def review(baseline: Baseline, plan: ChangePlan, patch: Patch, *, desk: De
     request = prompts.review(shown, patch.diff, model=desk.model, salt=desk.salt)
     result = await desk.ask(request, lambda reply, _: replies.read_review(reply))
     keys = list(dict.fromkeys([*patch.calls, *result.calls]))
-    if isinstance(result, Failed):
+    stopped = patch.stopped
+    if isinstance(result, Failed) and result.reason == OVER:
+        told, stopped = Review(), stopped or result.detail
+    elif isinstance(result, Failed):
         told = Review(comments=[f"The review failed: {result.reason}."], calls=result.calls)
     else:
         told = result.value.model_copy(update={"calls": result.calls})
-    return patch.model_copy(update={"review": told, "calls": keys, "usd": _usd(desk.door, keys)})
+    update = {"review": told, "calls": keys, "usd": _usd(desk.door, keys), "stopped": stopped}
+    return patch.model_copy(update=update)
 
 
 def _usd(door: Door, keys: Sequence[str]) -> float | None:

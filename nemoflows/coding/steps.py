@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.agents import Desk
-from nemoflows.asks import UNUSABLE, Ask, Done, Failed, refuse_too_many, unwrap
+from nemoflows.asks import OVER, UNUSABLE, Ask, Done, Failed, refuse_too_many, unwrap
 from nemoflows.calls import Part, Reply, Request
 from nemoflows.changes import (
     Baseline,
@@ -44,7 +44,11 @@ async def plan_change(
     request = prompts.plan_change(shown, model=desk.model, salt=desk.salt)
     if not desk.door.is_recorded(desk.ready(request)):
         await desk.door.preflight(desk.model, *others)
-    done = unwrap(await desk.ask(request, lambda reply, _: replies.read_plan(reply, tree)))
+    result = await desk.ask(request, lambda reply, _: replies.read_plan(reply, tree))
+    if isinstance(result, Failed) and result.reason == OVER:
+        told = {"stopped": result.detail, "calls": result.calls}
+        return _plan_by_suspicion(baseline).model_copy(update=told)
+    done = unwrap(result)
     return done.value.model_copy(update={"calls": done.calls})
 
 
@@ -60,6 +64,8 @@ async def propose(
     baseline: Baseline, plan: ChangePlan, *, desk: Desk, n: int, tier: Tier = "efficient"
 ) -> Proposals:
     """Ask for `n` changes at once; those that come to the same tree are one candidate.
+
+    What no longer fits the budget is not asked, and the step says so.
 
     Raises:
         BadInput: `n` is below 1.
@@ -163,14 +169,15 @@ async def _proposals(
 ) -> Proposals:
     results = await together([desk.door.ask(ask) for ask in asks])
     failed = [result for result in results if isinstance(result, Failed)]
-    refuse_too_many([f for f in failed if f.reason not in UNUSABLE], len(asks), 0.5)
+    refuse_too_many([f for f in failed if f.reason not in {*UNUSABLE, OVER}], len(asks), 0.5)
     found: dict[str, Candidate] = {}
     for done in results:
         if isinstance(done, Done):
             _add(found, done, base, tier, number)
     return Proposals(
         candidates=list(found.values()),
-        rejected=[f"{f.reason}: {f.detail}" for f in failed],
+        rejected=[f"{f.reason}: {f.detail}" for f in failed if f.reason != OVER],
+        stopped=next((f.detail for f in failed if f.reason == OVER), ""),
         calls=list(dict.fromkeys(key for result in results for key in result.calls)),
     )
 

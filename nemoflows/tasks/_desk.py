@@ -8,9 +8,15 @@ from typing import Literal
 
 from nemoflows.agents import Desk
 from nemoflows.budgets import Account
+from nemoflows.changes import Baseline
 from nemoflows.errors import BadInput
 from nemoflows.tasks._task import ready
 from nemoflows.types import ThinkingPolicy, Tiers
+
+
+def about(baseline: Baseline, rounds: Sequence[object] = ()) -> list[str]:
+    """Return what tells a coding task's work from its other work in the run."""
+    return [baseline.task.repository.tree, baseline.task.issue, str(len(rounds))]
 
 
 def desk(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Proposals
 from nemoflows.coding import steps
-from nemoflows.tasks._desk import desk
+from nemoflows.tasks._desk import about, desk
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import TIERS, task
 from nemoflows.types import ThinkingPolicy, Tiers
@@ -22,6 +22,8 @@ def propose(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Proposals:
     """Propose changes, all at once on one engine; alike ones count once.
 
@@ -33,6 +35,9 @@ def propose(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is not asked, and the value says so. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         Candidates that apply and compile, untested; none on the embedded tier.
@@ -40,6 +45,7 @@ def propose(
     Raises:
         TooManyFailures: The calls of more than half were refused for good.
     """
+    before = list(dict.fromkeys([*plan.calls, *(spent or [])]))
     own = desk(
         tiers,
         "efficient",
@@ -47,8 +53,11 @@ def propose(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=before,
+        about=about(baseline),
     )
-    return run(steps.propose(baseline, plan, desk=own, n=candidates))
+    return run(steps.propose(baseline, plan, desk=own, n=candidates)).after(before)
 
 
 @task(efficient=True)
@@ -61,6 +70,8 @@ def repair(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Proposals:
     """Correct the candidates that came closest, with what the tests said of them.
 
@@ -73,10 +84,14 @@ def repair(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is not asked, and the value says so. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         Candidates that apply and compile, untested.
     """
+    before = list(dict.fromkeys([*plan.calls, *(spent or [])]))
     own = desk(
         tiers,
         "efficient",
@@ -84,6 +99,10 @@ def repair(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=before,
+        about=about(baseline, rounds),
     )
     tested = [candidate for tested in rounds for candidate in tested]
-    return run(steps.repair(baseline, plan, tested, desk=own, n=candidates, number=len(rounds)))
+    found = steps.repair(baseline, plan, tested, desk=own, n=candidates, number=len(rounds))
+    return run(found).after(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nemoflows import routing
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Proposals
 from nemoflows.coding import choose, steps
-from nemoflows.tasks._desk import desk
+from nemoflows.tasks._desk import about, desk
 from nemoflows.tasks._session import run
 from nemoflows.tasks._task import TIERS, ready, task
 from nemoflows.types import ThinkingPolicy, Tiers
@@ -18,6 +18,8 @@ def plan_change(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> ChangePlan:
     """Say what should be changed, and in which files.
 
@@ -27,6 +29,9 @@ def plan_change(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is not asked, and the value says so. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         The plan; on the embedded tier the most suspicious lines.
@@ -34,7 +39,13 @@ def plan_change(
     Raises:
         BadModel: A tier's endpoint, model or key is missing; checked before the first call.
     """
-    current = ready(tiers.efficient, task_name="propose", efficient=True, thinking=thinking)
+    current = ready(
+        tiers.efficient,
+        task_name="propose",
+        efficient=True,
+        thinking=thinking,
+        budget_usd=budget_usd,
+    )
     remote = tiers.efficient.endpoint != "embedded"
     others = (
         [tiers.efficient] if remote and not current.settings.runs_in_task(tiers.efficient) else []
@@ -46,6 +57,9 @@ def plan_change(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=spent,
+        about=about(baseline),
     )
     return run(steps.plan_change(baseline, desk=own, others=others))
 
@@ -60,6 +74,8 @@ def escalate_change(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Proposals:
     """Ask the frontier tier, only where no candidate passes.
 
@@ -72,6 +88,9 @@ def escalate_change(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is not asked, and the value says so. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         Candidates that apply and compile, untested.
@@ -80,6 +99,7 @@ def escalate_change(
         EndpointDown: The frontier's endpoint does not answer.
     """
     tested = [candidate for tested in rounds for candidate in tested]
+    before = list(dict.fromkeys([*plan.calls, *(spent or [])]))
     frontier = routing.next_model(tiers)
     asked = frontier is not None and frontier.endpoint != "embedded"
     own = (
@@ -90,11 +110,14 @@ def escalate_change(
             thinking=thinking,
             fresh=fresh,
             retry_unusable=retry_unusable,
+            budget_usd=budget_usd,
+            spent=before,
+            about=about(baseline, rounds),
         )
         if asked
         else None
     )
-    return run(steps.escalate(baseline, plan, tested, desk=own, n=candidates))
+    return run(steps.escalate(baseline, plan, tested, desk=own, n=candidates)).after(before)
 
 
 @task(frontier=True)
@@ -106,6 +129,8 @@ def review(
     thinking: ThinkingPolicy = "auto",
     fresh: str = "",
     retry_unusable: int = 0,
+    budget_usd: float | None = None,
+    spent: list[str] | None = None,
 ) -> Patch:
     """Have a patch looked at once more; the review advises, the tests have decided.
 
@@ -117,6 +142,9 @@ def review(
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
         retry_unusable: New draws where a reply could not be used; 0 replays the failure.
+        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
+            fits is not asked, and the value says so. None is without end.
+        spent: Keys of calls that earlier tasks of the run made.
 
     Returns:
         The patch with the review; unchanged where there is no diff or no model.
@@ -128,5 +156,8 @@ def review(
         thinking=thinking,
         fresh=fresh,
         retry_unusable=retry_unusable,
+        budget_usd=budget_usd,
+        spent=[*patch.calls, *(spent or [])],
+        about=about(baseline),
     )
     return run(choose.review(baseline, plan, patch, desk=own))

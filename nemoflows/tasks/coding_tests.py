@@ -165,4 +165,15 @@ def select(
     """
     tested = [candidate for tested in rounds for candidate in tested]
     keys = [*plan.calls, *(key for each in proposals for key in each.calls)]
-    return run(choose.select(baseline, tested, runs=test_runs(), door=session().door, calls=keys))
+    told = [plan.stopped, *(each.stopped for each in proposals)]
+    stopped = next((why for why in told if why), "")
+    return run(
+        choose.select(
+            baseline,
+            tested,
+            runs=test_runs(),
+            door=session().door,
+            calls=keys,
+            stopped=stopped,
+        )
+    )
