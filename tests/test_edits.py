@@ -160,3 +160,14 @@ def test_a_tree_survives_its_archive_and_reads_what_git_tracks(tmp_path: Path) -
     assert found.executable == {"run.sh"}
     assert left_out == ["link: not a regular file"]
     assert trees.from_archive(found.archive()).hash == found.hash
+
+
+def test_reading_a_repository_runs_nothing_that_its_settings_name(tmp_path: Path) -> None:
+    ran = tmp_path.with_name(f"{tmp_path.name}-ran")
+    (tmp_path / "m.py").write_text(SOURCE)
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "m.py"], check=True)
+    subprocess.run([*git, "config", "core.fsmonitor", f"touch {ran}; false"], check=True)
+    assert set(trees.read(tmp_path)[0].files) == {"m.py"}
+    assert not ran.exists()

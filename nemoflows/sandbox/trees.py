@@ -125,17 +125,14 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
 
 
 def _tracked(folder: Path) -> list[str]:
-    """Return what git tracks or would track; empty where it cannot say."""
+    """Return what git tracks or would track; empty where it cannot say.
+
+    The repository's own settings may name a program to watch its files, which git would start.
+    """
     command = [
-        "git",
-        "-C",
-        str(folder),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
+        "git", "-c", "core.fsmonitor=false", "-C", str(folder),
+        "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+    ]  # fmt: skip
     if not (folder / ".git").exists():
         return []
     try:
