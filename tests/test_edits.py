@@ -83,6 +83,14 @@ def test_tests_and_their_settings_are_refused(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]
 
 
+def test_a_file_that_tests_were_collected_from_is_refused() -> None:
+    tests = edits.files_of(["m.py::test_x[a.b]", "n.py::n.f", "n.py::n", "README.md::README.md"])
+    assert tests == {"m.py"}
+    refused = edits.apply(tree(), [edit("        return 1", "        return 3")], tests=tests)
+    assert isinstance(refused, list)
+    assert refused[0].kind == "protected"
+
+
 @pytest.mark.parametrize("path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py"])
 def test_a_new_file_may_not_hide_a_module_of_python(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]

@@ -97,6 +97,42 @@ def test_an_interference_with_the_runner_is_called_so(name: str) -> None:
     assert report.ending == "tampered", report
 
 
+def test_a_test_whose_code_was_swapped_is_told() -> None:
+    base = {
+        "m.py": WRONG,
+        "test_m.py": (
+            "from m import f\ndef test_old():\n    f(0)\ndef test_new():\n    assert f(1) == 2\n"
+        ),
+    }
+    swap = (
+        "import sys\ndef f(x):\n    tests = sys._getframe(1).f_globals\n"
+        "    tests['test_new'].__code__ = (lambda: None).__code__\n    return x - 1\n"
+    )
+    baseline, report = verdict_over(base, {"m.py": swap})
+    assert report.ending == "tampered"
+    assert not passes(report, baseline)
+
+
+NAMED = {"pytest.ini": "[pytest]\npython_files = check_*.py\naddopts = --doctest-modules\n"}
+
+
+def test_tests_are_the_baselines_whatever_their_files_are_called() -> None:
+    check = {"check_m.py": "from m import f\ndef test_new():\n    assert f(1) == 2\n"}
+    base = {"m.py": WRONG} | check | NAMED
+    baseline, report = verdict_over(base, {"check_m.py": "def test_new():\n    pass\n"})
+    assert baseline.target == ["check_m.py::test_new"]
+    assert not passes(report, baseline)
+
+
+def test_a_source_with_examples_can_be_changed() -> None:
+    example = 'def f(x):\n    """Add one.\n\n    >>> f(1)\n    2\n    """\n    return x '
+    baseline, report = verdict_over(
+        {"m.py": f"{example}- 1\n"} | NAMED, {"m.py": f"{example}+ 1\n"}
+    )
+    assert baseline.target == ["m.py::m.f"]
+    assert passes(report, baseline)
+
+
 def test_an_honest_candidate_passes() -> None:
     baseline, report = verdict_over(BASE, {"m.py": HONEST})
     assert passes(report, baseline), report

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -40,13 +40,22 @@ class Rejection(Value):
 
 
 def apply(
-    tree: Tree, edits: Sequence[Edit], *, test_edits: TestEdits = "refuse"
+    tree: Tree,
+    edits: Sequence[Edit],
+    *,
+    test_edits: TestEdits = "refuse",
+    tests: Collection[str] = (),
 ) -> Tree | list[Rejection]:
-    """Return the tree with all edits applied in order, or every edit that was refused and why."""
+    """Return the tree with all edits applied in order, or every edit that was refused and why.
+
+    Args:
+        test_edits: Whether test files may be changed.
+        tests: Files that hold tests, whatever their names.
+    """
     texts: dict[str, str] = {}
     rejected = []
     for edit in edits:
-        result = _one(tree, texts, edit, test_edits)
+        result = _one(tree, texts, edit, is_protected(edit.path, test_edits, tests))
         if isinstance(result, Rejection):
             rejected.append(result)
         else:
@@ -99,15 +108,29 @@ def runs_tests(path: str) -> bool:
     return pure.name in _RUNNER_FILES or pure.suffix == ".pth"
 
 
-def is_protected(path: str, test_edits: TestEdits) -> bool:
+def files_of(collected: Sequence[str]) -> frozenset[str]:
+    """Return the files that tests were collected from, by the tests' ids.
+
+    A file whose tests are examples in its own documentation is none: it is what they test.
+    """
+    return frozenset(test.partition("::")[0] for test in collected if not _is_example(test))
+
+
+def _is_example(test: str) -> bool:
+    """Return whether a test is a doctest, which is named by the dotted path of what it is about."""
+    path, _, name = test.partition("::")
+    return "." in name.partition("[")[0] or name == PurePosixPath(path).stem
+
+
+def is_protected(path: str, test_edits: TestEdits, tests: Collection[str] = ()) -> bool:
     """Return whether a file is taken from the baseline, whatever a candidate wrote."""
-    return runs_tests(path) or (test_edits == "refuse" and is_test(path))
+    return runs_tests(path) or (test_edits == "refuse" and (is_test(path) or path in tests))
 
 
-def _one(tree: Tree, texts: dict[str, str], edit: Edit, test_edits: TestEdits) -> str | Rejection:
+def _one(tree: Tree, texts: dict[str, str], edit: Edit, protected: bool) -> str | Rejection:
     text = texts.get(edit.path, tree.text(edit.path))
     is_known = edit.path in tree.files or edit.path in texts
-    refused = _refused_place(edit, test_edits)
+    refused = _refused_place(edit, protected)
     if refused is None and is_known and text is None:
         refused = _refuse(edit, "no text", "the file is not UTF-8 text")
     if refused is not None:
@@ -119,10 +142,10 @@ def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:
     return Rejection(kind=kind, path=edit.path, detail=detail)
 
 
-def _refused_place(edit: Edit, test_edits: TestEdits) -> Rejection | None:
+def _refused_place(edit: Edit, protected: bool) -> Rejection | None:
     if not is_inside(edit.path) or ".git" in PurePosixPath(edit.path.lower()).parts:
         return _refuse(edit, "outside", "only files of the repository, by path from its root")
-    if is_protected(edit.path, test_edits):
+    if protected:
         return _refuse(edit, "protected", "tests and their settings stay as they are")
     return None
 

@@ -113,7 +113,7 @@ async def judge(
 ) -> TestReport:
     """Return the verdict over a tree: a fresh run with the baseline's tests."""
     task = baseline.task
-    tree = verdict.pristine(base, candidate, task.test_edits)
+    tree = verdict.pristine(base, candidate, baseline)
     ran, replayed = await runs.run(task, tree, Wish(attempt=attempt))
     return verdict.report(
         ran, baseline=baseline.report, tree=candidate.hash, level=await runs.level(task),

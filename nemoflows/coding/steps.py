@@ -255,7 +255,7 @@ def _repair_ask(
 
 def _ask(request: Request, tree: Tree, baseline: Baseline, desk: Desk) -> Ask[Changed]:
     def check(reply: Reply, _: bool) -> Changed:
-        return replies.read_edits(reply, tree, baseline.task.test_edits)
+        return replies.read_edits(reply, tree, baseline)
 
     return desk.asking(request, check)
 
