@@ -3,7 +3,8 @@
 Against a candidate that cheats there are three watches. *Canaries*: each module gets tests that
 must fail, one per way of failing; a runner that was patched to pass everything passes them too.
 *Identity*: functions of pytest, unittest, pluggy and builtins are the same after the run as before
-it, and so is the code of each test. *The end*: a run whose last line is missing did not end, whatever its exit code.
+it, and so is the code of each test. *The end*: a run whose last line is missing did not end,
+whatever its exit code.
 
 Not covered: the candidate's code runs in this very process. Code that reads this module's memory
 can find the token and write lines of its own. What no watch looks at can be replaced: the import
