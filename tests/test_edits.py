@@ -91,7 +91,9 @@ def test_a_file_that_tests_were_collected_from_is_refused() -> None:
     assert refused[0].kind == "protected"
 
 
-@pytest.mark.parametrize("path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py"])
+@pytest.mark.parametrize(
+    "path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py", "src/decimal.py"]
+)
 def test_a_new_file_may_not_hide_a_module_of_python(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]
 
@@ -108,6 +110,36 @@ def test_windows_line_ends_stay() -> None:
     data = changed.files["m.py"]
     assert b"return 9\r\n" in data
     assert data.count(b"\n") == data.count(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a\0b.txt", "a\nb.txt", "\x1b[31m.txt", "x" * 300, "/".join(["d" * 200] * 9)],
+)  # fmt: skip
+def test_paths_that_no_file_can_have_are_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["outside"]
+
+
+@pytest.mark.parametrize("path", ["m.py/x.py", "deep"])
+def test_a_file_is_no_folder(path: str) -> None:
+    assert kinds(edit("", "x", path), of=tree(**{"deep/a.py": "x"})) == ["exists"]
+    assert kinds(edit("", "x", "new"), edit("", "x", "new/a.py")) == ["exists"]
+
+
+@pytest.mark.parametrize("path", [".github/workflows/x.yml", ".gitattributes", "a/.gitmodules"])
+def test_what_git_and_its_hosts_go_by_is_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["protected"]
+
+
+MIXED = st.lists(st.sampled_from(["a", "b", "", "a\r", "b\r", "\r", "a\rb"]), max_size=7)
+
+
+@given(MIXED, MIXED)
+def test_mixed_line_ends_survive_as_edits(old: list[str], new: list[str]) -> None:
+    before, after = (Tree({"m.txt": "\n".join(each).encode()}) for each in (old, new))
+    made = edits.again(before, edits.between(before, after))
+    assert made is not None
+    assert made.hash == after.hash
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "  a", "", "c = 1", "\tx", "é"]), max_size=12)

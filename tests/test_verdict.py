@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from nemoflows.coding import ran
 from nemoflows.coding.examine import examine
-from nemoflows.coding.ran import Wish
+from nemoflows.coding.ran import Ran, Wish
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.search import passes
 from nemoflows.errors import BadInput
+from nemoflows.sandbox.runs import Ended
 from nemoflows.sandbox.trees import Tree
 from tests.coding import task_of, verdict_over, with_runs
 
@@ -205,3 +208,25 @@ def test_a_repository_without_tests_is_refused() -> None:
     tree = Tree({"a.py": b"x = 1\n"})
     with pytest.raises(BadInput, match="no test was collected"):
         with_runs("", lambda runs: examine(task_of(tree), tree, runs))
+
+
+def test_a_report_that_nobody_can_read_is_no_end_of_the_flow() -> None:
+    def told(line: str) -> Ran:
+        ended = Ended("ended", 0, "", line, 1.0)
+        return ran.read(ended, key="k", token="t", copy_python="p")
+
+    assert not told("[" * 200_000).complete
+    for line in (
+        {"test": "a", "outcome": "odd"},
+        {"test": "a", "outcome": "passed"},
+        {"ran": "a", "lines": {"m.py": ["x"]}},
+        {"collected": ["\ud800"]},
+        {"end": 0, "changed": [7]},
+    ):
+        told(json.dumps({"token": "t"} | line)).model_dump_json()
+
+
+def test_text_that_is_no_text_is_recorded(tmp_path: Path) -> None:
+    bad = {"m.py": "def f(x):\n    raise ValueError('\\ud800')\n"}
+    baseline, report = verdict_over(BASE | bad, {"m.py": HONEST}, root=tmp_path)
+    assert passes(report, baseline)

@@ -6,6 +6,7 @@ outside the repository or part of how the tests are run is refused.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Collection, Sequence
@@ -18,6 +19,8 @@ from nemoflows.types import Value
 
 Kind = Literal["missing", "ambiguous", "no file", "exists", "outside", "protected", "no text"]
 MAX_FILE_CHARACTERS = 1 << 20
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
+"""Of a part of a path, as file systems limit it, and of a whole path below a temporary folder."""
 _TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py|tests?\.py|conftest\.py")
 _TEST_FOLDERS = {"test", "tests"}
 _RUNNER_FILES = {
@@ -61,6 +64,23 @@ def apply(
         else:
             texts[edit.path] = result
     return rejected or tree.changed(texts)
+
+
+def again(tree: Tree, edits: Sequence[Edit]) -> Tree | None:
+    """Return a tree with edits of `between` applied letter by letter; None if they do not fit.
+
+    White space and line ends are the edits' own: `apply` makes a model's fit the file.
+    """
+    texts: dict[str, str] = {}
+    for edit in edits:
+        text = tree.text(edit.path)
+        if text is None or not edit.search.strip():
+            texts[edit.path] = edit.replace
+        elif len(_exact(text, edit.search)) == 1:
+            texts[edit.path] = text.replace(edit.search, edit.replace)
+        else:
+            return None
+    return tree.changed(texts)
 
 
 def between(before: Tree, after: Tree) -> list[Edit]:
@@ -135,7 +155,9 @@ def _one(tree: Tree, texts: dict[str, str], edit: Edit, protected: bool) -> str 
         refused = _refuse(edit, "no text", "the file is not UTF-8 text")
     if refused is not None:
         return refused
-    return _changed(text, edit) if is_known and text is not None else _new(edit)
+    if is_known and text is not None:
+        return _changed(text, edit)
+    return _new(edit, {*tree.files, *texts})
 
 
 def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:
@@ -143,11 +165,23 @@ def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:
 
 
 def _refused_place(edit: Edit, protected: bool) -> Rejection | None:
-    if not is_inside(edit.path) or ".git" in PurePosixPath(edit.path.lower()).parts:
+    parts = PurePosixPath(edit.path.lower()).parts
+    if not is_inside(edit.path) or ".git" in parts:
         return _refuse(edit, "outside", "only files of the repository, by path from its root")
+    if not _is_writable(edit.path):
+        return _refuse(edit, "outside", "a path is printable and no longer than files can have")
+    if any(part.startswith(".git") for part in parts):
+        return _refuse(edit, "protected", "what git and its hosts go by stays as it is")
     if protected:
         return _refuse(edit, "protected", "tests and their settings stay as they are")
     return None
+
+
+def _is_writable(path: str) -> bool:
+    names = [os.fsencode(name) for name in path.split("/")] if path.isprintable() else []
+    return bool(names) and len(b"/".join(names)) <= MAX_PATH_BYTES and (
+        max(map(len, names)) <= MAX_NAME_BYTES
+    )  # fmt: skip
 
 
 def _changed(text: str, edit: Edit) -> str | Rejection:
@@ -162,11 +196,15 @@ def _changed(text: str, edit: Edit) -> str | Rejection:
     return _replaced(text, edit, *spans[0])
 
 
-def _new(edit: Edit) -> str | Rejection:
+def _new(edit: Edit, known: Collection[str]) -> str | Rejection:
     if edit.search.strip():
         told = "there is no such file; an empty `search` makes one"
         return _refuse(edit, "no file", told)
-    top = PurePosixPath(edit.path).parts[0].removesuffix(".py")
+    parts = PurePosixPath(edit.path).parts
+    above = {"/".join(parts[:n]) for n in range(1, len(parts))}
+    if above & set(known) or any(path.startswith(f"{edit.path}/") for path in known):
+        return _refuse(edit, "exists", "a file cannot lie in a file, nor stand for a folder")
+    top = parts[1 if parts[0] == "src" and len(parts) > 1 else 0].removesuffix(".py")
     if top in _RUNNER_MODULES:
         return _refuse(edit, "protected", "a new file may not hide a module of Python")
     return edit.replace[:MAX_FILE_CHARACTERS]

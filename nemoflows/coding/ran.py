@@ -8,9 +8,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from nemoflows.changes import Limits, TestResult
 from nemoflows.errors import BadInput
@@ -20,6 +21,7 @@ from nemoflows.types import Value
 
 RECORD_VERSION = 1
 OUTPUT_CHARACTERS = 4000
+_LINES = TypeAdapter(dict[str, list[int]])
 
 
 class Command(NamedTuple):
@@ -124,8 +126,11 @@ def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
             "there, or name the interpreter of the repository's own environment. Nothing was run."
         )
     fields: dict[str, Any] = {"results": [], "broken": [], "canaries": [], "lines": {}}
-    for line in ended.report.splitlines():
-        _take(_parsed(line, token), fields)
+    for line in ended.report.split("\n"):
+        with suppress(
+            ValidationError, KeyError
+        ):  # of the token, but not of ours: it counts nothing
+            _take(_parsed(line, token), fields)
     return Ran(
         key=key,
         why=ended.why,
@@ -139,7 +144,10 @@ def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
 def _parsed(line: str, token: str) -> Mapping[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+        if "\\ud" in line.lower():  # half a pair, perhaps, which is no text
+            whole = json.dumps(found, ensure_ascii=False)
+            found = json.loads(whole.encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("token") == token else {}
 
@@ -147,7 +155,7 @@ def _parsed(line: str, token: str) -> Mapping[str, Any]:
 def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
     match told:
         case {"collected": list(ids)}:
-            fields["collected"] = ids
+            fields["collected"] = [str(each) for each in ids]
         case {"broken": str(module), "text": str(text)}:
             fields["broken"].append(TestResult(test=module, outcome="error", text=text))
         case {"canary": True, "outcome": str(outcome)}:
@@ -155,8 +163,8 @@ def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
         case {"test": str(), "outcome": str()}:
             fields["results"].append(TestResult(**{k: told[k] for k in TestResult.model_fields}))
         case {"ran": str(test), "lines": dict(lines)}:
-            fields["lines"][test] = lines
+            fields["lines"][test] = _LINES.validate_python(lines)
         case {"end": int(), "changed": list(changed)}:
-            fields |= {"complete": True, "changed": changed}
+            fields |= {"complete": True, "changed": [str(each) for each in changed]}
         case _:
             pass
