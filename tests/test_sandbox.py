@@ -293,6 +293,18 @@ def test_a_server_of_ones_own_works_where_the_network_is_ones_own() -> None:
     assert "b'hi'" in attack("full", source).output
 
 
+def test_sockets_that_no_namespace_separates_are_refused() -> None:
+    """A kernel without the family refuses it otherwise: only the filter's word is EPERM."""
+    if "full" not in AVAILABLE:
+        pytest.skip("no namespaces here")
+    source = (
+        "import errno, socket\nfor family in (38, 40):  # AF_ALG, AF_VSOCK\n    try:\n"
+        "        socket.socket(family, socket.SOCK_STREAM)\n"
+        "    except OSError as error:\n        print(errno.errorcode[error.errno])\n"
+    )
+    assert attack("full", source).output.split() == ["EPERM", "EPERM"]
+
+
 def test_an_event_loop_works_without_sockets(level: Level) -> None:
     assert (
         "done"
