@@ -230,3 +230,27 @@ def test_text_that_is_no_text_is_recorded(tmp_path: Path) -> None:
     bad = {"m.py": "def f(x):\n    raise ValueError('\\ud800')\n"}
     baseline, report = verdict_over(BASE | bad, {"m.py": HONEST}, root=tmp_path)
     assert passes(report, baseline)
+
+
+def test_a_record_of_a_weaker_level_is_not_taken_for_more(tmp_path: Path) -> None:
+    tree = Tree({path: text.encode() for path, text in BASE.items()})
+
+    async def once(runs: TestRuns) -> bool:
+        return (await runs.run(task_of(tree), tree, Wish()))[1]
+
+    assert with_runs(tmp_path, once) is False
+    record = next(tmp_path.rglob("tests/*/*.json"))
+    known = Ran.model_validate_json(record.read_text())
+    record.write_text(known.model_copy(update={"level": "weak"}).model_dump_json())
+    assert with_runs(tmp_path, once) is False
+    assert with_runs(tmp_path, once) is True
+
+
+def test_a_run_that_was_killed_from_outside_is_not_recorded(tmp_path: Path) -> None:
+    tree = Tree({"test_m.py": b"import os\ndef test_a():\n    os.kill(os.getpid(), 9)\n"})
+
+    async def once(runs: TestRuns) -> bool:
+        return (await runs.run(task_of(tree), tree, Wish()))[0].was_killed
+
+    assert with_runs(tmp_path, once)
+    assert not list(tmp_path.rglob("tests/*/*.json"))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from nemoflows.changes import Limits, TestResult
+from nemoflows.changes import Level, Limits, TestResult
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.inside.suite import NO_PYTEST
 from nemoflows.sandbox.runs import Ended
@@ -21,6 +21,8 @@ from nemoflows.types import Value
 
 RECORD_VERSION = 1
 OUTPUT_CHARACTERS = 4000
+_KILLED = {-9, 128 + 9}
+"""Exit codes of a process that SIGKILL ended; the second is told by the first of a namespace."""
 _LINES = TypeAdapter(dict[str, list[int]])
 
 
@@ -51,6 +53,8 @@ class Ran(Value):
     """A finished test run, as it is recorded."""
 
     key: str
+    level: Level = "weak"
+    """How the run was contained."""
     why: str
     """`ended`, or the limit that was passed."""
     status: int | None
@@ -68,6 +72,13 @@ class Ran(Value):
     """Functions of the test runner that were replaced."""
     lines: dict[str, dict[str, list[int]]] = Field(default_factory=dict)
     """Test → file → the lines that it ran."""
+
+    @property
+    def was_killed(self) -> bool:
+        """Return whether somebody from outside killed the run: for want of memory, perhaps."""
+        return self.why == "abandoned" or (
+            self.why == "ended" and not self.complete and self.status in _KILLED
+        )
 
 
 def read_command(test_command: str) -> Command:
@@ -114,7 +125,7 @@ def key(*, tree: str, test_command: str, limits: Limits, wish: Wish, salt: str) 
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
+def read(ended: Ended, *, key: str, token: str, copy_python: str, level: Level = "weak") -> Ran:
     """Return what a run told; lines without the run's token are nobody's.
 
     Raises:
@@ -133,6 +144,7 @@ def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
             _take(_parsed(line, token), fields)
     return Ran(
         key=key,
+        level=level,
         why=ended.why,
         status=ended.status,
         output=ended.output[-OUTPUT_CHARACTERS:],

@@ -116,7 +116,7 @@ async def judge(
     tree = verdict.pristine(base, candidate, baseline)
     ran, replayed = await runs.run(task, tree, Wish(attempt=attempt))
     return verdict.report(
-        ran, baseline=baseline.report, tree=candidate.hash, level=await runs.level(task),
+        ran, baseline=baseline.report, tree=candidate.hash, level=ran.level,
         replayed=replayed,
     )  # fmt: skip
 
