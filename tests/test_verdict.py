@@ -254,3 +254,11 @@ def test_a_run_that_was_killed_from_outside_is_not_recorded(tmp_path: Path) -> N
 
     assert with_runs(tmp_path, once)
     assert not list(tmp_path.rglob("tests/*/*.json"))
+
+
+@pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--co"])
+def test_a_command_that_stops_early_is_told_so(option: str) -> None:
+    tree = Tree({path: text.encode() for path, text in BASE.items()})
+    task = task_of(tree, test_command=f"pytest {option}")
+    with pytest.raises(BadInput, match="leave them out"):
+        with_runs("", lambda runs: examine(task, tree, runs))

@@ -66,7 +66,8 @@ def _ended(ran: Ran) -> tuple[Ending, str]:
         return "tampered", "a test that must fail passed"
     modules = {test.partition("::")[0] for test in ran.collected}
     if len(ran.canaries) < N_CANARIES * len(modules):
-        return "tampered", "tests that must fail did not run"
+        told = "tests that must fail did not run; -x, --maxfail and --co leave them out as well"
+        return "tampered", told
     return "finished", ""
 
 
