@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nemoflows.changes import Edit
 from nemoflows.coding import edits
 from nemoflows.coding.edits import Rejection
+from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
 
@@ -211,3 +212,10 @@ def test_reading_a_repository_runs_nothing_that_its_settings_name(tmp_path: Path
     subprocess.run([*git, "config", "core.fsmonitor", f"touch {ran}; false"], check=True)
     assert set(trees.read(tmp_path)[0].files) == {"m.py"}
     assert not ran.exists()
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)  # more than memory holds
+    with pytest.raises(BadInput, match="256 MiB"):
+        trees.read(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,3 +263,15 @@ def test_a_command_that_stops_early_is_told_so(option: str) -> None:
     task = task_of(tree, test_command=f"pytest {option}")
     with pytest.raises(BadInput, match="leave them out"):
         with_runs("", lambda runs: examine(task, tree, runs))
+
+
+def test_a_journal_that_takes_no_record_costs_no_run(tmp_path: Path) -> None:
+    (tmp_path / "tests").write_text("in the way")
+    _, report = verdict_over(BASE, {"m.py": HONEST}, root=tmp_path)
+    assert report.ending == "finished"
+
+
+def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(sys.executable).parent)
+    name = Path(sys.executable).name
+    assert ran.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)

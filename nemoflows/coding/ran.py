@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -100,7 +101,7 @@ def read_command(test_command: str) -> Command:
             raise BadInput(
                 f"test_command={test_command!r}: there is no {words[0]!r}. Nothing was run."
             )
-        return Command(python, words[3:])
+        return Command(os.path.abspath(python), words[3:])  # noqa: PTH100  (links stay: venvs are)
     raise _no_pytest(test_command)
 
 

@@ -86,7 +86,8 @@ class TestRuns:
         )
         self.n_run += 1
         if self._store and not done.was_killed:
-            self._store.write(_name(key), done.model_dump_json().encode())
+            with suppress(OSError):  # a full disk, say: a record is worth no run
+                self._store.write(_name(key), done.model_dump_json().encode())
         return done, False
 
     def _recall(self, key: str, wanted: Level) -> Ran | None:

@@ -110,15 +110,18 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
         if found.is_symlink() or not found.is_file():
             left_out.append(f"{path}: not a regular file")
             continue
-        files[path] = found.read_bytes()
-        n_bytes += len(files[path])
-        if os.access(found, os.X_OK):
-            executable.add(path)
-        if n_bytes > MAX_BYTES or len(files) > MAX_FILES:
+        n_bytes += found.stat().st_size
+        if n_bytes > MAX_BYTES or len(files) >= MAX_FILES:
             raise BadInput(
                 f"The repository {str(folder)!r} has more than {MAX_BYTES >> 20} MiB or "
                 f"{MAX_FILES:,} files. Name the part that the issue is about."
             )
+        try:
+            files[path] = found.read_bytes()
+        except PermissionError as error:
+            raise BadInput(f"{str(found)!r} cannot be read: {error.strerror}.") from error
+        if os.access(found, os.X_OK):
+            executable.add(path)
     if not files:
         raise BadInput(f"The repository {str(folder)!r} holds no files. Nothing was run.")
     return Tree(files, frozenset(executable)), left_out
