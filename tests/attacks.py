@@ -17,7 +17,7 @@ CONTAINED_AT: dict[str, Level] = {
     "read by dots": "landlock", "write outside": "landlock", "truncate outside": "landlock",
     "change modes outside": "landlock", "write the copy": "landlock", "another's copy": "landlock",
     "new namespace": "landlock", "new namespace by clone3": "landlock", "trace the parent": "landlock",
-    "io_uring": "landlock", "shared memory": "landlock", "see outside": "full",
+    "io_uring": "landlock", "shared memory": "landlock", "memory in no map": "landlock", "see outside": "full",
     "kill the parent": "weak", "environment": "weak", "raise limits": "weak",
 }  # fmt: skip
 """Attack → the weakest level that contains it."""
@@ -79,6 +79,7 @@ SCRIPTS = {
         "import ctypes\nc = ctypes.CDLL(None)\nn = c.shmget(0, 4096, 0o1600)\n"
         "print('ESCAPED' if n >= 0 else 'no')\nc.shmctl(n, 0, None)"
     ),
+    "memory in no map": "import os\nattempt(lambda: os.memfd_create('x'))",
     "see outside": "import os\nattempt(lambda: os.stat('{outside}'))",
     "kill the parent": (
         "import os, signal\ndef f():\n    os.kill({parent}, signal.SIGKILL)\nattempt(f)\n"

@@ -165,6 +165,15 @@ def test_never_right_ends_cleanly(providers: Providers, tmp_path: Path) -> None:
     assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
 
 
+def test_no_frontier_candidates_asks_the_frontier_for_none(
+    providers: Providers, tmp_path: Path
+) -> None:
+    providers.play(small=proposes("no JSON"), large=proposes(RIGHT))
+    patch = fix(lending(tmp_path / "repo"), frontier_candidates=0, candidates=1)
+    assert patch.status == "no candidate passed"
+    assert ("large", "propose") not in providers.counts
+
+
 @pytest.mark.parametrize(
     "edit",
     [

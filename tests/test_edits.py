@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nemoflows.changes import Edit
 from nemoflows.coding import edits
 from nemoflows.coding.edits import Rejection
+from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
 
@@ -83,7 +84,17 @@ def test_tests_and_their_settings_are_refused(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]
 
 
-@pytest.mark.parametrize("path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py"])
+def test_a_file_that_tests_were_collected_from_is_refused() -> None:
+    tests = edits.files_of(["m.py::test_x[a.b]", "n.py::n.f", "n.py::n", "README.md::README.md"])
+    assert tests == {"m.py"}
+    refused = edits.apply(tree(), [edit("        return 1", "        return 3")], tests=tests)
+    assert isinstance(refused, list)
+    assert refused[0].kind == "protected"
+
+
+@pytest.mark.parametrize(
+    "path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py", "src/decimal.py"]
+)
 def test_a_new_file_may_not_hide_a_module_of_python(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]
 
@@ -100,6 +111,36 @@ def test_windows_line_ends_stay() -> None:
     data = changed.files["m.py"]
     assert b"return 9\r\n" in data
     assert data.count(b"\n") == data.count(b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a\0b.txt", "a\nb.txt", "\x1b[31m.txt", "x" * 300, "/".join(["d" * 200] * 9)],
+)  # fmt: skip
+def test_paths_that_no_file_can_have_are_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["outside"]
+
+
+@pytest.mark.parametrize("path", ["m.py/x.py", "deep"])
+def test_a_file_is_no_folder(path: str) -> None:
+    assert kinds(edit("", "x", path), of=tree(**{"deep/a.py": "x"})) == ["exists"]
+    assert kinds(edit("", "x", "new"), edit("", "x", "new/a.py")) == ["exists"]
+
+
+@pytest.mark.parametrize("path", [".github/workflows/x.yml", ".gitattributes", "a/.gitmodules"])
+def test_what_git_and_its_hosts_go_by_is_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["protected"]
+
+
+MIXED = st.lists(st.sampled_from(["a", "b", "", "a\r", "b\r", "\r", "a\rb"]), max_size=7)
+
+
+@given(MIXED, MIXED)
+def test_mixed_line_ends_survive_as_edits(old: list[str], new: list[str]) -> None:
+    before, after = (Tree({"m.txt": "\n".join(each).encode()}) for each in (old, new))
+    made = edits.again(before, edits.between(before, after))
+    assert made is not None
+    assert made.hash == after.hash
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "  a", "", "c = 1", "\tx", "é"]), max_size=12)
@@ -160,3 +201,21 @@ def test_a_tree_survives_its_archive_and_reads_what_git_tracks(tmp_path: Path) -
     assert found.executable == {"run.sh"}
     assert left_out == ["link: not a regular file"]
     assert trees.from_archive(found.archive()).hash == found.hash
+
+
+def test_reading_a_repository_runs_nothing_that_its_settings_name(tmp_path: Path) -> None:
+    ran = tmp_path.with_name(f"{tmp_path.name}-ran")
+    (tmp_path / "m.py").write_text(SOURCE)
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "m.py"], check=True)
+    subprocess.run([*git, "config", "core.fsmonitor", f"touch {ran}; false"], check=True)
+    assert set(trees.read(tmp_path)[0].files) == {"m.py"}
+    assert not ran.exists()
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)  # more than memory holds
+    with pytest.raises(BadInput, match="256 MiB"):
+        trees.read(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nemoflows.changes import Baseline, Suspect
-from nemoflows.coding import functions, mutate
+from nemoflows.coding import functions, mutate, steps
 from nemoflows.coding.examine import examine
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.search import Found, search
@@ -153,3 +153,19 @@ def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:
     assert full["gate"] == "full"
     assert (full["correct"], full["plausible_but_wrong"]) == (1.0, 0.0)
     assert examples["functions"] == 1
+
+
+@pytest.mark.parametrize("source", ["def f(x):\r    return x - 1\r", f"x = {'-' * 20_000}1\n"])
+def test_a_source_that_cannot_be_mutated_is_passed_by(source: str) -> None:
+    tree = Tree({"m.py": source.encode()})
+    lines = [Suspect(path="m.py", line=n, score=1.0, why="") for n in (1, 2)]
+    assert list(mutate.candidates(tree, lines)) == []
+
+
+def test_a_damaged_snapshot_is_told(tmp_path: Path) -> None:
+    kept = steps.keep(Tree({"a.py": b"x"}), name="a", root=str(tmp_path))
+    archive = Path(kept.uri)
+    for damaged in (archive.read_bytes()[:700], Tree({"a.py": b"y"}).archive()):
+        archive.write_bytes(damaged)
+        with pytest.raises(BadInput, match="damaged"):
+            steps.opened(kept)

@@ -16,7 +16,7 @@ import pytest
 
 from nemoflows.changes import Level, Limits
 from nemoflows.errors import BadInput
-from nemoflows.sandbox.inside import landlock, syscalls
+from nemoflows.sandbox.inside import landlock, syscalls, users
 from nemoflows.sandbox.levels import LEVELS, at_least
 from nemoflows.sandbox.runs import Ended, Job, Sandbox, available
 from nemoflows.sandbox.trees import Tree
@@ -250,17 +250,22 @@ def test_a_daemon_that_forked_twice_is_ended(level: Level) -> None:
 
 
 def test_a_run_is_ended_when_its_caller_is_killed(level: Level) -> None:
+    here = Path(f"/tmp/nemoflows-killed-{os.getpid()}")
+    here.mkdir(mode=0o755)
     code = (
-        "import asyncio, sys\nfrom nemoflows.sandbox.runs import *\n"
-        f"tree = Tree({{{SCRIPT!r}: b'while True: pass'}})\n"
-        f"job = Job(tree, argv=[{PYTHON!r}, {SCRIPT!r}])\n"
+        "import asyncio, os\nfrom nemoflows.sandbox.runs import *\nname = os.environ['SCRIPT']\n"
+        f"job = Job(Tree({{name: b'while True: pass'}}), argv=[{PYTHON!r}, name])\n"
         f"asyncio.run(Sandbox({level!r}, n=1).run(job))\n"
-    )
-    caller = subprocess.Popen([sys.executable, "-c", code])
+    )  # its own command line does not name the script
+    environment = os.environ | {"TMPDIR": str(here), "SCRIPT": SCRIPT}
+    caller = subprocess.Popen([sys.executable, "-c", code], env=environment)
     asyncio.run(wait_until(lambda: bool(left_over())))
+    assert list(here.glob("nemoflows-run-*"))
     caller.kill()
     caller.wait()
     asyncio.run(wait_until(lambda: not left_over()))
+    asyncio.run(wait_until(lambda: not list(here.iterdir())))
+    here.rmdir()
 
 
 def test_a_cancelled_run_is_ended(level: Level) -> None:
@@ -286,6 +291,18 @@ def test_a_server_of_ones_own_works_where_the_network_is_ones_own() -> None:
         "print(socket.create_connection(s.getsockname()).recv(2))"
     )
     assert "b'hi'" in attack("full", source).output
+
+
+def test_sockets_that_no_namespace_separates_are_refused() -> None:
+    """A kernel without the family refuses it otherwise: only the filter's word is EPERM."""
+    if "full" not in AVAILABLE:
+        pytest.skip("no namespaces here")
+    source = (
+        "import errno, socket\nfor family in (38, 40):  # AF_ALG, AF_VSOCK\n    try:\n"
+        "        socket.socket(family, socket.SOCK_STREAM)\n"
+        "    except OSError as error:\n        print(errno.errorcode[error.errno])\n"
+    )
+    assert attack("full", source).output.split() == ["EPERM", "EPERM"]
 
 
 def test_an_event_loop_works_without_sockets(level: Level) -> None:
@@ -349,3 +366,22 @@ def test_all_this_holds_for_an_ordinary_user_too() -> None:
     )  # fmt: skip
     shutil.rmtree(home)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+
+
+def test_two_keepers_never_run_as_the_same_user() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become others")
+    (one, first), (two, second) = users.claim(), users.claim()
+    with first, second:
+        assert one != two
+    with subprocess.Popen(["sleep", "60"], user=one, extra_groups=[]) as stray:
+        three, third = users.claim()
+        third.close()
+        stray.kill()
+    assert three != one
+
+
+def test_a_temporary_folder_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/proc")
+    with pytest.raises(BadInput, match="TMPDIR"):
+        attack("weak", "print()")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from nemoflows.coding import ran
 from nemoflows.coding.examine import examine
-from nemoflows.coding.ran import Wish
+from nemoflows.coding.ran import Ran, Wish
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.search import passes
 from nemoflows.errors import BadInput
+from nemoflows.sandbox.runs import Ended
 from nemoflows.sandbox.trees import Tree
 from tests.coding import task_of, verdict_over, with_runs
 
@@ -97,6 +101,42 @@ def test_an_interference_with_the_runner_is_called_so(name: str) -> None:
     assert report.ending == "tampered", report
 
 
+def test_a_test_whose_code_was_swapped_is_told() -> None:
+    base = {
+        "m.py": WRONG,
+        "test_m.py": (
+            "from m import f\ndef test_old():\n    f(0)\ndef test_new():\n    assert f(1) == 2\n"
+        ),
+    }
+    swap = (
+        "import sys\ndef f(x):\n    tests = sys._getframe(1).f_globals\n"
+        "    tests['test_new'].__code__ = (lambda: None).__code__\n    return x - 1\n"
+    )
+    baseline, report = verdict_over(base, {"m.py": swap})
+    assert report.ending == "tampered"
+    assert not passes(report, baseline)
+
+
+NAMED = {"pytest.ini": "[pytest]\npython_files = check_*.py\naddopts = --doctest-modules\n"}
+
+
+def test_tests_are_the_baselines_whatever_their_files_are_called() -> None:
+    check = {"check_m.py": "from m import f\ndef test_new():\n    assert f(1) == 2\n"}
+    base = {"m.py": WRONG} | check | NAMED
+    baseline, report = verdict_over(base, {"check_m.py": "def test_new():\n    pass\n"})
+    assert baseline.target == ["check_m.py::test_new"]
+    assert not passes(report, baseline)
+
+
+def test_a_source_with_examples_can_be_changed() -> None:
+    example = 'def f(x):\n    """Add one.\n\n    >>> f(1)\n    2\n    """\n    return x '
+    baseline, report = verdict_over(
+        {"m.py": f"{example}- 1\n"} | NAMED, {"m.py": f"{example}+ 1\n"}
+    )
+    assert baseline.target == ["m.py::m.f"]
+    assert passes(report, baseline)
+
+
 def test_an_honest_candidate_passes() -> None:
     baseline, report = verdict_over(BASE, {"m.py": HONEST})
     assert passes(report, baseline), report
@@ -169,3 +209,69 @@ def test_a_repository_without_tests_is_refused() -> None:
     tree = Tree({"a.py": b"x = 1\n"})
     with pytest.raises(BadInput, match="no test was collected"):
         with_runs("", lambda runs: examine(task_of(tree), tree, runs))
+
+
+def test_a_report_that_nobody_can_read_is_no_end_of_the_flow() -> None:
+    def told(line: str) -> Ran:
+        ended = Ended("ended", 0, "", line, 1.0)
+        return ran.read(ended, key="k", token="t", copy_python="p")
+
+    assert not told("[" * 200_000).complete
+    for line in (
+        {"test": "a", "outcome": "odd"},
+        {"test": "a", "outcome": "passed"},
+        {"ran": "a", "lines": {"m.py": ["x"]}},
+        {"collected": ["\ud800"]},
+        {"end": 0, "changed": [7]},
+    ):
+        told(json.dumps({"token": "t"} | line)).model_dump_json()
+
+
+def test_text_that_is_no_text_is_recorded(tmp_path: Path) -> None:
+    bad = {"m.py": "def f(x):\n    raise ValueError('\\ud800')\n"}
+    baseline, report = verdict_over(BASE | bad, {"m.py": HONEST}, root=tmp_path)
+    assert passes(report, baseline)
+
+
+def test_a_record_of_a_weaker_level_is_not_taken_for_more(tmp_path: Path) -> None:
+    tree = Tree({path: text.encode() for path, text in BASE.items()})
+
+    async def once(runs: TestRuns) -> bool:
+        return (await runs.run(task_of(tree), tree, Wish()))[1]
+
+    assert with_runs(tmp_path, once) is False
+    record = next(tmp_path.rglob("tests/*/*.json"))
+    known = Ran.model_validate_json(record.read_text())
+    record.write_text(known.model_copy(update={"level": "weak"}).model_dump_json())
+    assert with_runs(tmp_path, once) is False
+    assert with_runs(tmp_path, once) is True
+
+
+def test_a_run_that_was_killed_from_outside_is_not_recorded(tmp_path: Path) -> None:
+    tree = Tree({"test_m.py": b"import os\ndef test_a():\n    os.kill(os.getpid(), 9)\n"})
+
+    async def once(runs: TestRuns) -> bool:
+        return (await runs.run(task_of(tree), tree, Wish()))[0].was_killed
+
+    assert with_runs(tmp_path, once)
+    assert not list(tmp_path.rglob("tests/*/*.json"))
+
+
+@pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--co"])
+def test_a_command_that_stops_early_is_told_so(option: str) -> None:
+    tree = Tree({path: text.encode() for path, text in BASE.items()})
+    task = task_of(tree, test_command=f"pytest {option}")
+    with pytest.raises(BadInput, match="leave them out"):
+        with_runs("", lambda runs: examine(task, tree, runs))
+
+
+def test_a_journal_that_takes_no_record_costs_no_run(tmp_path: Path) -> None:
+    (tmp_path / "tests").write_text("in the way")
+    _, report = verdict_over(BASE, {"m.py": HONEST}, root=tmp_path)
+    assert report.ending == "finished"
+
+
+def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(sys.executable).parent)
+    name = Path(sys.executable).name
+    assert ran.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)

@@ -33,8 +33,8 @@ def changed(base: Tree, candidate: Candidate) -> Tree:
     Raises:
         BadInput: Its edits do not fit this repository.
     """
-    tree = edits.apply(base, candidate.edits, test_edits="allow")
-    if not isinstance(tree, Tree) or tree.hash != candidate.tree:
+    tree = edits.again(base, candidate.edits)
+    if tree is None or tree.hash != candidate.tree:
         raise BadInput("A candidate's edits do not fit the snapshot that it was made for.")
     return tree
 

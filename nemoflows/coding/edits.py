@@ -6,9 +6,10 @@ outside the repository or part of how the tests are run is refused.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -18,6 +19,8 @@ from nemoflows.types import Value
 
 Kind = Literal["missing", "ambiguous", "no file", "exists", "outside", "protected", "no text"]
 MAX_FILE_CHARACTERS = 1 << 20
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
+"""Of a part of a path, as file systems limit it, and of a whole path below a temporary folder."""
 _TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py|tests?\.py|conftest\.py")
 _TEST_FOLDERS = {"test", "tests"}
 _RUNNER_FILES = {
@@ -40,18 +43,44 @@ class Rejection(Value):
 
 
 def apply(
-    tree: Tree, edits: Sequence[Edit], *, test_edits: TestEdits = "refuse"
+    tree: Tree,
+    edits: Sequence[Edit],
+    *,
+    test_edits: TestEdits = "refuse",
+    tests: Collection[str] = (),
 ) -> Tree | list[Rejection]:
-    """Return the tree with all edits applied in order, or every edit that was refused and why."""
+    """Return the tree with all edits applied in order, or every edit that was refused and why.
+
+    Args:
+        test_edits: Whether test files may be changed.
+        tests: Files that hold tests, whatever their names.
+    """
     texts: dict[str, str] = {}
     rejected = []
     for edit in edits:
-        result = _one(tree, texts, edit, test_edits)
+        result = _one(tree, texts, edit, is_protected(edit.path, test_edits, tests))
         if isinstance(result, Rejection):
             rejected.append(result)
         else:
             texts[edit.path] = result
     return rejected or tree.changed(texts)
+
+
+def again(tree: Tree, edits: Sequence[Edit]) -> Tree | None:
+    """Return a tree with edits of `between` applied letter by letter; None if they do not fit.
+
+    White space and line ends are the edits' own: `apply` makes a model's fit the file.
+    """
+    texts: dict[str, str] = {}
+    for edit in edits:
+        text = tree.text(edit.path)
+        if text is None or not edit.search.strip():
+            texts[edit.path] = edit.replace
+        elif len(_exact(text, edit.search)) == 1:
+            texts[edit.path] = text.replace(edit.search, edit.replace)
+        else:
+            return None
+    return tree.changed(texts)
 
 
 def between(before: Tree, after: Tree) -> list[Edit]:
@@ -99,32 +128,60 @@ def runs_tests(path: str) -> bool:
     return pure.name in _RUNNER_FILES or pure.suffix == ".pth"
 
 
-def is_protected(path: str, test_edits: TestEdits) -> bool:
+def files_of(collected: Sequence[str]) -> frozenset[str]:
+    """Return the files that tests were collected from, by the tests' ids.
+
+    A file whose tests are examples in its own documentation is none: it is what they test.
+    """
+    return frozenset(test.partition("::")[0] for test in collected if not _is_example(test))
+
+
+def _is_example(test: str) -> bool:
+    """Return whether a test is a doctest, which is named by the dotted path of what it is about."""
+    path, _, name = test.partition("::")
+    return "." in name.partition("[")[0] or name == PurePosixPath(path).stem
+
+
+def is_protected(path: str, test_edits: TestEdits, tests: Collection[str] = ()) -> bool:
     """Return whether a file is taken from the baseline, whatever a candidate wrote."""
-    return runs_tests(path) or (test_edits == "refuse" and is_test(path))
+    return runs_tests(path) or (test_edits == "refuse" and (is_test(path) or path in tests))
 
 
-def _one(tree: Tree, texts: dict[str, str], edit: Edit, test_edits: TestEdits) -> str | Rejection:
+def _one(tree: Tree, texts: dict[str, str], edit: Edit, protected: bool) -> str | Rejection:
     text = texts.get(edit.path, tree.text(edit.path))
     is_known = edit.path in tree.files or edit.path in texts
-    refused = _refused_place(edit, test_edits)
+    refused = _refused_place(edit, protected)
     if refused is None and is_known and text is None:
         refused = _refuse(edit, "no text", "the file is not UTF-8 text")
     if refused is not None:
         return refused
-    return _changed(text, edit) if is_known and text is not None else _new(edit)
+    if is_known and text is not None:
+        return _changed(text, edit)
+    return _new(edit, {*tree.files, *texts})
 
 
 def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:
     return Rejection(kind=kind, path=edit.path, detail=detail)
 
 
-def _refused_place(edit: Edit, test_edits: TestEdits) -> Rejection | None:
-    if not is_inside(edit.path) or ".git" in PurePosixPath(edit.path.lower()).parts:
+def _refused_place(edit: Edit, protected: bool) -> Rejection | None:
+    parts = PurePosixPath(edit.path.lower()).parts
+    if not is_inside(edit.path) or ".git" in parts:
         return _refuse(edit, "outside", "only files of the repository, by path from its root")
-    if is_protected(edit.path, test_edits):
+    if not _is_writable(edit.path):
+        return _refuse(edit, "outside", "a path is printable and no longer than files can have")
+    if any(part.startswith(".git") for part in parts):
+        return _refuse(edit, "protected", "what git and its hosts go by stays as it is")
+    if protected:
         return _refuse(edit, "protected", "tests and their settings stay as they are")
     return None
+
+
+def _is_writable(path: str) -> bool:
+    names = [os.fsencode(name) for name in path.split("/")] if path.isprintable() else []
+    return bool(names) and len(b"/".join(names)) <= MAX_PATH_BYTES and (
+        max(map(len, names)) <= MAX_NAME_BYTES
+    )  # fmt: skip
 
 
 def _changed(text: str, edit: Edit) -> str | Rejection:
@@ -139,11 +196,15 @@ def _changed(text: str, edit: Edit) -> str | Rejection:
     return _replaced(text, edit, *spans[0])
 
 
-def _new(edit: Edit) -> str | Rejection:
+def _new(edit: Edit, known: Collection[str]) -> str | Rejection:
     if edit.search.strip():
         told = "there is no such file; an empty `search` makes one"
         return _refuse(edit, "no file", told)
-    top = PurePosixPath(edit.path).parts[0].removesuffix(".py")
+    parts = PurePosixPath(edit.path).parts
+    above = {"/".join(parts[:n]) for n in range(1, len(parts))}
+    if above & set(known) or any(path.startswith(f"{edit.path}/") for path in known):
+        return _refuse(edit, "exists", "a file cannot lie in a file, nor stand for a folder")
+    top = parts[1 if parts[0] == "src" and len(parts) > 1 else 0].removesuffix(".py")
     if top in _RUNNER_MODULES:
         return _refuse(edit, "protected", "a new file may not hide a module of Python")
     return edit.replace[:MAX_FILE_CHARACTERS]

@@ -18,13 +18,13 @@ async def examine(task: CodingTask, tree: Tree, runs: TestRuns) -> Baseline:
     """
     ran, replayed = await runs.run(task, tree, Wish(lines=True))
     level = await runs.level(task)
-    report = verdict.baseline_report(ran, tree=tree.hash, level=level, replayed=replayed)
+    report = verdict.baseline_report(ran, tree=tree.hash, level=ran.level, replayed=replayed)
     if report.ending != "finished":
         raise BadInput(
             f"The tests of the unchanged repository do not run to their end with test_command="
             f"{task.test_command!r}, in {task.limits.seconds:g} s at the level {level}: "
             f"{report.ending}, {report.detail}. They can read the repository and write only below "
-            f"$TMPDIR. Last output: {ran.output.strip()[-600:]}"
+            f"$TMPDIR. Another `fresh` runs them again. Last output: {ran.output.strip()[-600:]}"
         )
     target = _target(task, report)
     suspects = faults.suspects(ran, tree=tree, target=target)

@@ -94,6 +94,8 @@ def _of_file(tree: Tree, path: str, scores: Mapping[int, float]) -> Iterator[Mut
     text = tree.text(path)
     if text is None or not path.endswith(".py") or _shape(text) is None:
         return
+    if "\r" in text.replace("\r\n", ""):  # ends a line for Python, and for nobody else
+        return
     source = Source(path, text)
     wanted = {
         source.function_of(n) for n in ast.walk(source.tree) if getattr(n, "lineno", 0) in scores
@@ -126,6 +128,6 @@ def _shape(text: str) -> str | None:
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
             compile(tree, "mutated", "exec")
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return ast.dump(tree)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
-from nemoflows.changes import Limits, TestResult
+from nemoflows.changes import Level, Limits, TestResult
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.inside.suite import NO_PYTEST
 from nemoflows.sandbox.runs import Ended
@@ -20,6 +22,9 @@ from nemoflows.types import Value
 
 RECORD_VERSION = 1
 OUTPUT_CHARACTERS = 4000
+_KILLED = {-9, 128 + 9}
+"""Exit codes of a process that SIGKILL ended; the second is told by the first of a namespace."""
+_LINES = TypeAdapter(dict[str, list[int]])
 
 
 class Command(NamedTuple):
@@ -49,6 +54,8 @@ class Ran(Value):
     """A finished test run, as it is recorded."""
 
     key: str
+    level: Level = "weak"
+    """How the run was contained."""
     why: str
     """`ended`, or the limit that was passed."""
     status: int | None
@@ -66,6 +73,13 @@ class Ran(Value):
     """Functions of the test runner that were replaced."""
     lines: dict[str, dict[str, list[int]]] = Field(default_factory=dict)
     """Test → file → the lines that it ran."""
+
+    @property
+    def was_killed(self) -> bool:
+        """Return whether somebody from outside killed the run: for want of memory, perhaps."""
+        return self.why == "abandoned" or (
+            self.why == "ended" and not self.complete and self.status in _KILLED
+        )
 
 
 def read_command(test_command: str) -> Command:
@@ -87,7 +101,7 @@ def read_command(test_command: str) -> Command:
             raise BadInput(
                 f"test_command={test_command!r}: there is no {words[0]!r}. Nothing was run."
             )
-        return Command(python, words[3:])
+        return Command(os.path.abspath(python), words[3:])  # noqa: PTH100  (links stay: venvs are)
     raise _no_pytest(test_command)
 
 
@@ -112,7 +126,7 @@ def key(*, tree: str, test_command: str, limits: Limits, wish: Wish, salt: str) 
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
+def read(ended: Ended, *, key: str, token: str, copy_python: str, level: Level = "weak") -> Ran:
     """Return what a run told; lines without the run's token are nobody's.
 
     Raises:
@@ -124,10 +138,14 @@ def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
             "there, or name the interpreter of the repository's own environment. Nothing was run."
         )
     fields: dict[str, Any] = {"results": [], "broken": [], "canaries": [], "lines": {}}
-    for line in ended.report.splitlines():
-        _take(_parsed(line, token), fields)
+    for line in ended.report.split("\n"):
+        with suppress(
+            ValidationError, KeyError
+        ):  # of the token, but not of ours: it counts nothing
+            _take(_parsed(line, token), fields)
     return Ran(
         key=key,
+        level=level,
         why=ended.why,
         status=ended.status,
         output=ended.output[-OUTPUT_CHARACTERS:],
@@ -139,7 +157,10 @@ def read(ended: Ended, *, key: str, token: str, copy_python: str) -> Ran:
 def _parsed(line: str, token: str) -> Mapping[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+        if "\\ud" in line.lower():  # half a pair, perhaps, which is no text
+            whole = json.dumps(found, ensure_ascii=False)
+            found = json.loads(whole.encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("token") == token else {}
 
@@ -147,7 +168,7 @@ def _parsed(line: str, token: str) -> Mapping[str, Any]:
 def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
     match told:
         case {"collected": list(ids)}:
-            fields["collected"] = ids
+            fields["collected"] = [str(each) for each in ids]
         case {"broken": str(module), "text": str(text)}:
             fields["broken"].append(TestResult(test=module, outcome="error", text=text))
         case {"canary": True, "outcome": str(outcome)}:
@@ -155,8 +176,8 @@ def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
         case {"test": str(), "outcome": str()}:
             fields["results"].append(TestResult(**{k: told[k] for k in TestResult.model_fields}))
         case {"ran": str(test), "lines": dict(lines)}:
-            fields["lines"][test] = lines
+            fields["lines"][test] = _LINES.validate_python(lines)
         case {"end": int(), "changed": list(changed)}:
-            fields |= {"complete": True, "changed": changed}
+            fields |= {"complete": True, "changed": [str(each) for each in changed]}
         case _:
             pass

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from nemoflows.calls import Reply
-from nemoflows.changes import ChangePlan, Edit, Review, TestEdits
+from nemoflows.changes import Baseline, ChangePlan, Edit, Review
 from nemoflows.coding import edits
 from nemoflows.errors import BadReply
 from nemoflows.replies import SHOWN, field
@@ -34,7 +34,7 @@ def read_plan(reply: Reply, tree: Tree) -> ChangePlan:
     )
 
 
-def read_edits(reply: Reply, tree: Tree, test_edits: TestEdits) -> Changed:
+def read_edits(reply: Reply, tree: Tree, baseline: Baseline) -> Changed:
     """Return the tree with the reply's edits applied.
 
     Raises:
@@ -44,7 +44,8 @@ def read_edits(reply: Reply, tree: Tree, test_edits: TestEdits) -> Changed:
     if not rows:
         raise BadReply("`edits` is empty.")
     wanted = [_edit(row) for row in rows]
-    result = edits.apply(tree, wanted, test_edits=test_edits)
+    tests = edits.files_of(baseline.report.collected)
+    result = edits.apply(tree, wanted, test_edits=baseline.task.test_edits, tests=tests)
     if not isinstance(result, Tree):
         told = "; ".join(str(each) for each in result[:SHOWN])
         raise BadReply(f"Edits that cannot be applied: {told}.")

@@ -2,7 +2,8 @@
 
     tests/<ab>/<key>.json      a finished run; never changed
 
-A run that was killed half way is run again; one that was finished is not. Not covered: packages of
+A run that was killed half way is run again, and one that was contained less than is now asked for;
+one that was finished is not. Not covered: packages of
 the interpreter that were changed since; another `fresh` runs again.
 """
 
@@ -69,7 +70,7 @@ class TestRuns:
     async def _recall_or_run(
         self, key: str, task: CodingTask, tree: Tree, wish: Wish
     ) -> tuple[Ran, bool]:
-        if found := self._recall(key):
+        if found := self._recall(key, task.min_sandbox):
             return found, True
         command = ran_module.read_command(task.test_command)
         sandbox = await self._sandbox(task, command)
@@ -80,16 +81,22 @@ class TestRuns:
             "test_seconds": task.limits.test_seconds,
         }
         ended = await sandbox.run(Job(tree, task.limits, suite=suite))
-        done = ran_module.read(ended, key=key, token=token, copy_python=command.python)
+        done = ran_module.read(
+            ended, key=key, token=token, copy_python=command.python, level=sandbox.level
+        )
         self.n_run += 1
-        if self._store and ended.why != "abandoned":
-            self._store.write(_name(key), done.model_dump_json().encode())
+        if self._store and not done.was_killed:
+            with suppress(OSError):  # a full disk, say: a record is worth no run
+                self._store.write(_name(key), done.model_dump_json().encode())
         return done, False
 
-    def _recall(self, key: str) -> Ran | None:
+    def _recall(self, key: str, wanted: Level) -> Ran | None:
+        """Return a run that is recorded and was contained as well as is wanted."""
         data = self._store.read(_name(key)) if self._store else None
         with suppress(ValidationError):
-            return Ran.model_validate_json(data) if data else None
+            found = Ran.model_validate_json(data) if data else None
+            strong = found and levels.LEVELS.index(found.level) >= levels.LEVELS.index(wanted)
+            return found if strong else None
         return None
 
     async def _sandbox(self, task: CodingTask, command: Command) -> Sandbox:

@@ -113,10 +113,10 @@ async def judge(
 ) -> TestReport:
     """Return the verdict over a tree: a fresh run with the baseline's tests."""
     task = baseline.task
-    tree = verdict.pristine(base, candidate, task.test_edits)
+    tree = verdict.pristine(base, candidate, baseline)
     ran, replayed = await runs.run(task, tree, Wish(attempt=attempt))
     return verdict.report(
-        ran, baseline=baseline.report, tree=candidate.hash, level=await runs.level(task),
+        ran, baseline=baseline.report, tree=candidate.hash, level=ran.level,
         replayed=replayed,
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def keep(tree: Tree, *, name: str, root: str, left_out: Sequence[str] = ()) -> R
         name=name,
         tree=tree.hash,
         n_files=len(tree.files),
-        left_out=list(left_out[:100]),
+        left_out=[each.encode("utf-8", "replace").decode() for each in left_out[:100]],
     )
 
 
@@ -41,10 +42,19 @@ def opened(repository: Repository) -> Tree:
     """Return a snapshot's tree.
 
     Raises:
-        BadInput: The archive is gone.
+        BadInput: The archive is gone, or not what was kept.
     """
     root, _, name = repository.uri.rpartition("/trees/")
     data = open_store(root).read(f"trees/{name}")
     if data is None:
         raise BadInput(f"The snapshot {repository.uri} is gone; take it again.")
-    return trees.from_archive(data)
+    try:
+        tree = trees.from_archive(data)
+    except tarfile.TarError:
+        tree = Tree({})
+    if tree.hash != repository.tree:
+        raise BadInput(
+            f"The snapshot {repository.uri} is damaged: its files are not those that were kept. "
+            "Remove it and take it again."
+        )
+    return tree

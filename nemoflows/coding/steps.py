@@ -132,8 +132,9 @@ async def escalate(
 
     Args:
         desk: The frontier; None where it is the tier that failed already.
+        n: Changes to ask for; 0 for none.
     """
-    if desk is None or not baseline.target or solved(baseline, tested):
+    if desk is None or n < 1 or not baseline.target or solved(baseline, tested):
         return Proposals()
     if closest(baseline, tested):
         round_number = 1 + max(candidate.round for candidate in tested)
@@ -159,7 +160,7 @@ def _repair_ask(
 
 def _ask(request: Request, tree: Tree, baseline: Baseline, desk: Desk) -> Ask[Changed]:
     def check(reply: Reply, _: bool) -> Changed:
-        return replies.read_edits(reply, tree, baseline.task.test_edits)
+        return replies.read_edits(reply, tree, baseline)
 
     return desk.asking(request, check)
 

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.changes import Ending, Level, TestEdits, TestReport, TestResult
-from nemoflows.coding.edits import is_protected
+from nemoflows.changes import Baseline, Ending, Level, TestReport, TestResult
+from nemoflows.coding.edits import files_of, is_protected
 from nemoflows.coding.ran import Ran
 from nemoflows.sandbox.inside.suite import N_CANARIES
 from nemoflows.sandbox.trees import Tree
 
 
-def pristine(base: Tree, candidate: Tree, test_edits: TestEdits) -> Tree:
+def pristine(base: Tree, candidate: Tree, baseline: Baseline) -> Tree:
     """Return the candidate's tree with the baseline's tests and settings."""
-    own = {p: d for p, d in candidate.files.items() if not is_protected(p, test_edits)}
-    kept = {p: d for p, d in base.files.items() if is_protected(p, test_edits)}
+    test_edits, tests = baseline.task.test_edits, files_of(baseline.report.collected)
+    own = {p: d for p, d in candidate.files.items() if not is_protected(p, test_edits, tests)}
+    kept = {p: d for p, d in base.files.items() if is_protected(p, test_edits, tests)}
     return Tree({**own, **kept}, candidate.executable)
 
 
@@ -65,7 +66,8 @@ def _ended(ran: Ran) -> tuple[Ending, str]:
         return "tampered", "a test that must fail passed"
     modules = {test.partition("::")[0] for test in ran.collected}
     if len(ran.canaries) < N_CANARIES * len(modules):
-        return "tampered", "tests that must fail did not run"
+        told = "tests that must fail did not run; -x, --maxfail and --co leave them out as well"
+        return "tampered", told
     return "finished", ""
 
 

@@ -15,6 +15,7 @@ capability to read what Landlock leaves open.
 | seeing that a path outside exists             | yes  | no       | no                            |
 | symbolic links and `..` out of the copy       | yes  | yes      | only what modes protect       |
 | fork bomb, endless loop, memory, big files    | yes  | yes      | yes                           |
+| memory that no process maps (memfd)           | yes  | yes      | no                            |
 | many files that fill the disk                 | yes  | no       | no                            |
 | gigabytes of output                           | yes  | yes      | yes                           |
 | processes that outlive the run                | yes  | yes      | yes                           |
@@ -26,7 +27,7 @@ At `landlock`, code may not open sockets at all; at `full` it has a loopback of 
 needs ABI 3 (Linux 6.2); below ABI 6 (6.12) signals to other processes are refused altogether. Where
 the caller is not root, changes of modes and times by path pretend to succeed and do nothing, since
 Landlock does not look at them. Limits on memory count all processes of a run, looked at 20 times a
-second.
+second; of shared memory they count what is resident in somebody's map at that time.
 
 Not covered at any level: faults of the kernel, timing channels, and what a run's own result says of
 it, which `nemoflows.coding.verdict` looks at.

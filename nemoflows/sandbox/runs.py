@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -26,13 +25,8 @@ from nemoflows.sandbox.trees import Tree
 
 _START = (
     "import sys; sys.path.insert(0, {root!r}); from nemoflows.sandbox.inside import keep; "
-    "del sys.path[0]; keep.main()"
+    "del sys.path[0]; keep.main({parent!r})"
 )
-_FIRST_UID, _N_UIDS = 61_184, 4_336
-"""Users whom nobody is.
-
-Source: systemd, Users, groups, UIDs and GIDs: the range for dynamic users is 61184 to 65519.
-"""
 _ALLOWED = ("LANG", "TZ")
 DEFAULT_LIMITS = Limits()
 _GRACE_S = 30.0
@@ -136,19 +130,25 @@ class _Keeper:
     def __init__(self, level: Level, python: str) -> None:
         self.level, self.python = level, python
         self._process: asyncio.subprocess.Process | None = None
+        self._folder, self._uid = Path(), -1
+        self._folders: list[Path] = []
         self._ending: list[asyncio.subprocess.Process] = []
 
     async def run(self, job: Job) -> Ended:
-        """Run a job in folders of its own."""
+        """Run a job in the keeper's folder, which the keeper clears after it.
+
+        Raises:
+            BadInput: The folder takes no copy of the tree.
+        """
         process = await self._started()
-        uid = _FIRST_UID + process.pid % _N_UIDS if os.geteuid() == 0 else -1
-        folder = Path(tempfile.mkdtemp(prefix="nemoflows-run-"))
+        folder, uid = self._folder, self._uid
         try:
             await asyncio.to_thread(_lay_out, folder, job.tree, uid)
-            wish = _wish(job, folder, self.level, uid, self.python)
-            return await self._ask(process, wish, job.limits.seconds + _GRACE_S)
-        finally:
-            await asyncio.to_thread(_remove, folder)
+        except OSError as error:
+            self.kill()
+            raise _no_room(f"a copy of {len(job.tree.files):,} files", str(error)) from error
+        wish = _wish(job, folder, self.level, uid, self.python)
+        return await self._ask(process, wish, job.limits.seconds + _GRACE_S)
 
     async def _ask(
         self, process: asyncio.subprocess.Process, wish: object, limit_s: float
@@ -170,7 +170,8 @@ class _Keeper:
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        code = _START.format(root=str(Path(nemoflows.__file__).parent.parent))
+        root, parent = str(Path(nemoflows.__file__).parent.parent), _temporary_folder()
+        code = _START.format(root=root, parent=parent)
         try:
             process = await asyncio.create_subprocess_exec(
                 self.python, "-s", "-P", "-c", code,
@@ -183,6 +184,12 @@ class _Keeper:
             raise _no_interpreter(self.python, str(error.strerror)) from error
         if not ready:
             raise _no_interpreter(self.python, "it ended at once; it must be Python 3.11 or newer")
+        told = json.loads(ready)
+        if "refused" in told:
+            await process.wait()
+            raise _no_room("a folder for test runs", told["refused"])
+        self._folder, self._uid = Path(told["folder"]), told["uid"]
+        self._folders.append(self._folder)
         self._process = process
         return process
 
@@ -199,12 +206,29 @@ class _Keeper:
         for process in self._ending:
             await process.wait()
         self._ending.clear()
+        for folder in self._folders:  # of a keeper that was killed, or of a copy that was cut off
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._folders.clear()
 
 
 def _no_interpreter(python: str, why: str) -> BadInput:
     return BadInput(
         f"The interpreter {python!r} of test_command cannot run tests: {why}. Name one that has "
         "pytest and what the repository needs. Nothing was run."
+    )
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        raise _no_room("anything", str(error)) from error
+
+
+def _no_room(what: str, why: str) -> BadInput:
+    return BadInput(
+        f"The temporary folder has no room for {what}: {why}. Free it, or set TMPDIR to one with "
+        "room. Test runs that were finished are recorded."
     )
 
 
@@ -245,13 +269,3 @@ def _wish(job: Job, folder: Path, level: Level, uid: int, python: str) -> dict[s
         "suite": dict(job.suite),
         "argv": list(job.argv),
     }
-
-
-def _remove(folder: Path) -> None:
-    """Remove what a run left behind, whatever modes it gave it."""
-    for root, folders, _ in os.walk(folder):
-        for name in folders:
-            below = Path(root, name)
-            if not below.is_symlink():  # nothing of the run is left that could swap it for one
-                below.chmod(stat.S_IRWXU)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -110,32 +110,32 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
         if found.is_symlink() or not found.is_file():
             left_out.append(f"{path}: not a regular file")
             continue
-        files[path] = found.read_bytes()
-        n_bytes += len(files[path])
-        if os.access(found, os.X_OK):
-            executable.add(path)
-        if n_bytes > MAX_BYTES or len(files) > MAX_FILES:
+        n_bytes += found.stat().st_size
+        if n_bytes > MAX_BYTES or len(files) >= MAX_FILES:
             raise BadInput(
                 f"The repository {str(folder)!r} has more than {MAX_BYTES >> 20} MiB or "
                 f"{MAX_FILES:,} files. Name the part that the issue is about."
             )
+        try:
+            files[path] = found.read_bytes()
+        except PermissionError as error:
+            raise BadInput(f"{str(found)!r} cannot be read: {error.strerror}.") from error
+        if os.access(found, os.X_OK):
+            executable.add(path)
     if not files:
         raise BadInput(f"The repository {str(folder)!r} holds no files. Nothing was run.")
     return Tree(files, frozenset(executable)), left_out
 
 
 def _tracked(folder: Path) -> list[str]:
-    """Return what git tracks or would track; empty where it cannot say."""
+    """Return what git tracks or would track; empty where it cannot say.
+
+    The repository's own settings may name a program to watch its files, which git would start.
+    """
     command = [
-        "git",
-        "-C",
-        str(folder),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
+        "git", "-c", "core.fsmonitor=false", "-C", str(folder),
+        "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+    ]  # fmt: skip
     if not (folder / ".git").exists():
         return []
     try:

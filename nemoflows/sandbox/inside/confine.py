@@ -72,6 +72,7 @@ def enter(cell: Cell) -> None:
     _limit(cell, own_users=full and not privileged)
     _become(cell.uid, reads_all=cell.level == "landlock" and not _is_reachable(cell.readable))
     call(libc().prctl, _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    call(libc().prctl, _SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if full:
         capabilities.keep_only()
         _work_process()
@@ -108,7 +109,6 @@ def _work_process() -> None:
 
     The first process gets no signal that it does not handle, so it cannot be the one that works.
     """
-    call(libc().prctl, _SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     child = os.fork()
     if child:
         _wait_and_end(child)

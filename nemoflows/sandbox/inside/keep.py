@@ -2,7 +2,8 @@
 
 It runs in the repository's interpreter with pytest loaded and never runs a line of the repository:
 every run is a fork of it, confined before anything else happens. Requests and replies are JSON
-lines on its standard input and output; when its input ends, it kills what runs and ends.
+lines on its standard input and output; when its input ends, it kills what runs, removes its folder
+and ends, so that a caller who was killed leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import gc
 import json
 import os
 import select
+import shutil
 import signal
+import stat
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from nemoflows.sandbox.inside import confine, suite
+from nemoflows.sandbox.inside import confine, suite, users
 from nemoflows.sandbox.inside.libc import call, libc
 
 _SET_SUBREAPER = 36
@@ -58,8 +62,12 @@ class Output:
         return (bytes(self._head) + middle + self._tail).decode("utf-8", "replace")
 
 
-def main() -> None:
-    """Serve until the input ends."""
+def main(parent: str) -> None:
+    """Serve until the input ends.
+
+    Args:
+        parent: Where the folder is made that the runs are laid out in, one after the other.
+    """
     call(libc().prctl, _SET_SUBREAPER, 1, 0, 0, 0)
     suite.preload()
     gc.collect()
@@ -68,11 +76,39 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.write(replies, b'{"ready":true}\n')
-    with open(requests, "rb") as lines:
-        for line in lines:
-            reply = _run(json.loads(line), requests)
-            os.write(replies, json.dumps(reply).encode() + b"\n")
+    try:
+        uid, _claim = users.claim() if os.geteuid() == 0 else (-1, None)
+        folder = tempfile.mkdtemp(prefix="nemoflows-run-", dir=parent)
+    except OSError as error:
+        _tell(replies, {"refused": str(error)})
+        return
+    try:
+        _tell(replies, {"folder": folder, "uid": uid})
+        with open(requests, "rb") as lines:
+            for line in lines:
+                reply = _run(json.loads(line), requests)
+                _clear(folder)
+                _tell(replies, reply)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(replies: int, content: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # whoever asked is gone; so is the input, then
+        data = json.dumps(content).encode() + b"\n"
+        while data:
+            data = data[os.write(replies, data) :]
+
+
+def _clear(folder: str) -> None:
+    """Remove what a run left behind, whatever modes it gave it; none of its processes is left."""
+    for root, folders, _ in os.walk(folder):
+        for name in folders:
+            below = os.path.join(root, name)
+            if not os.path.islink(below):  # nobody is left who could swap it for one
+                os.chmod(below, stat.S_IRWXU)
+    for name in os.listdir(folder):
+        shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
 
 
 def _run(request: dict[str, Any], requests: int) -> dict[str, Any]:

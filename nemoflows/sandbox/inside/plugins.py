@@ -32,6 +32,7 @@ class Reporter:
         self._wish, self._report, self._before = wish, report, before
         self._results: dict[str, dict[str, Any]] = {}
         self._canaries: set[str] = set()
+        self._codes: list[tuple[str, Any, Any]] = []
         self._exit, self._changed = os._exit, changed
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -48,6 +49,8 @@ class Reporter:
         place = {nodeid: n for n, nodeid in enumerate(first)}
         items.sort(key=lambda item: place.get(item.nodeid, len(place)))
         self._report.line(collected=[item.nodeid for item in items])
+        functions = [(item.nodeid, _function(item)) for item in items]
+        self._codes = [(test, found, _code(found)) for test, found in functions]
         if self._wish.get("canaries"):
             items += self._made_canaries(items)
 
@@ -80,8 +83,19 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Tell of the end, and end: what follows in pytest is for a terminal, and slow."""
-        self._report.line(end=int(exitstatus), changed=self._changed(self._before))
+        rewritten = [test for test, found, code in self._codes if _code(found) is not code]
+        changed = [*self._changed(self._before), *rewritten[:1]] if self._before else []
+        self._report.line(end=int(exitstatus), changed=changed)
         self._exit(int(exitstatus))
+
+
+def _function(item: pytest.Item) -> object:
+    function = getattr(item, "obj", None)
+    return getattr(function, "__func__", function)
+
+
+def _code(function: object) -> object:
+    return getattr(function, "__code__", None)
 
 
 def _outcome(report: pytest.TestReport) -> str:

@@ -3,11 +3,17 @@
 Against a candidate that cheats there are three watches. *Canaries*: each module gets tests that
 must fail, one per way of failing; a runner that was patched to pass everything passes them too.
 *Identity*: functions of pytest, unittest, pluggy and builtins are the same after the run as before
-it. *The end*: a run whose last line is missing did not end, whatever its exit code.
+it, and so is the code of each test. *The end*: a run whose last line is missing did not end,
+whatever its exit code.
 
-Not covered: the candidate's code runs in this very process, so code that reads this module's memory
-can find the token and write lines of its own; an object that is equal to everything satisfies any
-comparison. The first needs a candidate written against this file, the second is for the review.
+Not covered: the candidate's code runs in this very process. Code that reads this module's memory
+can find the token and write lines of its own. What no watch looks at can be replaced: the import
+of modules that are collected later, the assertions of other libraries (by a patch, or by a new
+module of their name), fixtures and helpers of tests, the canaries' answers to whoever tells them
+from tests. An object that is equal to everything satisfies any comparison; code can know the
+expected values. A candidate may change what tests read or import where that is neither theirs by
+name (`nemoflows.coding.edits`) nor a file that tests were collected from, and the examples in the
+documentation of a source. All this is for the review.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The seccomp filter: which system calls a confined process is refused.
 
 A deny list, for a test suite needs hundreds of calls: what opens a socket, makes a namespace,
-looks into another process, reaches the kernel's other interfaces, or changes a file by its path
-where Landlock does not look.
+looks into another process, holds memory that no process maps and no limit counts, reaches the
+kernel's other interfaces, or changes a file by its path where Landlock does not look.
 
 Source: linux/filter.h, linux/seccomp.h; numbers from the kernel's tables for x86-64 and the
 generic table that AArch64 uses.
@@ -27,6 +27,8 @@ _X32 = 0x40000000
 _NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWUSER, NEWNS, NEWPID, NEWNET, NEWIPC, NEWUTS and NEWCGROUP."""
 _SOCK_STREAM = 1
+_FAMILIES = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: a namespace has its own; AF_VSOCK leads to the host."""
 
 _SOCKETS = {
     "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
@@ -46,6 +48,7 @@ _FORBIDDEN = {
     "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
     "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180),
     "process_madvise": (440, 440), "process_mrelease": (448, 448), "kcmp": (312, 272),
+    "memfd_create": (319, 279), "memfd_secret": (447, 447),
 }  # fmt: skip
 _BY_PATH = {
     "chmod": (90, None), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
@@ -69,7 +72,7 @@ def restrict(*, sockets: bool, signals: bool, own_files_only: bool) -> None:
     """Install the filter on this process and all that it starts.
 
     Args:
-        sockets: Leave sockets be: the process has a network of its own, which leads nowhere.
+        sockets: Leave sockets of the families that a network namespace separates.
         signals: Leave signals be: something else keeps them inside.
         own_files_only: Leave modes and times be: no file outside the copy belongs to this user.
             Otherwise such calls pretend to succeed and do nothing.
@@ -111,9 +114,16 @@ def _program(*, sockets: bool, signals: bool, own_files_only: bool) -> list[byte
         for numbers in _SIGNALS.values():
             own = _op(_JUMP_EQ, os.getpid(), 1, 0)
             rows += _on_argument(numbers[column], 0, own, errno.EPERM)
-    if not sockets:
-        rows += _pairs_only(column)
+    rows += _own_families_only(column) if sockets else _pairs_only(column)
     return [*rows, _return(_ALLOW)]
+
+
+def _own_families_only(column: int) -> list[bytes]:
+    rows = [_load(_ARGS)]
+    for n, family in enumerate(_FAMILIES, 1):
+        rows.append(_op(_JUMP_EQ, family, len(_FAMILIES) - n + 1, 0))
+    body = [*rows, _return(_ERRNO | errno.EPERM), _return(_ALLOW)]
+    return [_op(_JUMP_EQ, _SOCKETS["socket"][column], 0, len(body)), *body]
 
 
 def _pairs_only(column: int) -> list[bytes]:
