@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nemoflows.changes import Baseline, Suspect
-from nemoflows.coding import functions, mutate, steps
+from nemoflows.coding import functions, mutate, snapshots
 from nemoflows.coding.examine import examine
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.search import Found, search
@@ -163,9 +163,9 @@ def test_a_source_that_cannot_be_mutated_is_passed_by(source: str) -> None:
 
 
 def test_a_damaged_snapshot_is_told(tmp_path: Path) -> None:
-    kept = steps.keep(Tree({"a.py": b"x"}), name="a", root=str(tmp_path))
+    kept = snapshots.keep(Tree({"a.py": b"x"}), name="a", root=str(tmp_path))
     archive = Path(kept.uri)
     for damaged in (archive.read_bytes()[:700], Tree({"a.py": b"y"}).archive()):
         archive.write_bytes(damaged)
         with pytest.raises(BadInput, match="damaged"):
-            steps.opened(kept)
+            snapshots.opened(kept)

@@ -18,7 +18,6 @@ from nemoflows.coding import context, prompts, replies
 from nemoflows.coding.candidates import candidate, changed, closest, solved
 from nemoflows.coding.replies import Changed
 from nemoflows.coding.snapshots import opened
-from nemoflows.errors import BadInput
 from nemoflows.llm import together
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
@@ -67,13 +66,13 @@ async def propose(
 
     What no longer fits the budget is not asked, and the step says so.
 
+    Args:
+        n: Changes to ask for; 0 for none.
+
     Raises:
-        BadInput: `n` is below 1.
         EndpointDown: Most calls were not answered, each for a passing reason.
     """
-    if n < 1:
-        raise BadInput(f"candidates={n}: at least 1 must be proposed. No call was made.")
-    if desk.model.endpoint == "embedded" or not baseline.target:
+    if n < 1 or desk.model.endpoint == "embedded" or not baseline.target:
         return Proposals()
     tree = opened(baseline.task.repository)
     shown = context.parts(baseline, tree, plan)

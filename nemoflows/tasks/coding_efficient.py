@@ -30,7 +30,7 @@ def propose(
     Args:
         baseline: What `examine` returned.
         plan: What `plan_change` returned.
-        candidates: How many to ask for.
+        candidates: How many to ask for; 0 for none.
         tiers: The two models; the efficient one is asked.
         thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
         fresh: Salt: another value asks again what is recorded.
