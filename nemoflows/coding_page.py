@@ -31,6 +31,8 @@ class ChangePage(Value):
     """Proposals that could not be used, with the reason."""
     n_search_runs: int = 0
     patch: Patch
+    next_steps: list[str] = Field(default_factory=list)
+    """What to do where the change is not verified."""
     calls: list[Spent]
     ledger: Ledger
     tiers: dict[str, str]
@@ -59,7 +61,8 @@ def _head(shown: ChangePage) -> str:
     patch = shown.patch
     winner = patch.candidate
     by = f", {winner.tier} tier, round {winner.round}: {winner.report}" if winner else ""
-    listed = "".join(f"<li>{escape(note)}</li>" for note in patch.notes)
+    notes = [*patch.notes, *shown.next_steps]
+    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     why = f"<p>{escape(winner.why)}</p>" if winner and winner.why else ""
     return (
         f"<h1>{escape(patch.issue[:2000])}</h1><section class=answer><p><b>"

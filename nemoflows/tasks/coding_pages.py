@@ -9,10 +9,11 @@ from flytekit.types.file import FlyteFile
 
 from nemoflows import coding_page, costs, page, reports
 from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch, Proposals
+from nemoflows.coding.advice import next_steps
 from nemoflows.tasks._session import in_pod, session
 from nemoflows.tasks._task import TIERS, task
 from nemoflows.tasks.pages import folder
-from nemoflows.types import Tiers
+from nemoflows.types import Tiers, printable
 
 
 @task(deck=True)
@@ -42,13 +43,15 @@ def report_change(
     current = session()
     door = current.door
     calls, uncertain = door.calls(patch.calls), door.uncertain()
+    n_search_runs = sum(each.n_runs for each in proposals)
     shown = coding_page.ChangePage(
         baseline=baseline,
         plan=plan,
         rounds=rounds,
         rejected=[why for each in proposals for why in each.rejected],
-        n_search_runs=sum(each.n_runs for each in proposals),
+        n_search_runs=n_search_runs,
         patch=patch,
+        next_steps=next_steps(baseline, patch, n_search_runs=n_search_runs),
         calls=calls,
         ledger=costs.fold(
             calls, n_unrecorded=len(patch.calls) - len(calls), n_uncertain=len(uncertain)
@@ -66,6 +69,8 @@ def report_change(
     if in_pod():
         return FlyteFile(str(path))
     print(f"\n{patch}\n{shown.ledger}")
+    for step in shown.next_steps:
+        print(f"next: {printable(step)}")
     if patch.diff:
         path.with_suffix(".diff").write_text(patch.diff, encoding="utf-8", newline="")
         print(f"patch: {path.with_suffix('.diff')}")
