@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,22 @@ def test_each_assertion_becomes_a_test() -> None:
     for bad in ("x = 1", "def (", ""):
         with pytest.raises(BadInput):
             functions.tree(SOURCE, bad)
+
+
+def test_tests_that_judge_nothing_are_refused() -> None:
+    test = b"from m import f\n\ndef test_a(): assert f() == 1\ndef test_b(): assert f() == 2\n"
+    source = Tree({"m.py": b"def f():\n    return 1\n"})
+    tested = Tree({**source.files, "test_m.py": test})
+    for tree, target, told in (
+        (source, [], "no test was collected.*: write one that fails"),
+        (tested, ["test_m.py::test_a"], "those that fail: test_m.py::test_b"),
+        (tested, ["test_m.py::test_c"], "not among the 2 tests"),
+    ):
+        task = task_of(tree, target_tests=target)
+        with pytest.raises(BadInput, match=told):
+            with_runs("", partial(examine, task, tree))
+    with pytest.raises(BadInput, match=r"check\(NAME\)"):
+        functions.tree(SOURCE, "def check(f):\n    assert f([]) == 0\n")
 
 
 def test_make_demo_fix_gives_a_patch_that_git_takes(tmp_path: Path) -> None:
