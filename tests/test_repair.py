@@ -82,6 +82,20 @@ def test_a_slip_is_found_and_the_diff_is_one_line() -> None:
     assert "number > high" in (found.tree.text(functions.SOLUTION) or "")
 
 
+def test_a_repair_has_no_brackets_that_change_nothing() -> None:
+    for written, repaired in (
+        ("return a - b", "return a + b"),
+        ("return (a - b)", "return (a + b)"),
+        ("return 1 * (a - b)", "return 1 * (a + b)"),
+        ("return -(a - b) * -1", "return -(a + b) * -1"),
+    ):
+        tree = functions.tree(f"def add(a, b):\n    {written}\n", "assert add(2, 5) == 7")
+        found = [
+            each.text(functions.SOLUTION) for each, _ in mutate.candidates(tree, suspects(tree))
+        ]
+        assert f"def add(a, b):\n    {repaired}\n" in found
+
+
 def test_as_many_at_once_find_the_same() -> None:
     tree = functions.tree(SOURCE, TESTS)
     (_, one), (_, two) = searched(tree, at_once=1), searched(tree, at_once=2)
