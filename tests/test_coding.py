@@ -367,6 +367,17 @@ def test_what_has_no_patch_says_what_to_do_next(
     assert "--tiers" in Path(str(none.page)).read_text("utf-8")
 
 
+def test_an_unrelated_failure_is_told_as_such(tmp_path: Path) -> None:
+    from workflows.coding import fix_issue
+
+    repo = lending(tmp_path / "repo")
+    (repo / "tests" / "test_other.py").write_text("def test_other():\n    assert 1 == 2\n")
+    fixed = fix_issue(repo=str(repo), issue=ISSUE, target_tests=["tests/test_loans.py"])
+    assert "verified, embedded tier: 6 passed, 1 failed (failed before, too)" in str(fixed.patch)
+    html = Path(str(fixed.page)).read_text("utf-8")
+    assert "embedded tier, first round: 6 passed, 1 failed (failed before, too)" in html
+
+
 def test_the_page_shows_it_all_as_text(providers: Providers, tmp_path: Path) -> None:
     from nemoflows import Tiers
     from workflows.coding import fix_issue

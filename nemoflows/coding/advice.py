@@ -40,7 +40,7 @@ def next_steps(baseline: Baseline, patch: Patch, *, n_search_runs: int) -> list[
         case "flaky":
             return [_FLAKY]
         case "no candidate passed":
-            more = _ASKED if patch.calls else _SEARCHED.format(n_search_runs)
+            more = _ASKED if patch.calls or patch.stopped else _SEARCHED.format(n_search_runs)
             return [*_fewer_targets(baseline), more]
 
 
