@@ -160,3 +160,25 @@ def test_a_tree_survives_its_archive_and_reads_what_git_tracks(tmp_path: Path) -
     assert found.executable == {"run.sh"}
     assert left_out == ["link: not a regular file"]
     assert trees.from_archive(found.archive()).hash == found.hash
+
+
+def test_a_folder_of_a_checkout_is_read_as_git_sees_it(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text(".env\n")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / ".env").write_text("KEY=secret\n")
+    (tmp_path / "part" / "m.py").write_text("x = 1\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert set(trees.read(tmp_path / "part")[0].files) == {"m.py"}
+
+
+def test_a_repository_s_settings_run_no_program(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("x = 1\n")
+    hook = tmp_path / "hook.sh"
+    hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+    hook.chmod(0o755)
+    for command in (["init", "-q"], ["config", "core.fsmonitor", str(hook)], ["add", "m.py"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "ran").unlink(missing_ok=True)
+    found, _ = trees.read(tmp_path)
+    assert set(found.files) == {"m.py", "hook.sh"}
+    assert not (tmp_path / "ran").exists()

@@ -24,6 +24,8 @@ _LEFT_OUT = {
     ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".eggs",
 }  # fmt: skip
+_NO_HOOK = "core.fsmonitor=false"
+"""What a repository's settings name there is a program that git would run, outside any sandbox."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,9 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
 def _tracked(folder: Path) -> list[str]:
     """Return what git tracks or would track; empty where it cannot say."""
     command = [
-        "git",
-        "-C",
-        str(folder),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
-    if not (folder / ".git").exists():
-        return []
+        "git", "-C", str(folder), "-c", _NO_HOOK,
+        "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+    ]  # fmt: skip
     try:
         done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603  (a list, and git)
     except (OSError, subprocess.CalledProcessError):
