@@ -220,6 +220,15 @@ class Patch(Value):
     calls: list[str] = Field(default_factory=list)
 
     @property
+    def outcome(self) -> str:
+        """Return what the tests say of the winner; what fails under it failed before the change."""
+        report = self.candidate.report if self.candidate else None
+        if report is None:
+            return ""
+        fails = any(result.outcome in {"failed", "error"} for result in report.not_passed)
+        return f"{report} (failed before, too)" if fails else str(report)
+
+    @property
     def notes(self) -> list[str]:
         """Return what a reader should know beside the status, one line each."""
         stopped = [f"stopped early: {self.stopped}"] if self.stopped else []
@@ -230,7 +239,7 @@ class Patch(Value):
     def __str__(self) -> str:
         """Return the patch as a person reads it in a terminal."""
         won = self.candidate
-        head = f"{self.status}, {won.tier} tier: {won.report}" if won else self.status
+        head = f"{self.status}, {won.tier} tier: {self.outcome}" if won else self.status
         told = "\n".join([head, *self.notes, *(["", self.diff] if won else [])])
         return printable(told)
 

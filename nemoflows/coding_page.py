@@ -31,6 +31,8 @@ class ChangePage(Value):
     """Proposals that could not be used, with the reason."""
     n_search_runs: int = 0
     patch: Patch
+    next_steps: list[str] = Field(default_factory=list)
+    """What to do where the change is not verified."""
     calls: list[Spent]
     ledger: Ledger
     tiers: dict[str, str]
@@ -58,8 +60,9 @@ def render(shown: ChangePage) -> str:
 def _head(shown: ChangePage) -> str:
     patch = shown.patch
     winner = patch.candidate
-    by = f", {winner.tier} tier, round {winner.round}: {winner.report}" if winner else ""
-    listed = "".join(f"<li>{escape(note)}</li>" for note in patch.notes)
+    by = f", {winner.tier} tier, {_round(winner)}: {patch.outcome}" if winner else ""
+    notes = [*patch.notes, *shown.next_steps]
+    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     why = f"<p>{escape(winner.why)}</p>" if winner and winner.why else ""
     return (
         f"<h1>{escape(patch.issue[:2000])}</h1><section class=answer><p><b>"
@@ -100,7 +103,8 @@ def _matrix(shown: ChangePage) -> str:
     rows = "".join(_row(test, shown, tested) for test in _tests(shown.baseline, tested))
     heads = "".join(
         f"<th title='{escape(each.why, quote=True)}'>{n}<br>{escape(each.tier)}<br>"
-        f"round {each.round}<br>{each.n_alike} alike<br>{each.n_changed} lines"
+        f"{_round(each)}<br>{f'{each.n_alike} alike<br>' if each.n_alike > 1 else ''}"
+        f"{each.n_changed} lines"
         for n, each in enumerate(tested, 1)
     )
     ends = "".join(f"<td>{escape(each.report.ending if each.report else '')}" for each in tested)
@@ -111,6 +115,10 @@ def _matrix(shown: ChangePage) -> str:
         f"<tr><td>the run<td>{escape(shown.baseline.report.ending)}{ends}</tr>{rows}"
         "</tbody></table></div></section>"
     )
+
+
+def _round(candidate: Candidate) -> str:
+    return f"repair round {candidate.round}" if candidate.round else "first round"
 
 
 def _tests(baseline: Baseline, tested: Sequence[Candidate]) -> list[str]:
@@ -151,4 +159,6 @@ def _suspects(baseline: Baseline) -> str:
 _CSS = """
 .diff span{display:block}.ins{background:#2ea04333}.del{background:#f8514933}.at{color:var(--soft)}
 .passed{color:#1a7f37}.failed,.error{color:#cf222e}td.passed,td.failed,td.error{text-align:center}
+td{white-space:normal;overflow-wrap:normal}
+td:first-child{overflow-wrap:anywhere;min-width:9rem}
 """

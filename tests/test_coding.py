@@ -352,6 +352,41 @@ def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None
     assert "2 * x" in embedded.diff
 
 
+def test_what_has_no_patch_says_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from workflows.coding import fix_issue
+
+    repo = tmp_path / "repo"
+    (repo / "tests").mkdir(parents=True)
+    (repo / "m.py").write_text("def f():\n    return 'a'\n")
+    test = repo / "tests" / "test_m.py"
+    head = "import sys\nsys.path.insert(0, '.')\nfrom m import f\n"
+    test.write_text(head + "def test_a(): assert f() == 'a'\n")
+    nothing = fix_issue(repo=str(repo), issue=ISSUE)
+    assert nothing.patch.status == "nothing to fix"
+    assert "next: No test fails" in capsys.readouterr().out
+
+    test.write_text(head + "def test_x(): assert f() == 'x'\ndef test_y(): assert f() == 'y'\n")
+    none = fix_issue(repo=str(repo), issue=ISSUE, search_runs=2)
+    assert none.patch.status == "no candidate passed"
+    told = capsys.readouterr().out
+    assert """--target_tests '["tests/test_m.py::test_x"]'""" in told
+    assert "a search of 2 test runs" in told
+    assert "--tiers" in Path(str(none.page)).read_text("utf-8")
+
+
+def test_an_unrelated_failure_is_told_as_such(tmp_path: Path) -> None:
+    from workflows.coding import fix_issue
+
+    repo = lending(tmp_path / "repo")
+    (repo / "tests" / "test_other.py").write_text("def test_other():\n    assert 1 == 2\n")
+    fixed = fix_issue(repo=str(repo), issue=ISSUE, target_tests=["tests/test_loans.py"])
+    assert "verified, embedded tier: 6 passed, 1 failed (failed before, too)" in str(fixed.patch)
+    html = Path(str(fixed.page)).read_text("utf-8")
+    assert "embedded tier, first round: 6 passed, 1 failed (failed before, too)" in html
+
+
 def test_the_page_shows_it_all_as_text(providers: Providers, tmp_path: Path) -> None:
     from nemoflows import Tiers
     from workflows.coding import fix_issue

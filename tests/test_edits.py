@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -203,19 +204,40 @@ def test_a_tree_survives_its_archive_and_reads_what_git_tracks(tmp_path: Path) -
     assert trees.from_archive(found.archive()).hash == found.hash
 
 
-def test_reading_a_repository_runs_nothing_that_its_settings_name(tmp_path: Path) -> None:
-    ran = tmp_path.with_name(f"{tmp_path.name}-ran")
-    (tmp_path / "m.py").write_text(SOURCE)
-    git = ["git", "-C", str(tmp_path)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "m.py"], check=True)
-    subprocess.run([*git, "config", "core.fsmonitor", f"touch {ran}; false"], check=True)
-    assert set(trees.read(tmp_path)[0].files) == {"m.py"}
-    assert not ran.exists()
-
-
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 40)  # more than memory holds
     with pytest.raises(BadInput, match="256 MiB"):
         trees.read(tmp_path)
+
+
+def test_a_folder_of_a_checkout_is_read_as_git_sees_it(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text(".env\n")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / ".env").write_text("KEY=secret\n")
+    (tmp_path / "part" / "m.py").write_text("x = 1\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert set(trees.read(tmp_path / "part")[0].files) == {"m.py"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_somebody_else_s_checkout_is_read_as_git_sees_it(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text(".env\n")
+    (tmp_path / ".env").write_text("KEY=secret\n")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    for path in (tmp_path, tmp_path / ".git"):
+        os.chown(path, 12_345, 12_345)
+    assert set(trees.read(tmp_path)[0].files) == {".gitignore"}
+
+
+def test_a_repository_s_settings_run_no_program(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("x = 1\n")
+    hook = tmp_path / "hook.sh"
+    hook.write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+    hook.chmod(0o755)
+    for command in (["init", "-q"], ["config", "core.fsmonitor", str(hook)], ["add", "m.py"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "ran").unlink(missing_ok=True)
+    found, _ = trees.read(tmp_path)
+    assert set(found.files) == {"m.py", "hook.sh"}
+    assert not (tmp_path / "ran").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_a_slip_is_found_and_the_diff_is_one_line() -> None:
     assert "number > high" in (found.tree.text(functions.SOLUTION) or "")
 
 
+def test_a_repair_has_no_brackets_that_change_nothing() -> None:
+    for written, repaired in (
+        ("return a - b", "return a + b"),
+        ("return (a - b)", "return (a + b)"),
+        ("return 1 * (a - b)", "return 1 * (a + b)"),
+        ("return -(a - b) * -1", "return -(a + b) * -1"),
+    ):
+        tree = functions.tree(f"def add(a, b):\n    {written}\n", "assert add(2, 5) == 7")
+        found = [
+            each.text(functions.SOLUTION) for each, _ in mutate.candidates(tree, suspects(tree))
+        ]
+        assert f"def add(a, b):\n    {repaired}\n" in found
+
+
 def test_as_many_at_once_find_the_same() -> None:
     tree = functions.tree(SOURCE, TESTS)
     (_, one), (_, two) = searched(tree, at_once=1), searched(tree, at_once=2)
@@ -120,6 +135,22 @@ def test_each_assertion_becomes_a_test() -> None:
     for bad in ("x = 1", "def (", ""):
         with pytest.raises(BadInput):
             functions.tree(SOURCE, bad)
+
+
+def test_tests_that_judge_nothing_are_refused() -> None:
+    test = b"from m import f\n\ndef test_a(): assert f() == 1\ndef test_b(): assert f() == 2\n"
+    source = Tree({"m.py": b"def f():\n    return 1\n"})
+    tested = Tree({**source.files, "test_m.py": test})
+    for tree, target, told in (
+        (source, [], "no test was collected.*: write one that fails"),
+        (tested, ["test_m.py::test_a"], "those that fail: test_m.py::test_b"),
+        (tested, ["test_m.py::test_c"], "not among the 2 tests"),
+    ):
+        task = task_of(tree, target_tests=target)
+        with pytest.raises(BadInput, match=told):
+            with_runs("", partial(examine, task, tree))
+    with pytest.raises(BadInput, match=r"check\(NAME\)"):
+        functions.tree(SOURCE, "def check(f):\n    assert f([]) == 0\n")
 
 
 def test_make_demo_fix_gives_a_patch_that_git_takes(tmp_path: Path) -> None:

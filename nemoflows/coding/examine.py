@@ -14,11 +14,17 @@ async def examine(task: CodingTask, tree: Tree, runs: TestRuns) -> Baseline:
     """Run the tests over the unchanged tree and rank its lines by suspicion.
 
     Raises:
-        BadInput: The tests cannot be run, or a target test is not among them.
+        BadInput: The tests cannot be run, a target test is not among them, or none of them fails.
     """
     ran, replayed = await runs.run(task, tree, Wish(lines=True))
     level = await runs.level(task)
     report = verdict.baseline_report(ran, tree=tree.hash, level=ran.level, replayed=replayed)
+    if report.ending == "broken":
+        raise BadInput(
+            f"With {task.test_command!r} no test was collected, and a change is judged by tests: "
+            "write one that fails because of the issue, or name where they are, such as "
+            f"with 'python -m pytest DIR'. Last output: {ran.output.strip()[-600:]}"
+        )
     if report.ending != "finished":
         raise BadInput(
             f"The tests of the unchanged repository do not run to their end with test_command="
@@ -47,7 +53,14 @@ def _target(task: CodingTask, report: TestReport) -> list[str]:
             f"target_tests: {', '.join(missing[:5])} are not among the {len(known)} tests that "
             f"{task.test_command!r} collects, such as {', '.join(sorted(known)[:3])}."
         )
-    return list(dict.fromkeys(test for found in wanted for test in found))
+    named = list(dict.fromkeys(test for found in wanted for test in found))
+    if not set(named) & set(failing):
+        fail = f"; those that fail: {', '.join(failing[:3])}" if failing else ""
+        raise BadInput(
+            f"target_tests: none of the {len(named)} tests fails before the change, so that any "
+            f"change would do{fail}. Name one that fails because of the issue."
+        )
+    return named
 
 
 def _matching(name: str, collected: list[str]) -> list[str]:

@@ -57,7 +57,10 @@ def _as_pytest(tests: str) -> str:
         else:
             setup.append(ast.unparse(statement))
     if not bodies:
-        raise BadInput("The tests assert nothing. No call was made.")
+        raise BadInput(
+            "The tests assert nothing at their top level, nor in a function `check` that they "
+            "call, as in `check(NAME)`. No call was made."
+        )
     lines = ["from solution import *  # noqa", "import solution  # noqa", ""]
     for n, body in enumerate(bodies):
         lines += ["", f"def test_{n}():"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from nemoflows.changes import Suspect
@@ -68,12 +68,12 @@ def candidates(tree: Tree, suspects: Sequence[Suspect]) -> Iterator[tuple[Tree, 
         if mutated is None or not _is_new(mutated, mutation.path, seen):
             continue
         singles.append(mutation)
-        yield mutated, [mutation]
+        yield _tidied(tree, mutated, [mutation])
     for first, second in combinations(singles[:N_PAIRED], 2):
         mutated = applied(tree, [first, second])
         if mutated is not None and mutated.hash not in whole:
             whole.add(mutated.hash)
-            yield mutated, [first, second]
+            yield _tidied(tree, mutated, [first, second])
 
 
 def applied(tree: Tree, changes: Sequence[Mutation]) -> Tree | None:
@@ -88,6 +88,19 @@ def applied(tree: Tree, changes: Sequence[Mutation]) -> Tree | None:
         texts[change.path] = data[: change.start] + change.text.encode() + data[change.end :]
     decoded = {path: data.decode() for path, data in texts.items()}
     return tree.changed(decoded) if all(_shape(text) for text in decoded.values()) else None
+
+
+def _tidied(tree: Tree, mutated: Tree, changes: Sequence[Mutation]) -> tuple[Tree, list[Mutation]]:
+    """Leave out brackets around new text that change nothing."""
+    kept = list(changes)
+    for n, change in enumerate(changes):
+        if not (change.text.startswith("(") and change.text.endswith(")")):
+            continue
+        plainer = [*kept[:n], replace(change, text=change.text[1:-1]), *kept[n + 1 :]]
+        plain = applied(tree, plainer)
+        if plain is not None and _shape_of(plain, change.path) == _shape_of(mutated, change.path):
+            mutated, kept = plain, plainer
+    return mutated, kept
 
 
 def _of_file(tree: Tree, path: str, scores: Mapping[int, float]) -> Iterator[Mutation]:
@@ -114,11 +127,15 @@ def _of_file(tree: Tree, path: str, scores: Mapping[int, float]) -> Iterator[Mut
 
 
 def _is_new(tree: Tree, path: str, seen: dict[str, set[str | None]]) -> bool:
-    shape = _shape(tree.text(path) or "")
+    shape = _shape_of(tree, path)
     if shape is None or shape in seen.setdefault(path, set()):
         return False
     seen[path].add(shape)
     return True
+
+
+def _shape_of(tree: Tree, path: str) -> str | None:
+    return _shape(tree.text(path) or "")
 
 
 def _shape(text: str) -> str | None:

@@ -21,12 +21,14 @@ from nemoflows.sandbox.trees import Tree
 from nemoflows.types import Passage
 
 MAX_ISSUE_CHARACTERS = 20_000
+"""Of an issue: every request of a change begins with it."""
 FOUND_SCORE = 0.3
 """Suspicion of the first line that the issue's words find, below all that tests ran.
 
 Source: chosen by reading, not calibrated.
 """
 K_PASSAGES = 8
+"""Passages that the issue's words find and that count as suspicious."""
 
 
 async def examine(task: CodingTask, *, runs: TestRuns, index_root: str) -> Baseline:

@@ -144,7 +144,7 @@ def table(page: Costed, *, shadow: Collection[str] = ()) -> str:
         lost += f"<p>Cut off, perhaps billed, asked again:</p><ul class=notes>{cut}</ul>"
     if not page.calls:
         unknown = page.ledger.n_unrecorded
-        note = "No model was called: the embedded tier extracts, it does not generate."
+        note = "No model was called: the embedded tier generates nothing."
         note = f"{unknown} calls were made and not recorded." if unknown else note
         return f"<section><h2>Calls</h2><p>{escape(tiers)}</p><p>{note}</p>{lost}</section>"
     gone, measuring = discarded(page.calls), set(shadow)

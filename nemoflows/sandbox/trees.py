@@ -24,6 +24,8 @@ _LEFT_OUT = {
     ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".eggs",
 }  # fmt: skip
+_NO_HOOK = "core.fsmonitor=false"
+"""What a repository's settings name there is a program that git would run, outside any sandbox."""
 
 
 @dataclass(frozen=True)
@@ -130,14 +132,13 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
 def _tracked(folder: Path) -> list[str]:
     """Return what git tracks or would track; empty where it cannot say.
 
-    The repository's own settings may name a program to watch its files, which git would start.
+    Whoever owns the checkout: nothing of it runs, and without git what it ignores, such as keys,
+    would be read.
     """
     command = [
-        "git", "-c", "core.fsmonitor=false", "-C", str(folder),
+        "git", "-C", str(folder), "-c", _NO_HOOK, "-c", "safe.directory=*",
         "ls-files", "-z", "--cached", "--others", "--exclude-standard",
     ]  # fmt: skip
-    if not (folder / ".git").exists():
-        return []
     try:
         done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603  (a list, and git)
     except (OSError, subprocess.CalledProcessError):

@@ -1,0 +1,53 @@
+"""What to do next where a change is not verified."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from nemoflows.changes import Baseline, Patch
+
+_NOTHING = (
+    "No test fails, and a change is judged by tests: write one that fails because of the issue, "
+    "and run this again."
+)
+_FLAKY = (
+    "The same change was run twice. Mend the tests whose outcome differs, or leave them out with "
+    "--deselect in --test_command."
+)
+_ASKED = (
+    "The page has what the tests said of each candidate. --candidates, --repairs and "
+    "--frontier_candidates ask for more."
+)
+_SEARCHED = (
+    "No model was asked: a search of {} test runs looked for slips of an operator, constant, name "
+    "or condition. --search_runs allows it more; what is no slip needs a model, such as "
+    """--tiers '{{"efficient": "ENDPOINT:MODEL"}}'."""
+)
+
+
+def next_steps(baseline: Baseline, patch: Patch, *, n_search_runs: int) -> list[str]:
+    """Return what a person can do next, the likeliest help first; nothing where all is well.
+
+    Args:
+        n_search_runs: Test runs that the search without a model took.
+    """
+    match patch.status:
+        case "verified":
+            return []
+        case "nothing to fix":
+            return [_NOTHING]
+        case "flaky":
+            return [_FLAKY]
+        case "no candidate passed":
+            more = _ASKED if patch.calls or patch.stopped else _SEARCHED.format(n_search_runs)
+            return [*_fewer_targets(baseline), more]
+
+
+def _fewer_targets(baseline: Baseline) -> list[str]:
+    n_failing = len(baseline.target)
+    if baseline.task.target_tests or n_failing < 2:
+        return []
+    example = shlex.quote(json.dumps(baseline.target[:1], ensure_ascii=False))
+    told = f"All {n_failing} failing tests had to pass. Where some fail for reasons of their own, "
+    return [f"{told}name those of the issue, such as --target_tests {example}"]
