@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemoflows.changes import Baseline, CodingTask, TestReport
+from nemoflows.changes import Baseline, CodingTask, Level, TestReport
 from nemoflows.coding import faults, verdict
 from nemoflows.coding.ran import Wish
 from nemoflows.coding.runs import TestRuns
@@ -19,25 +19,29 @@ async def examine(task: CodingTask, tree: Tree, runs: TestRuns) -> Baseline:
     ran, replayed = await runs.run(task, tree, Wish(lines=True))
     level = await runs.level(task)
     report = verdict.baseline_report(ran, tree=tree.hash, level=ran.level, replayed=replayed)
-    if report.ending == "broken":
-        raise BadInput(
-            f"With {task.test_command!r} no test was collected, and a change is judged by tests: "
-            "write one that fails because of the issue, or name where they are, such as "
-            f"with 'python -m pytest DIR'. Last output: {ran.output.strip()[-600:]}"
-        )
-    if report.ending != "finished":
-        raise BadInput(
-            f"The tests of the unchanged repository do not run to their end with test_command="
-            f"{task.test_command!r}, in {task.limits.seconds:g} s at the level {level}: "
-            f"{report.ending}, {report.detail}. They can read the repository and write only below "
-            f"$TMPDIR. Another `fresh` runs them again. Last output: {ran.output.strip()[-600:]}"
-        )
+    _refuse_unfinished(task, report, level, ran.output.strip()[-600:])
     target = _target(task, report)
     suspects = faults.suspects(ran, tree=tree, target=target)
     slowest_s = max((r.seconds for r in ran.results if r.outcome == "passed"), default=0.0)
     return Baseline(
         task=task, report=report, target=target, suspects=suspects, slowest_passed_s=slowest_s
     )
+
+
+def _refuse_unfinished(task: CodingTask, report: TestReport, level: Level, output: str) -> None:
+    if report.ending == "broken":
+        raise BadInput(
+            f"With {task.test_command!r} no test was collected, and a change is judged by tests: "
+            "write one that fails because of the issue, or name where they are, such as with "
+            f"'python -m pytest DIR'. Last output: {output}"
+        )
+    if report.ending != "finished":
+        raise BadInput(
+            f"The tests of the unchanged repository do not run to their end with test_command="
+            f"{task.test_command!r}, in {task.limits.seconds:g} s at the level {level}: "
+            f"{report.ending}, {report.detail}. They can read the repository and write only below "
+            f"$TMPDIR. Another `fresh` runs them again. Last output: {output}"
+        )
 
 
 def _target(task: CodingTask, report: TestReport) -> list[str]:

@@ -24,8 +24,6 @@ _LEFT_OUT = {
     ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".eggs",
 }  # fmt: skip
-_NO_HOOK = "core.fsmonitor=false"
-"""What a repository's settings name there is a program that git would run, outside any sandbox."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +130,11 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
 def _tracked(folder: Path) -> list[str]:
     """Return what git tracks or would track; empty where it cannot say.
 
-    Whoever owns the checkout: nothing of it runs, and without git what it ignores, such as keys,
-    would be read.
+    The repository's own settings may name a program to watch its files, which git would start.
+    Without git what it ignores, such as keys, would be read; so whoever owns the checkout is heard.
     """
     command = [
-        "git", "-C", str(folder), "-c", _NO_HOOK, "-c", "safe.directory=*",
+        "git", "-C", str(folder), "-c", "core.fsmonitor=false", "-c", "safe.directory=*",
         "ls-files", "-z", "--cached", "--others", "--exclude-standard",
     ]  # fmt: skip
     try:
