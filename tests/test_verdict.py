@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -275,3 +278,34 @@ def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.Mo
     monkeypatch.chdir(Path(sys.executable).parent)
     name = Path(sys.executable).name
     assert ran.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)
+
+
+def test_a_plugin_that_is_the_repository_s_own_runs_in_the_sandbox_alone(tmp_path: Path) -> None:
+    venv, repository, trace = tmp_path / "venv", tmp_path / "repository", tmp_path / "trace"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    [places] = venv.glob("lib/python*/site-packages")
+    ours = Path(sysconfig.get_path("purelib"))
+    (places / "editable.pth").write_text(f"{repository}\n")
+    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"):
+        for found in (ours / name, *ours.glob(f"{name}-*.dist-info")):
+            shutil.copytree(found, places / found.name)
+    shutil.copy(ours / "py.py", places)
+    info = places / "plug-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pytest11]\nplug = plug\n")
+    source = (
+        "import pytest\ntry:\n    open({trace!r}, 'w')\nexcept OSError:\n    pass\n\n\n"
+        "@pytest.fixture\ndef where():\n    return {where!r}\n"
+    )
+    repository.mkdir()
+    (repository / "plug.py").write_text(source.format(trace=str(trace), where="installed"))
+    base = {
+        "plug.py": source.format(trace=str(trace), where="wrong"),
+        "test_m.py": "def test_m(where):\n    assert where == 'copy'\n",
+    }
+    right = {"plug.py": source.format(trace=str(trace), where="copy")}
+    baseline, report = verdict_over(base, right, test_command=f"{venv}/bin/python -m pytest")
+    assert baseline.target == ["test_m.py::test_m"]
+    assert passes(report, baseline), "the candidate's plugin was tested"
+    assert not trace.exists(), "no line of it ran outside"

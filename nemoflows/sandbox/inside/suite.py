@@ -25,7 +25,9 @@ import importlib.util
 import json
 import os
 import pkgutil
+import site
 import sys
+import sysconfig
 import types
 from collections.abc import Iterator
 from contextlib import suppress
@@ -65,10 +67,23 @@ def preload() -> None:
     import _pytest
 
     names = [module.name for module in pkgutil.walk_packages(_pytest.__path__, "_pytest.")]
-    names += [entry.module for entry in importlib.metadata.entry_points(group="pytest11")]
+    named = [entry.module for entry in importlib.metadata.entry_points(group="pytest11")]
+    names += [name for name in named if _is_installed(name)]
     for name in [*names, "unittest.mock", "nemoflows.sandbox.inside.plugins"]:
         with suppress(Exception):  # a plugin that cannot be loaded is told of by the run itself
             importlib.import_module(name)
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether a module lies where packages are installed.
+
+    One that lies elsewhere may be the repository's own, installed to be edited: it runs in the
+    sandbox alone, as the copy has it.
+    """
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}
+    origin = str(spec.origin) if spec else ""
+    return any(origin.startswith(f"{place}{os.sep}") for place in places)
 
 
 def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
