@@ -35,6 +35,14 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(value, value - half, value + half)
 
 
+def share_interval(shares: Sequence[float]) -> Interval:
+    """Return the mean of shares, each 0 to 1, with its t interval, which ends there too."""
+    found = mean_interval(shares)
+    if found.low is None or found.high is None:
+        return found
+    return Interval(found.value, max(0.0, found.low), min(1.0, found.high))
+
+
 def ratio_interval(sampled: Sequence[float], measured: Sequence[float]) -> Interval:
     """Return the ratio of totals `measured / sampled`, with a studentised bootstrap interval.
 

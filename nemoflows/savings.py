@@ -13,7 +13,7 @@ from pydantic import Field
 
 from nemoflows.calls import Usage
 from nemoflows.costs import Spent
-from nemoflows.intervals import LEAST_SAMPLES, Interval, mean_interval, ratio_interval
+from nemoflows.intervals import LEAST_SAMPLES, Interval, ratio_interval, share_interval
 from nemoflows.models import Endpoint
 from nemoflows.prices import price_usd
 from nemoflows.types import ModelRef, Tiers, Value
@@ -131,7 +131,7 @@ def compare(
     if tiers.frontier != SMALL:
         scenarios.append(_all_on(SMALL, "all small frontier", kept, endpoint_of, []))
     scenarios.append(_with_batches(calls, tiers, endpoint_of, overhead_usd))
-    agreed = mean_interval([pair.agreement for pair in sample.pairs]) if sample.pairs else None
+    agreed = share_interval([pair.agreement for pair in sample.pairs]) if sample.pairs else None
     return Savings(
         scenarios=scenarios,
         agreement=agreed.value if agreed else None,

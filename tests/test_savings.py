@@ -18,7 +18,7 @@ from nemoflows.costs import Spent
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadInput
-from nemoflows.intervals import LEAST_SAMPLES, mean_interval, ratio_interval
+from nemoflows.intervals import LEAST_SAMPLES, mean_interval, ratio_interval, share_interval
 from nemoflows.journal import Journal
 from nemoflows.llm import Door
 from nemoflows.models import BUILT_IN, Endpoint
@@ -188,6 +188,8 @@ def test_intervals_are_those_of_the_textbook() -> None:
     found = mean_interval(values)
     assert found.value == 4.5
     assert found.low == pytest.approx(4.5 - 1.98422 * 2.886751 / 10, abs=1e-4)
+    assert share_interval([1.0] * 99 + [0.9]).high == 1.0
+    assert share_interval([0.0] * 99 + [0.1]).low == 0.0
     same = ratio_interval([1.0] * 100, values)
     assert same.value == found.value
     assert same.low == pytest.approx(found.low, abs=0.06), "another method of the same thing"
