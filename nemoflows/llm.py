@@ -18,14 +18,15 @@ from nemoflows.asks import UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too
 from nemoflows.budgets import Account, Budget
 from nemoflows.calls import Answered, Outcome, Request, Unanswered, Unusable
 from nemoflows.catalogue import can_think
-from nemoflows.engines.protocol import Engine, Limits, Loads, OnAttempt, Resumes, Vectors
+from nemoflows.engines.protocol import Engine, Limits, OnAttempt, Resumes, Vectors
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import NemoflowsError, OverBudget
 from nemoflows.flights import Flight
-from nemoflows.gpu_time import GpuClock, GpuUse, process_age_s
+from nemoflows.gpu_time import GpuUse
 from nemoflows.journal import Journal, Record, Recorded, Uncertain
 from nemoflows.journal.stores import open_store
 from nemoflows.memory import Memory, Use
+from nemoflows.metering import GpuMeters
 from nemoflows.models import Endpoint
 from nemoflows.runway import Runway
 from nemoflows.settings import Settings
@@ -69,9 +70,7 @@ class Door:
         self.runway = Runway(settings.concurrency)
         self._contexts: dict[str, int | None] = {}
         self._checking = asyncio.Lock()
-        self._loading = asyncio.Lock()
-        self._clocks: dict[ModelRef, tuple[GpuClock, float]] = {}
-        """GPU time where it is paid for, and how old this process was at its first use."""
+        self._gpus = GpuMeters(journal, settings)
         self._endpoints: dict[str, Endpoint] = {}
         self._flying: dict[str, Budget] = {}
         """Within whose budget each call under way is made."""
@@ -200,17 +199,12 @@ class Door:
 
     def flush(self) -> None:
         """Write what waits to be written; every task does so at its end."""
-        for model, (clock, before_s) in self._clocks.items():
-            held = before_s if self.settings.runs_in_task(model) else 0.0
-            used = clock.used(str(model), self._endpoint(model), before_s=held)
-            if not held:  # a server is someone else's to keep: its waiting is not this run's
-                used = used.model_copy(update={"idle_s": 0.0})
-            self.journal.note_gpu(used.model_dump_json(), model.endpoint)
+        self._gpus.note()
         self.memory.flush()
 
     def gpu_uses(self) -> list[GpuUse]:
         """Return what the GPUs of all processes of this run did."""
-        return [GpuUse.model_validate_json(told) for told in self.journal.gpu_notes()]
+        return self._gpus.of_the_run()
 
     async def aclose(self) -> None:
         """Close the engines."""
@@ -356,25 +350,10 @@ class Door:
 
     async def _complete(self, flight: Flight, report: OnAttempt) -> Outcome:
         """Ask the engine, and measure its GPU's time where that is what is paid for."""
-        engine, model = flight.engine, flight.request.model
-        if not prices.by_gpu_time(self._endpoint(model)):
-            return await engine.complete(flight.request, report)
-        clock = self._clock(model)
-        if isinstance(engine, Loads):
-            async with self._loading:
-                started_s = time.monotonic()
-                await engine.load(model)
-                clock.loaded(time.monotonic() - started_s)
-        mark = clock.begin()
-        try:
-            return await engine.complete(flight.request, report)
-        finally:
-            flight.gpu_s = clock.end(mark)
-
-    def _clock(self, model: ModelRef) -> GpuClock:
-        if model not in self._clocks:
-            self._clocks[model] = (GpuClock(), process_age_s())
-        return self._clocks[model][0]
+        endpoint = self._endpoint(flight.request.model)
+        if prices.by_gpu_time(endpoint):
+            return await self._gpus.complete(flight, endpoint, report)
+        return await flight.engine.complete(flight.request, report)
 
     def _endpoint(self, model: ModelRef) -> Endpoint:
         if model.endpoint not in self._endpoints:

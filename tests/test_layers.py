@@ -39,6 +39,7 @@ ROWS: list[set[str]] = [
     {"engines", "journal", "sandbox", "search"},
     {"memory"},
     {"flights"},
+    {"metering"},
     {"llm"},
     {"agents"},
     {"coding", "estimates", "extraction", "rag", "reports", "shadows"},
