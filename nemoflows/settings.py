@@ -36,7 +36,7 @@ from nemoflows.types import ModelRef, Tiers, Value
 
 
 class Pod(Value):
-    """Where pods with a GPU run, and what is mounted into them."""
+    """Where pods with a GPU run, and what is mounted into them; how alone tests are."""
 
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, str]] = Field(default_factory=list)
@@ -49,6 +49,9 @@ class Pod(Value):
     """Claim of a volume that keeps weights and compiled kernels between pods."""
     image_pull_secret: str = ""
     """Secret for the registry of a sidecar's image, such as NVIDIA's."""
+    isolate_tests: bool = False
+    """Whether pods that run a repository's tests get no token and the label `nemoflows/tests`, by
+    which `examples/test_pods.yaml` closes their network."""
 
 
 class Settings(BaseSettings):

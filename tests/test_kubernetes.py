@@ -80,6 +80,22 @@ def test_every_pod_is_one_of_the_api(client: Path, tmp_path: Path) -> None:
     assert found["specs"] == specs
 
 
+def test_pods_of_tests_are_alone(client: Path, tmp_path: Path) -> None:
+    env = {"PYTHONPATH": f"{client}:{ROOT}", "NEMOFLOWS_POD": '{"isolate_tests": true}'}
+    templates = package(tmp_path / "alone", env)
+    alone = {name: one for name, one in templates.items() if pod(one)}
+    assert set(alone) == {"examine", "search_repair", "run_tests", "select"}
+    policy = (ROOT / "examples" / "test_pods.yaml").read_text()
+    for one in alone.values():
+        assert pod(one)["automountServiceAccountToken"] is False
+        [(label, value)] = one.k8s_pod.metadata.labels.items()
+        assert f'{label}: "{value}"' in policy
+    specs = {name: pod(one) for name, one in alone.items()}
+    done = read_again(client, specs)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["specs"] == specs
+
+
 def test_a_specification_that_is_none_is_found(client: Path) -> None:
     whole = {"containers": [{"name": "primary"}]}
     odd = {"odd": whole | {"nodeselector": {"a": "b"}}}

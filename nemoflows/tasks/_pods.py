@@ -1,4 +1,4 @@
-"""Pod templates: where pods with a GPU run, and what is mounted into them."""
+"""Pod templates: where pods with a GPU run and what is mounted into them; pods of tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from nemoflows.settings import Pod, Settings
 
 CACHE = "/var/cache/nemoflows"
 """Where weights and compiled kernels are kept; NEMOFLOWS_POD's volume is mounted there."""
+TESTS = "nemoflows/tests"
+"""Label of pods that run a repository's tests."""
 
 
 def cache_environment() -> dict[str, str]:
@@ -22,11 +24,23 @@ def placed(settings: Settings) -> PodTemplate | None:
     from kubernetes.client import V1Container, V1PodSpec
 
     pod = settings.pod
-    if pod.model_copy(update={"spot": True}) == Pod():
+    if pod.model_copy(update={"spot": True, "isolate_tests": False}) == Pod():
         return None
     primary = V1Container(name="primary", volume_mounts=mounts(settings) or None)
     spec = V1PodSpec(containers=[primary], **placement(settings))
     return PodTemplate(pod_spec=spec, labels=pod.labels, annotations=pod.annotations)
+
+
+def isolated(settings: Settings) -> PodTemplate | None:
+    """Return the template of a task that runs tests; None where nothing is asked for."""
+    if not settings.pod.isolate_tests:
+        return None
+    from kubernetes.client import V1Container, V1PodSpec
+
+    spec = V1PodSpec(
+        containers=[V1Container(name="primary")], automount_service_account_token=False
+    )
+    return PodTemplate(pod_spec=spec, labels={TESTS: "true"})
 
 
 def placement(settings: Settings, *, server: bool = False) -> dict[str, Any]:

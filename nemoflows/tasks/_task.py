@@ -21,6 +21,7 @@ from nemoflows.engines.vllm import installed
 from nemoflows.errors import BadInput, BadModel, NemoflowsError, NoGpu, TransientError
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
+from nemoflows.tasks import _pods
 from nemoflows.tasks._binding import bind, declared, environment, secrets
 from nemoflows.tasks._secrets import provide
 from nemoflows.tasks._session import Session, flush, in_pod, session
@@ -45,7 +46,7 @@ RETRIES = 2
 
 
 def task(
-    *, efficient: bool = False, frontier: bool = False, deck: bool = False
+    *, efficient: bool = False, frontier: bool = False, deck: bool = False, tests: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a Flyte task.
 
@@ -60,13 +61,14 @@ def task(
         efficient: The task asks the efficient tier; it gets a GPU where that runs in process.
         frontier: The task asks the frontier tier; it gets the secret with its key.
         deck: The task shows something in Flyte's console.
+        tests: The task runs a repository's tests.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
         made: Callable[P, R] = flytekit.task(
             retries=RETRIES,
             interruptible=is_interruptible(efficient=efficient),
-            **defaults(efficient=efficient, frontier=frontier, deck=deck),
+            **defaults(efficient=efficient, frontier=frontier, deck=deck, tests=tests),
         )(translated(function))
         return made
 
@@ -81,14 +83,22 @@ def is_interruptible(*, efficient: bool) -> bool:
     return efficient and BINDING.kind != "cpu" and BOUND.pod.spot
 
 
-def defaults(*, efficient: bool, frontier: bool = False, deck: bool = False) -> dict[str, Any]:
+def defaults(
+    *, efficient: bool, frontier: bool = False, deck: bool = False, tests: bool = False
+) -> dict[str, Any]:
     """Return what every task of the house is declared with, however it is made."""
-    return declared(BOUND, BINDING, efficient=efficient) | {
-        "environment": environment(BOUND, BINDING, efficient=efficient),
-        "secret_requests": secrets(BOUND, BINDING, efficient=efficient, frontier=frontier),
-        "enable_deck": deck,
-        "deck_fields": (),
-    }
+    alone = _pods.isolated(BOUND) if tests else None
+    template = {"pod_template": alone} if alone else {}
+    return (
+        declared(BOUND, BINDING, efficient=efficient)
+        | template
+        | {
+            "environment": environment(BOUND, BINDING, efficient=efficient),
+            "secret_requests": secrets(BOUND, BINDING, efficient=efficient, frontier=frontier),
+            "enable_deck": deck,
+            "deck_fields": (),
+        }
+    )
 
 
 def translated(function: Callable[P, R]) -> Callable[P, R]:

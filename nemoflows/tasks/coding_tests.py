@@ -96,7 +96,7 @@ def coding_task(
     )
 
 
-@task()
+@task(tests=True)
 def examine(task: CodingTask) -> Baseline:
     """Run the tests before any change, and find out where the fault may be.
 
@@ -112,7 +112,7 @@ def examine(task: CodingTask) -> Baseline:
     return run(trials.examine(task, runs=test_runs(), index_root=session().index_root))
 
 
-@task()
+@task(tests=True)
 def search_repair(baseline: Baseline, tiers: Tiers = TIERS, max_runs: int = MAX_RUNS) -> Proposals:
     """Repair by search where the efficient tier is the embedded one, which has no model.
 
@@ -131,7 +131,7 @@ def search_repair(baseline: Baseline, tiers: Tiers = TIERS, max_runs: int = MAX_
     )
 
 
-@task()
+@task(tests=True)
 def run_tests(baseline: Baseline, proposals: Proposals) -> list[Candidate]:
     """Judge candidates in the sandbox, as many at once as there are cores.
 
@@ -145,7 +145,7 @@ def run_tests(baseline: Baseline, proposals: Proposals) -> list[Candidate]:
     return run(trials.run_tests(baseline, proposals.candidates, runs=test_runs()))
 
 
-@task()
+@task(tests=True)
 def select(
     baseline: Baseline,
     plan: ChangePlan,
