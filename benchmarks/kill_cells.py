@@ -214,7 +214,7 @@ class Stage:
             from tests.pods import outputs_of
 
             found_there = outputs_of(nemoflows.research, self.folder / f"pod{number}" / "out")
-            return repr(found_there)
+            return repr(sorted((found_there or {}).items()))  # a protobuf's map has no order
         if self.cell.flow == "coding":
             found = re.search(r"verified.*?\n\n?cost:", printed, re.DOTALL)
         elif self.cell.flow == "workflow":
@@ -251,6 +251,9 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         extra = Counter({name: n - 1 for name, n in provider.seen.items() if n > 1})
         cut = stage.journal.uncertain()
         named = request_ids(stage.journal, {attempt.key for attempt in cut})
+    wanted = unkilled(cell, folder)
+    if result != wanted:
+        print(f"{cell.name}, {folder.name}: expected\n{wanted}\ngot\n{result}", flush=True)
     return Sequel(
         kills=kills,
         calls=len(provider.seen),
@@ -259,7 +262,7 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         uncertain=len(cut),
         repeated=repeated,
         unnamed=sum(n for request_id, n in extra.items() if request_id not in named),
-        same=result == unkilled(cell, folder),
+        same=result == wanted,
     )
 
 
