@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from nemoflows import gates, prompts, replies, routing, search
-from nemoflows.asks import UNUSABLE, Ask, Check, Done, Failed
+from nemoflows.asks import OVER, UNUSABLE, Ask, Check, Done, Failed
 from nemoflows.budgets import Account
 from nemoflows.calls import Request
 from nemoflows.engines.embedded import merge_hops
@@ -56,7 +56,7 @@ class Desk:
         """Ask the door; what no longer fits the budget is done without a model."""
         result = await self.door.ask(self.asking(request, check))
         self.spent.extend(result.calls)
-        if isinstance(result, Failed) and result.reason == "over_budget":
+        if isinstance(result, Failed) and result.reason == OVER:
             return await self._without_model(request, check, result)
         return result
 

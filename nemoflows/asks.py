@@ -63,7 +63,7 @@ class Failed:
         """Return the failure as an error to raise."""
         kinds: dict[str, type[NemoflowsError]] = {
             "rate_limited": RateLimited,
-            "over_budget": OverBudget,
+            OVER: OverBudget,
             "rejected": TerminalError,
         }
         fallback: type[NemoflowsError] = EndpointDown if self.transient else BadReply

@@ -95,6 +95,11 @@ class TestReport(Value):
     seconds: float = 0.0
     replayed: bool = False
 
+    @property
+    def failing(self) -> list[TestResult]:
+        """Return what came of the tests that say that something is wrong, in order."""
+        return [result for result in self.not_passed if result.outcome in {"failed", "error"}]
+
     def outcome(self, test: str) -> Outcome | None:
         """Return what came of a test of the baseline; None where the run did not finish."""
         if self.ending != "finished":
@@ -225,8 +230,7 @@ class Patch(Value):
         report = self.candidate.report if self.candidate else None
         if report is None:
             return ""
-        fails = any(result.outcome in {"failed", "error"} for result in report.not_passed)
-        return f"{report} (failed before, too)" if fails else str(report)
+        return f"{report} (failed before, too)" if report.failing else str(report)
 
     @property
     def notes(self) -> list[str]:

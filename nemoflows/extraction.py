@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from nemoflows import prompts
 from nemoflows.agents import Desk
-from nemoflows.asks import UNUSABLE, Ask, Done, Failed, refuse_too_many
+from nemoflows.asks import OVER, UNUSABLE, Ask, Done, Failed, refuse_too_many
 from nemoflows.calls import Reply
 from nemoflows.llm import Progress
 from nemoflows.records import Filled, read_record
@@ -40,7 +40,7 @@ async def fill_records(
     """
     asks = [_ask(passage, shape, desk) for passage in passages]
     results = await desk.door.batch(asks, max_failed=1.0, progress=progress)
-    stopped = UNUSABLE | {"over_budget"}
+    stopped = UNUSABLE | {OVER}
     lost = [r for r in results if isinstance(r, Failed) and r.reason not in stopped]
     refuse_too_many(lost, len(passages), max_failed)
     pairs = zip(passages, results, strict=True)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from nemoflows import costs, prices, prompts
-from nemoflows.asks import UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too_many
+from nemoflows.asks import OVER, UNUSABLE, Ask, Done, Failed, read_outcome, refuse_too_many
 from nemoflows.budgets import Account, Budget
 from nemoflows.calls import Answered, Outcome, Request, Unanswered, Unusable
 from nemoflows.catalogue import can_think
@@ -282,7 +282,7 @@ class Door:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
-        refused = isinstance(found, Unanswered) and found.reason == "over_budget"
+        refused = isinstance(found, Unanswered) and found.reason == OVER
         if refused and asked_by is not flight.budget:  # another's budget says nothing of this one
             return await self._single_flight(flight)
         return found

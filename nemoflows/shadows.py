@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nemoflows.agents import Desk
-from nemoflows.asks import Ask, Done, Failed
+from nemoflows.asks import OVER, Ask, Done, Failed
 from nemoflows.calls import Answered, Reply
 from nemoflows.costs import Spent
 from nemoflows.errors import BadInput
@@ -56,7 +56,7 @@ async def ask_both(
     asks = [_ask(record, desk) for record in drawn]
     results = await desk.door.batch(asks, max_failed=1.0, progress=progress)
     costs = {call.key: call for call in desk.door.calls([k for r in results for k in r.calls])}
-    refused = [r.detail for r in results if isinstance(r, Failed) and r.reason == "over_budget"]
+    refused = [r.detail for r in results if isinstance(r, Failed) and r.reason == OVER]
     return ShadowSample(
         share=share,
         n_calls=len(records),

@@ -54,7 +54,7 @@ def closest(baseline: Baseline, tested: Sequence[Candidate]) -> list[Candidate]:
         report = each.report
         if report is None or report.ending != "finished":
             return True, 0, -each.round, each.n_changed
-        bad = {r.test for r in report.not_passed if r.outcome in {"failed", "error"}}
+        bad = {r.test for r in report.failing}
         return False, len(bad), -each.round, each.n_changed
 
     failed = [e for e in tested if e.report is not None and not passes(e.report, baseline)]

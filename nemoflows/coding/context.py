@@ -46,7 +46,7 @@ def file_part(path: str, tree: Tree, baseline: Baseline) -> Part:
 def report_part(report: TestReport, target: Sequence[str]) -> Part:
     """Return what the tests said, the wanted ones first."""
     wanted = set(target)
-    failing = [r for r in report.not_passed if r.outcome in {"failed", "error"}]
+    failing = report.failing
     failing.sort(key=lambda r: r.test not in wanted)
     texts = [f"{r.outcome} {r.test}\n{r.text}" for r in failing]
     room = MAX_REPORT_CHARACTERS // max(1, min(len(texts), 4))

@@ -45,7 +45,7 @@ def _refuse_unfinished(task: CodingTask, report: TestReport, level: Level, outpu
 
 
 def _target(task: CodingTask, report: TestReport) -> list[str]:
-    failing = [r.test for r in report.not_passed if r.outcome in {"failed", "error"}]
+    failing = [r.test for r in report.failing]
     if not task.target_tests:
         return failing
     known = set(report.collected)

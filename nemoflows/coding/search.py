@@ -125,7 +125,7 @@ def passes(report: TestReport, baseline: Baseline) -> bool:
     """Return whether the target tests pass and none that passed before is broken."""
     if report.ending != "finished":
         return False
-    bad = {r.test for r in report.not_passed if r.outcome in {"failed", "error"}}
+    bad = {r.test for r in report.failing}
     skipped = {r.test for r in report.not_passed if r.outcome == "skipped"}
     before = {r.test for r in baseline.report.not_passed}
     return (
