@@ -22,10 +22,10 @@ from typing import Any
 from benchmarks.answers import Row, read
 from benchmarks.repair import LIMITS
 from benchmarks.statistics import interval
-from nemoflows.changes import CodingTask, Repository
 from nemoflows.coding import functions
 from nemoflows.coding.examine import examine
-from nemoflows.coding.runs import TestRuns
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import CodingTask, Repository
 from nemoflows.errors import BadInput
 
 WEAK, STRONG = "text-davinci-003", "gpt-4"

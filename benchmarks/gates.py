@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from benchmarks.answers import K, Paragraphs, Row, read
 from benchmarks.statistics import fit_logistic, folds, predict
-from nemoflows import gates
 from nemoflows.engines.embedded import extract
+from nemoflows.rag import gates
 
 Floats = NDArray[np.float64]
 ESCALATED = 0.2

@@ -23,8 +23,8 @@ from typing import Any
 from nemoflows.calls import Answered, Part, Request, Sampling, Unusable, user
 from nemoflows.engines.vllm import Vllm, installed
 from nemoflows.gpus import GIB, Plan, layout, plan
+from nemoflows.models.weights import weights_of
 from nemoflows.types import ModelRef
-from nemoflows.weights import weights_of
 
 PROMPT_WORDS, OUTPUT_TOKENS = 600, 256
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"

@@ -21,12 +21,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nemoflows.asks import Ask, Done
 from nemoflows.calls import Part, Request, Sampling, user
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.vllm import Vllm
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 

@@ -19,16 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from nemoflows import prices, prompts
-from nemoflows.asks import Ask
-from nemoflows.budgets import Budget
 from nemoflows.calls import Reply, Request, Usage
-from nemoflows.costs import Spent, fold
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask
 from nemoflows.models import BUILT_IN
+from nemoflows.money import prices
+from nemoflows.money.budgets import Budget
+from nemoflows.money.ledger import Spent, fold
+from nemoflows.rag import prompts
 from nemoflows.settings import Settings
 from nemoflows.types import Evidence, ModelRef
 

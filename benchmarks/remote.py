@@ -19,13 +19,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.endpoint import Endpoint
-from nemoflows import prompts
-from nemoflows.asks import Ask, Done
-from nemoflows.calls import Reply, Request
+from nemoflows.calls import Reply, Request, wire
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done
 from nemoflows.models import Endpoint as Declared
+from nemoflows.rag import prompts
 from nemoflows.settings import Settings
 from nemoflows.types import Evidence, ModelRef
 
@@ -88,7 +88,7 @@ async def bare_s(url: str) -> float:
 
         async def one(number: int) -> str:
             request = _request(number)
-            text = "\n\n".join(prompts.render(part) for part in request.messages[0].parts)
+            text = "\n\n".join(wire.render(part) for part in request.messages[0].parts)
             async with slots:
                 done = await client.chat.completions.create(
                     model="tiny",

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nemoflows.changes import CodingTask, Limits, Repository
 from nemoflows.coding import functions
 from nemoflows.coding.examine import examine
-from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.search import MAX_RUNS, search
+from nemoflows.coding.mutation.search import MAX_RUNS, search
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import CodingTask, Repository
 from nemoflows.errors import BadInput
+from nemoflows.sandbox.levels import Limits
 from nemoflows.sandbox.trees import Tree
 
 LIMITS = Limits(seconds=120, test_seconds=1, memory_mib=1024, processes=16, file_mib=16)

@@ -10,8 +10,8 @@ from flytekit import CronSchedule, LaunchPlan, workflow
 
 from nemoflows import Answer, build_index, escalate, plan_research, research, synthesise
 from nemoflows.gpus import plan
+from nemoflows.models.weights import weights_of
 from nemoflows.tasks import TIERS, overrides
-from nemoflows.weights import weights_of
 
 MODEL = weights_of(TIERS.efficient.name)
 ROOM = overrides(plan(MODEL, gpu="h200")) if MODEL else {}

@@ -13,11 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemoflows.changes import CodingTask, Patch
-    from nemoflows.tasks.coding_efficient import propose, repair
-    from nemoflows.tasks.coding_frontier import escalate_change, plan_change, review
-    from nemoflows.tasks.coding_pages import report_change
-    from nemoflows.tasks.coding_tests import (
+    from nemoflows.coding.types import CodingTask, Patch
+    from nemoflows.tasks.answer import escalate, plan_research, synthesise
+    from nemoflows.tasks.audit import estimate_frontier, shadow
+    from nemoflows.tasks.coding.efficient import propose, repair
+    from nemoflows.tasks.coding.frontier import escalate_change, plan_change, review
+    from nemoflows.tasks.coding.report import report_change
+    from nemoflows.tasks.coding.sandbox import (
         coding_task,
         examine,
         function_task,
@@ -26,12 +28,10 @@ if TYPE_CHECKING:
         select,
         snapshot,
     )
-    from nemoflows.tasks.corpus import build_index, retrieve
-    from nemoflows.tasks.efficient import extract, research, summarise
-    from nemoflows.tasks.extractors import extract_as
-    from nemoflows.tasks.frontier import escalate, plan_research, synthesise
-    from nemoflows.tasks.measures import estimate_frontier, shadow
-    from nemoflows.tasks.pages import report
+    from nemoflows.tasks.extract_as import extract_as
+    from nemoflows.tasks.index import build_index, retrieve
+    from nemoflows.tasks.report import report
+    from nemoflows.tasks.research import extract, research, summarise
     from nemoflows.types import (
         Answer,
         Citation,
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "nemoflows.changes": ("CodingTask", "Patch"),
-    "nemoflows.tasks.coding_efficient": ("propose", "repair"),
-    "nemoflows.tasks.coding_frontier": ("escalate_change", "plan_change", "review"),
-    "nemoflows.tasks.coding_pages": ("report_change",),
-    "nemoflows.tasks.coding_tests": (
+    "nemoflows.coding.types": ("CodingTask", "Patch"),
+    "nemoflows.tasks.coding.efficient": ("propose", "repair"),
+    "nemoflows.tasks.coding.frontier": ("escalate_change", "plan_change", "review"),
+    "nemoflows.tasks.coding.report": ("report_change",),
+    "nemoflows.tasks.coding.sandbox": (
         "coding_task",
         "examine",
         "function_task",
@@ -60,12 +60,12 @@ _HOMES = {
         "select",
         "snapshot",
     ),
-    "nemoflows.tasks.corpus": ("build_index", "retrieve"),
-    "nemoflows.tasks.efficient": ("extract", "research", "summarise"),
-    "nemoflows.tasks.extractors": ("extract_as",),
-    "nemoflows.tasks.frontier": ("escalate", "plan_research", "synthesise"),
-    "nemoflows.tasks.measures": ("estimate_frontier", "shadow"),
-    "nemoflows.tasks.pages": ("report",),
+    "nemoflows.tasks.index": ("build_index", "retrieve"),
+    "nemoflows.tasks.research": ("extract", "research", "summarise"),
+    "nemoflows.tasks.extract_as": ("extract_as",),
+    "nemoflows.tasks.answer": ("escalate", "plan_research", "synthesise"),
+    "nemoflows.tasks.audit": ("estimate_frontier", "shadow"),
+    "nemoflows.tasks.report": ("report",),
     "nemoflows.types": (
         "Answer",
         "Citation",

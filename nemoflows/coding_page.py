@@ -11,8 +11,8 @@ from html import escape
 from pydantic import Field
 
 from nemoflows import page
-from nemoflows.changes import Baseline, Candidate, ChangePlan, Patch
-from nemoflows.costs import Ledger, Spent
+from nemoflows.coding.types import Baseline, Candidate, ChangePlan, Patch
+from nemoflows.money.ledger import Ledger, Spent
 from nemoflows.types import Value
 
 MAX_ROWS = 200

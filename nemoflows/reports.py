@@ -7,13 +7,13 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from nemoflows import costs, page
-from nemoflows.costs import Spent
+from nemoflows import page
 from nemoflows.errors import BadInput
-from nemoflows.gpu_time import GpuUse
 from nemoflows.journal import Uncertain
-from nemoflows.memory import Memory
-from nemoflows.savings import Savings, compare, is_frontier
+from nemoflows.llm.history import Memory
+from nemoflows.money.gpu_time import GpuUse
+from nemoflows.money.ledger import Spent, fold
+from nemoflows.money.savings import Savings, compare, is_frontier
 from nemoflows.settings import Settings
 from nemoflows.types import Finding, Tiers
 
@@ -26,7 +26,7 @@ def complete(story: page.Story, memory: Memory, settings: Settings) -> page.Page
     shadow = [c for c in memory.calls(story.shadow.calls) if c.key not in set(keys)]
     uncertain = journal.uncertain()
     gpus = _gpus(journal.gpu_notes())
-    ledger = costs.fold(
+    ledger = fold(
         [*calls, *shadow],
         n_unrecorded=len(keys) - len(calls),
         n_uncertain=len(uncertain),

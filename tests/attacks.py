@@ -7,7 +7,7 @@ loopback that somebody serves; `{parent}` is the caller's process.
 
 from __future__ import annotations
 
-from nemoflows.changes import Level
+from nemoflows.sandbox.levels import Level
 
 _TRY = "def attempt(f):\n    try:\n        f()\n    except BaseException as e:\n        print(repr(e))\n    else:\n        print('ESCAPED')\n"
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from typing_extensions import override
 
-from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import Request
 from nemoflows.engines import line
 from nemoflows.engines.anthropic_batch import AnthropicBatch
@@ -28,7 +27,8 @@ from nemoflows.engines.batch_watch import Pauses
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
 from nemoflows.journal.stores import open_store
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done, Failed
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from tests.loopback import ModelServer, _Handler, message

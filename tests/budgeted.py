@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 
 from nemoflows import rag
-from nemoflows.agents import Desk
-from nemoflows.budgets import Account
-from nemoflows.costs import fold
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.bound import Desk
+from nemoflows.llm.client import Door
 from nemoflows.models import Endpoint
+from nemoflows.money.budgets import Account
+from nemoflows.money.ledger import fold
 from nemoflows.settings import Settings
 from nemoflows.types import Index, ModelRef
 

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from nemoflows.changes import Baseline, CodingTask, Edit, Limits, Patch, Repository, TestReport
 from nemoflows.coding.examine import examine
-from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.search import judge
+from nemoflows.coding.mutation.search import judge
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import Baseline, CodingTask, Edit, Patch, Repository, TestReport
+from nemoflows.sandbox.levels import Limits
 from nemoflows.sandbox.trees import Tree
 from tests.support import ROOT
 

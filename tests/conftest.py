@@ -13,7 +13,7 @@ import pytest
 from nemoflows.engines import line
 from nemoflows.engines.scripted import Scripted
 from nemoflows.engines.vllm import Vllm
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
 from tests.engines import ARGUMENTS, InProcess, Loop, serve
 from tests.loopback import ModelServer
 from tests.subjects import LOOPBACK, SENSIBLE, VLLM, Subject

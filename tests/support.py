@@ -13,7 +13,7 @@ from nemoflows.calls import Part, Request, user
 from nemoflows.engines.protocol import Engine
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef

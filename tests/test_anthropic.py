@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import (
     Answered,
     Attempt,
@@ -28,7 +27,8 @@ from nemoflows.engines.anthropic import Anthropic
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done, Failed
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from nemoflows.asks import Done, Failed
 from nemoflows.calls import Answered
 from nemoflows.engines import line
 from nemoflows.engines.anthropic_batch import AnthropicBatch
 from nemoflows.engines.batch_notes import Desk, Note, may_be_alive
 from nemoflows.errors import EndpointDown
 from nemoflows.journal.stores import open_store
+from nemoflows.llm.results import Done, Failed
 from nemoflows.types import ModelRef
 from tests.batches import (
     BatchServer,

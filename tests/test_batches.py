@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import Reply
 from nemoflows.engines import batch_api, batch_watch, line
 from nemoflows.engines.anthropic_batch import AnthropicBatch
@@ -21,6 +20,7 @@ from nemoflows.engines.protocol import Resumes
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, BadReply
 from nemoflows.journal.stores import open_store
+from nemoflows.llm.results import Ask, Done, Failed
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.batches import (

@@ -189,7 +189,7 @@ def test_the_gpu_benchmark_sets_the_plan_beside_the_engine(
 ) -> None:
     from benchmarks import gpu as benchmark
     from nemoflows.gpus import plan
-    from nemoflows.weights import weights_of
+    from nemoflows.models.weights import weights_of
 
     weights = weights_of(str(in_process.model))
     assert weights is not None

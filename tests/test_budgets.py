@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows.asks import Ask, Done, Failed
-from nemoflows.budgets import ROUNDING_USD, Account, Budget
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import OverBudget
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done, Failed
 from nemoflows.models import Endpoint
+from nemoflows.money.budgets import ROUNDING_USD, Account, Budget
 from nemoflows.settings import Settings
 from tests.support import request
 

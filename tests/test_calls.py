@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nemoflows import prompts
 from nemoflows.calls import (
     KEY_VERSION,
     Message,
@@ -18,6 +17,7 @@ from nemoflows.calls import (
     Thinking,
     Usage,
     user,
+    wire,
 )
 from tests.support import request
 
@@ -88,7 +88,7 @@ def test_purpose_and_relevance_are_not_in_the_key() -> None:
 def test_a_changed_copy_has_a_key_of_its_own() -> None:
     first = request()
     before = first.key()
-    again = prompts.ask_again(first, reply_text="{", error="not JSON")
+    again = wire.ask_again(first, reply_text="{", error="not JSON")
     assert again.key() != before == first.key()
 
 

@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 
 import pytest
 
-from nemoflows import gates, rag, routing
-from nemoflows.agents import Desk
-from nemoflows.budgets import Account, Budget
+from nemoflows import rag
 from nemoflows.calls import Request
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Scripted
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.bound import Desk
+from nemoflows.llm.client import Door
 from nemoflows.models import Endpoint
+from nemoflows.money.budgets import Account, Budget
+from nemoflows.rag import escalation, gates
 from nemoflows.search import build_index
 from nemoflows.settings import Settings
 from nemoflows.types import Evidence, Finding, Index, ModelRef, NotFound, Passage
@@ -83,7 +84,7 @@ def test_what_a_gate_doubts_is_kept_and_handed_on(index: Index, tmp_path: Path) 
     found = research(index, own, BOHEMIA)
     assert found.not_found is None
     assert "wanted" in found.doubt
-    [handed] = routing.handed_on([found])
+    [handed] = escalation.handed_on([found])
     assert (handed.question, handed.gate, handed.reason) == (BOHEMIA, "coverage", found.doubt)
     assert handed.calls == found.calls
 
@@ -127,23 +128,23 @@ def missing(question: str) -> Finding:
 def test_what_the_next_tier_found_replaces_what_was_doubted() -> None:
     doubted, sure = found("a", doubt="d"), found("b")
     again = found("a", tier="frontier")
-    assert routing.merged([doubted, sure], [again]) == [again, sure]
+    assert escalation.merged([doubted, sure], [again]) == [again, sure]
 
 
 @pytest.mark.parametrize("again", [missing("a"), found("a", stopped="no money")])
 def test_a_doubted_finding_stands_where_the_next_tier_has_no_better_one(again: Finding) -> None:
     doubted = found("a", doubt="d")
-    assert routing.merged([doubted], [again]) == [doubted]
+    assert escalation.merged([doubted], [again]) == [doubted]
 
 
 def test_what_was_not_found_takes_whatever_comes() -> None:
     fallback = found("a", stopped="no money")
-    assert routing.merged([], [missing("a")]) == [missing("a")]
-    assert routing.merged([missing("a")], [fallback]) == [fallback]
+    assert escalation.merged([], [missing("a")]) == [missing("a")]
+    assert escalation.merged([missing("a")], [fallback]) == [fallback]
 
 
 def test_nothing_is_handed_on_where_every_gate_is_passed() -> None:
-    assert routing.handed_on([found("a"), found("b")]) == []
+    assert escalation.handed_on([found("a"), found("b")]) == []
 
 
 def test_an_empty_list_costs_nothing(index: Index, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nemoflows.catalogue import KNOWN
 from nemoflows.models import BUILT_IN
+from nemoflows.models.catalogue import KNOWN
 from tests.loopback import ModelServer
 from tests.support import run_command
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nemoflows.asks import Ask
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Intent, Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask
 from nemoflows.settings import Settings
 from tests.support import request, run_command
 

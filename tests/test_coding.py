@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from nemoflows.changes import Edit, Patch
-from nemoflows.coding import candidates, choose, edits, snapshots, trials
+from nemoflows.coding import candidates, edits, snapshots, trials
 from nemoflows.coding.examine import examine
-from nemoflows.coding.runs import TestRuns
-from nemoflows.llm import Door
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import Edit, Patch
+from nemoflows.llm.client import Door
 from nemoflows.sandbox.trees import Tree
-from nemoflows.tasks import _testing
-from nemoflows.tasks._session import run
+from nemoflows.tasks.flyte import testing
+from nemoflows.tasks.flyte.session import run
 from tests.coding import (
     HALF,
     ISSUE,
@@ -67,7 +67,7 @@ def providers(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     server.models = ("small", "large")
     monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", server.endpoints(usd_per_mtok=[1.0, 1.0]))
     yield Providers(server)
-    run(_testing.test_runs().aclose())
+    run(testing.test_runs().aclose())
 
 
 def fix(repo: Path, **more: Any) -> Patch:
@@ -223,9 +223,9 @@ def test_a_second_run_pays_nothing_and_runs_nothing(providers: Providers, tmp_pa
     repo = lending(tmp_path / "repo")
     providers.play(small=proposes(WRONG, HALF, RIGHT), large=proposes(""))
     first = fix(repo)
-    before = (providers.n_calls, _testing.test_runs().n_run)
+    before = (providers.n_calls, testing.test_runs().n_run)
     second = fix(repo)
-    assert (providers.n_calls, _testing.test_runs().n_run) == before
+    assert (providers.n_calls, testing.test_runs().n_run) == before
     assert second.diff == first.diff
     assert second.usd == first.usd
 
@@ -235,7 +235,7 @@ def test_candidates_that_are_alike_are_run_once(providers: Providers, tmp_path: 
     patch = fix(lending(tmp_path / "repo"), candidates=4)
     assert patch.candidate is not None
     assert patch.candidate.n_alike == 4
-    assert _testing.test_runs().n_run == 3, "the baseline, the candidate, the winner again"
+    assert testing.test_runs().n_run == 3, "the baseline, the candidate, the winner again"
 
 
 def test_the_issue_and_the_files_are_data(providers: Providers, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
             baseline = baseline.model_copy(update={"target": sorted({*baseline.target} - dice)})
             made = candidates.candidate(base, right, tier="efficient")
             tested = await trials.run_tests(baseline, [made], runs=runs)
-            patch = await choose.select(baseline, tested, runs=runs, door=door)
+            patch = await candidates.select(baseline, tested, runs=runs, door=door)
             if patch.status == "flaky":
                 return patch
         return None

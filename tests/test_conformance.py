@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nemoflows import calls, prompts, replies
+from nemoflows import calls
 from nemoflows.calls import (
     Answered,
     Attempt,
@@ -31,6 +31,7 @@ from nemoflows.engines import line
 from nemoflows.engines.protocol import Engine
 from nemoflows.engines.scripted import Rule
 from nemoflows.errors import BadModel
+from nemoflows.rag import prompts, replies
 from nemoflows.types import ModelRef
 from tests.engines import CONTEXT_TOKENS, GREEDY, chosen
 from tests.subjects import LOOPBACK, Subject

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from nemoflows import prompts, replies
-from nemoflows.asks import Ask
-from nemoflows.costs import Ledger, fold
 from nemoflows.engines.openai import OpenAI
 from nemoflows.engines.protocol import Engine
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask
 from nemoflows.models import Endpoint
+from nemoflows.money.ledger import Ledger, fold
+from nemoflows.rag import prompts, replies
 from nemoflows.settings import Settings
 from nemoflows.types import Evidence, Finding, Passage
 from tests.loopback import ModelServer, completion

@@ -9,15 +9,18 @@ from typing import Any, get_args
 
 import pytest
 
-from nemoflows import prompts, rag, routing
-from nemoflows.agents import Desk
-from nemoflows.calls import Part, Request, Thinking
+from nemoflows import rag
+from nemoflows.calls import Part, Request, Thinking, thinking, wire
+from nemoflows.calls.parts import request as step_request
+from nemoflows.calls.wire import estimate_tokens
 from nemoflows.engines.openai import OpenAI
 from nemoflows.engines.scripted import Scripted
 from nemoflows.errors import BadInput, BadModel
+from nemoflows.extraction.prompts import FIELDS
+from nemoflows.llm.bound import Desk
 from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.rag import escalation, prompts
 from nemoflows.search import build_index, open_index
-from nemoflows.text import estimate_tokens
 from nemoflows.types import ContextPolicy, Index, ModelRef, ResearchPlan
 from tests.loopback import ModelServer
 from tests.support import make_door, request, run_command
@@ -35,10 +38,10 @@ def plan(**changes: Any) -> ResearchPlan:
     return ResearchPlan(question="q", questions=QUESTIONS).model_copy(update=changes)
 
 
-def decided(policy: ContextPolicy, model: str = "near:x", **changes: Any) -> routing.Context:
+def decided(policy: ContextPolicy, model: str = "near:x", **changes: Any) -> escalation.Context:
     asked = plan(context_policy=policy, **changes)
     named = ModelRef.model_validate(model)
-    return routing.context(asked, named, n_bytes=30_000, n_passages=10)
+    return escalation.context(asked, named, n_bytes=30_000, n_passages=10)
 
 
 def test_agents_search_unless_told_otherwise() -> None:
@@ -107,9 +110,9 @@ def test_packed_agents_read_one_and_the_same_corpus_before_their_question(
     assert all(finding.evidence and not finding.queries for finding in found)
     extracts = [asked for asked in engine.asked if asked.purpose == "extract"]
     assert len(extracts) == len(QUESTIONS), "nobody searches again"
-    beginnings = {prompts.shared_text(asked) for asked in extracts}
+    beginnings = {wire.shared_text(asked) for asked in extracts}
     assert len(beginnings) == 1
-    assert len({prompts.prefix_key(asked) for asked in extracts}) == 1
+    assert len({wire.prefix_key(asked) for asked in extracts}) == 1
     for asked, question in zip(extracts, QUESTIONS, strict=True):
         kinds = [part.kind for part in asked.messages[0].parts]
         assert kinds == ["passage"] * len(passages) + ["question", "text"]
@@ -142,19 +145,20 @@ def test_a_server_with_too_small_a_context_is_refused_before_the_first_call() ->
         assert server.requests == []
 
 
-def test_each_purpose_of_the_flow_has_its_own_thinking() -> None:
-    for purpose in ("plan", "extract", "rewrite", "summarise", "synthesise", "fields"):
-        asked = request(purpose=purpose)
-        assert routing.thoughtful(asked, "auto").thinking == routing.THINKING[purpose]
-    assert routing.thoughtful(request(purpose="chat"), "auto").thinking is None
-    assert routing.THINKING["extract"].mode == routing.THINKING["rewrite"].mode == "off"
-    assert routing.THINKING["synthesise"].budget_tokens > 0
+def test_each_step_of_the_flow_has_its_own_thinking() -> None:
+    steps = [prompts.PLAN, prompts.EXTRACT, prompts.REWRITE, prompts.SUMMARISE, prompts.SYNTHESISE]
+    for step in [*steps, FIELDS]:
+        asked = step_request(step, [], "words", {}, model=ModelRef())
+        assert thinking.thoughtful(asked, "auto").thinking == step.thinking
+    assert thinking.thoughtful(request(purpose="chat"), "auto").thinking is None
+    assert prompts.EXTRACT.thinking.mode == prompts.REWRITE.thinking.mode == "off"
+    assert prompts.SYNTHESISE.thinking.budget_tokens > 0
 
 
 @pytest.mark.parametrize("policy", ["off", "on"])
 def test_an_explicit_wish_holds_for_every_purpose(policy: Any) -> None:
     for purpose in ("plan", "extract", "chat"):
-        assert routing.thoughtful(request(purpose=purpose), policy).thinking == Thinking(
+        assert thinking.thoughtful(request(purpose=purpose), policy).thinking == Thinking(
             mode=policy
         )
 
@@ -177,13 +181,13 @@ def test_an_explicit_off_is_refused_where_a_model_always_thinks(
 ) -> None:
     named = ModelRef.model_validate(model)
     endpoint = BUILT_IN[named.endpoint]
-    routing.refuse_thinking(named, endpoint, "auto")
-    routing.refuse_thinking(named, endpoint, "on")
+    thinking.refuse_thinking(named, endpoint, "auto")
+    thinking.refuse_thinking(named, endpoint, "on")
     if refused:
         with pytest.raises(BadModel, match=r"always thinks.*no call was made"):
-            routing.refuse_thinking(named, endpoint, "off")
+            thinking.refuse_thinking(named, endpoint, "off")
     else:
-        routing.refuse_thinking(named, endpoint, "off")
+        thinking.refuse_thinking(named, endpoint, "off")
 
 
 def test_the_workflow_packs_thinks_and_shows_both_costs(corpus: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemoflows.calls import Usage
-from nemoflows.costs import Ledger, Spent, fold
+from nemoflows.money.ledger import Ledger, Spent, fold
 
 USAGE = Usage(input_tokens=2_000, output_tokens=500)
 

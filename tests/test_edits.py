@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows.changes import Edit
 from nemoflows.coding import edits
 from nemoflows.coding.edits import Rejection
+from nemoflows.coding.types import Edit
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree

@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from nemoflows import prompts, replies
-from nemoflows.answer_types import answer_type
 from nemoflows.calls import Answered
 from nemoflows.engines.embedded import Embedded, extract, synthesise
 from nemoflows.engines.embedded.prose import is_code, readable
 from nemoflows.engines.embedded.titles import subjects
-from nemoflows.sentences import sentences
+from nemoflows.language.answer_types import answer_type
+from nemoflows.language.sentences import sentences
+from nemoflows.rag import prompts, replies
 from nemoflows.types import Answer, Evidence, Finding, ModelRef, Passage
 
 EMBEDDED = ModelRef()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nemoflows import prompts
-from nemoflows.calls import Answered, Outcome, Part, Purpose, Request, Unusable, user
+from nemoflows.calls import Answered, Outcome, Part, Purpose, Request, Unusable, user, wire
 from nemoflows.engines.embedded import Embedded, extract, plan, synthesise
 from nemoflows.errors import BadModel
+from nemoflows.rag import prompts
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
 
 EMBEDDED = ModelRef()
@@ -108,7 +108,7 @@ def test_evidence_without_a_finding_is_composed_too() -> None:
 
 def test_a_second_ask_reads_the_data_of_the_first() -> None:
     first = prompts.extract(QUESTION, [PASSAGE], model=EMBEDDED)
-    again = prompts.ask_again(first, reply_text="{}", error="`quotes` is missing.")
+    again = wire.ask_again(first, reply_text="{}", error="`quotes` is missing.")
     assert answer(again) == answer(first)
 
 

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from nemoflows.agents import Desk
 from nemoflows.engines.embedded.engine import Embedded
 from nemoflows.engines.embedded.fields import fill
 from nemoflows.engines.embedded.patterns import plain
-from nemoflows.extraction import fill_records
+from nemoflows.extraction.steps import fill_records
+from nemoflows.llm.bound import Desk
 from nemoflows.schemas import HINTS, bounded
 from nemoflows.types import Extraction, ModelRef, Passage
 from tests.support import make_door

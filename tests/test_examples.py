@@ -121,7 +121,7 @@ def test_a_nightly_brief_on_a_cluster(corpus: Path, tmp_path: Path) -> None:
     [whole] = [text for name, text in files.items() if name.endswith("brief_2.pb")]
     spec.ParseFromString(whole)
     nodes = {node.task_node.reference_id.name: node for node in spec.template.nodes}
-    changed = nodes["nemoflows.tasks.efficient.research"].task_node.overrides
+    changed = nodes["nemoflows.tasks.research.research"].task_node.overrides
     assert changed.extended_resources.gpu_accelerator.device == "nvidia-h200"
     task = package(tmp_path / "q", env, packages="examples.on_a_cluster")["research"]
     assert task.extended_resources.gpu_accelerator.device == "nvidia-h100"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from nemoflows import prompts
-from nemoflows.agents import Desk
 from nemoflows.calls import Request, Thinking
 from nemoflows.engines.scripted import Rule, Scripted, request_text
 from nemoflows.errors import EndpointDown, TooManyFailures
-from nemoflows.extraction import fill_records
+from nemoflows.extraction import prompts
+from nemoflows.extraction.steps import fill_records
+from nemoflows.llm.bound import Desk
 from nemoflows.schemas import bounded
 from nemoflows.types import Extraction, ModelRef, Passage
 from tests.support import make_door

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows.asks import Ask
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
-from nemoflows.gpu_time import GpuClock, process_age_s
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask
 from nemoflows.models import Endpoint
+from nemoflows.money.gpu_time import GpuClock, process_age_s
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.support import request

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from nemoflows.catalogue import OPEN_MODELS
 from nemoflows.errors import BadInput, BadModel
-from nemoflows.geometry import Attention, Geometry, Recurrence
 from nemoflows.gpus import GIB, GPUS, Plan, find, layout, minimum_gb, plan, splits, support
-from nemoflows.weights import Weights, weights_of
+from nemoflows.models.catalogue import OPEN_MODELS
+from nemoflows.models.geometry import Attention, Geometry, Recurrence
+from nemoflows.models.weights import Weights, weights_of
 
 NEMOTRON = "nvidia/NVIDIA-Nemotron-3-"
 

@@ -14,7 +14,7 @@ from flytekit import ImageSpec
 from flytekit.image_spec.default_builder import create_docker_context
 
 from nemoflows.settings import Settings
-from nemoflows.tasks import _images
+from nemoflows.tasks.flyte import images
 from tests.support import BIN, ROOT
 
 
@@ -29,7 +29,7 @@ def built(folder: Path) -> Path:
 @pytest.mark.packages
 def test_the_commands_install_the_wheel_beside_what_is_there(tmp_path: Path) -> None:
     wheel = built(tmp_path / "dist")
-    assert wheel.name == _images.wheel_of(tmp_path).removeprefix("dist/")
+    assert wheel.name == images.wheel_of(tmp_path).removeprefix("dist/")
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if not name.startswith("nemoflows")]
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
@@ -37,7 +37,7 @@ def test_the_commands_install_the_wheel_beside_what_is_there(tmp_path: Path) -> 
     kept = "click==8.1.8"  # older than what would be taken, as packages of an image are
     subprocess.run([python, "-m", "pip", "install", "-q", kept], check=True)
     env = {**os.environ, "UV_PYTHON": str(python), "PATH": f"{BIN}:{os.environ['PATH']}"}
-    for command in _images.install_commands(str(python), str(wheel)):
+    for command in images.install_commands(str(python), str(wheel)):
         subprocess.run(
             command.replace("/tmp/kept.txt", str(tmp_path / "kept.txt")),
             shell=True,
@@ -64,7 +64,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, gpu: bool) -> st
     name = f"nemoflows-{metadata.version('nemoflows')}-py3-none-any.whl"
     (tmp_path / "dist" / name).write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    image = _images.image(Settings(registry="ghcr.io/me"), gpu=gpu)
+    image = images.image(Settings(registry="ghcr.io/me"), gpu=gpu)
     assert isinstance(image, ImageSpec)
     folder = tmp_path / "context"
     folder.mkdir()
@@ -89,7 +89,7 @@ def test_the_cpu_image_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_images_are_left_to_the_command_line_without_a_registry(tmp_path: Path) -> None:
-    assert _images.image(Settings(), gpu=True) is None
-    assert _images.image(Settings(gpu_image="mine:1"), gpu=True) == "mine:1"
-    assert _images.image(Settings(gpu_image="mine:1"), gpu=False) is None
-    assert _images.wheel_of(tmp_path).startswith("nemoflows==")
+    assert images.image(Settings(), gpu=True) is None
+    assert images.image(Settings(gpu_image="mine:1"), gpu=True) == "mine:1"
+    assert images.image(Settings(gpu_image="mine:1"), gpu=False) is None
+    assert images.wheel_of(tmp_path).startswith("nemoflows==")

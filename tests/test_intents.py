@@ -14,14 +14,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from nemoflows.asks import Ask
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered
-from nemoflows.costs import fold
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Intent, Journal, Record
 from nemoflows.journal.records import is_certain, uncertain
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask
+from nemoflows.money.ledger import fold
 from tests.loopback import ModelServer
 from tests.support import ROOT, make_door, request
 

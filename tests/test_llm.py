@@ -8,17 +8,17 @@ from typing import ClassVar
 
 import pytest
 
-from nemoflows.asks import Ask, Done, Failed, unwrap
-from nemoflows.budgets import Account, Budget
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Usage
 from nemoflows.engines.embedded import Embedded
 from nemoflows.engines.openai import OpenAI
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadReply, EndpointDown, OverBudget, RateLimited, TooManyFailures
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.in_flight import Runway
+from nemoflows.llm.results import Ask, Done, Failed, unwrap
 from nemoflows.models import Endpoint
-from nemoflows.runway import Runway
+from nemoflows.money.budgets import Account, Budget
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.asks import Ask, Done
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Journal
 from nemoflows.journal.stores import RemoteStore
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done
 from tests.support import make_door, request
 
 SLOW_S = 0.05

@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
-from nemoflows import rag, routing
-from nemoflows.agents import Desk
-from nemoflows.asks import Ask, Done, Failed
-from nemoflows.budgets import Account, Budget
+from nemoflows import rag
 from nemoflows.calls import Outcome, Request
-from nemoflows.costs import fold
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.engines.scripted import Rule, Scripted
-from nemoflows.intervals import ratio_interval
 from nemoflows.journal import Journal
-from nemoflows.memory import Memory
+from nemoflows.llm.bound import Desk
+from nemoflows.llm.history import Memory
+from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.money.budgets import Account, Budget
+from nemoflows.money.intervals import ratio_interval
+from nemoflows.money.ledger import fold
+from nemoflows.money.prices import most_input_tokens
+from nemoflows.money.savings import ShadowPair, ShadowSample
 from nemoflows.page import Page, Story, render
-from nemoflows.prices import most_input_tokens
+from nemoflows.rag import escalation
 from nemoflows.reports import complete
-from nemoflows.savings import ShadowPair, ShadowSample
 from nemoflows.search import build_index
 from nemoflows.settings import Settings, load
 from nemoflows.types import Finding, Index, NotFound
@@ -44,14 +45,14 @@ def found(question: str, **more: Any) -> Finding:
 def test_what_the_next_tier_tried_in_vain_still_counts() -> None:
     doubted = found("a", doubt="d", calls=["1"])
     vain = Finding(question="a", not_found=NotFound(question="a", reason="r"), calls=["1", "2"])
-    [kept] = routing.merged([doubted], [vain])
+    [kept] = escalation.merged([doubted], [vain])
     assert (kept.summary, kept.calls) == ("s", ["1", "2"])
 
 
 def test_a_stand_in_replaces_no_finding_of_the_same_question() -> None:
     real, stand_in = found("a", calls=["1"]), found("a", stopped="no money", calls=["2"])
     for both in ([real, stand_in], [stand_in, real]):
-        [kept] = routing.merged(both, [])
+        [kept] = escalation.merged(both, [])
         assert not kept.stopped
         assert set(kept.calls) == {"1", "2"}
 
@@ -141,7 +142,7 @@ def test_the_calls_of_a_vain_rung_are_handed_on(index: Index, tmp_path: Path) ->
 
     own, _ = desk(nothing, tmp_path, model=THINKER)
     kept = only(index, own)
-    [handed] = routing.handed_on([kept])
+    [handed] = escalation.handed_on([kept])
     assert len(kept.calls) == 2
     assert handed.calls == kept.calls
 
@@ -285,7 +286,7 @@ def test_an_odd_config_of_a_model_is_a_clear_error(text: str, tmp_path: Path) ->
 def test_no_path_of_this_machine_is_packaged(
     setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nemoflows.tasks._binding import refuse_what_stays_here
+    from nemoflows.tasks.flyte.binding import refuse_what_stays_here
 
     for name, value in setting.items():
         monkeypatch.setenv(name, value)

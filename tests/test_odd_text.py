@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nemoflows.engines.embedded import extract, plan, rewrite, summarise, synthesise
 from nemoflows.engines.embedded.prose import is_code, readable
-from nemoflows.sentences import sentences
+from nemoflows.language.sentences import sentences
 from nemoflows.types import Finding, Passage
 
 MEGABYTE = 1_000_000

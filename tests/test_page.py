@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from nemoflows import costs, page
+from nemoflows import page
 from nemoflows.calls import Usage
-from nemoflows.costs import Spent
+from nemoflows.money import ledger
+from nemoflows.money.ledger import Spent
 from nemoflows.page.values import CONTEXT_CHARACTERS
 from nemoflows.types import Answer, Citation, Evidence, Finding, Index, NotFound, Skipped
 
@@ -52,7 +53,7 @@ def shown(**changes: object) -> str:
             n_skipped=1,
         ),
         calls=[call],
-        ledger=costs.fold([call]),
+        ledger=ledger.fold([call]),
         tiers={"efficient": EVIL},
     )
     return page.render(content.model_copy(update=changes))
@@ -126,13 +127,13 @@ def test_a_long_document_is_shown_around_the_quote_only() -> None:
 
 
 def test_a_run_without_calls_says_that_no_model_was_asked() -> None:
-    html = shown(calls=[], ledger=costs.fold([]))
+    html = shown(calls=[], ledger=ledger.fold([]))
     assert "No model was called" in html
     assert "cost: $0" in html
 
 
 def test_calls_that_were_not_recorded_are_not_denied() -> None:
-    html = shown(calls=[], ledger=costs.fold([], n_unrecorded=3), durable=False)
+    html = shown(calls=[], ledger=ledger.fold([], n_unrecorded=3), durable=False)
     assert "3 calls were made and not recorded" in html
     assert "not durable" in html
 

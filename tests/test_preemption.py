@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 import nemoflows
-from nemoflows.asks import Ask
 from nemoflows.calls import Outcome, Request
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.llm.results import Ask
 from nemoflows.search import build_index
-from nemoflows.tasks._preemption import STATUS, end_gracefully_on_sigterm
+from nemoflows.tasks.flyte.preemption import STATUS, end_gracefully_on_sigterm
 from nemoflows.types import ModelRef, ResearchPlan, Tiers
 from tests.loopback import ModelServer
 from tests.pods import prepare_pod, run_pod

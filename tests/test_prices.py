@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from nemoflows import prompts
-from nemoflows.asks import Ask
-from nemoflows.calls import Part, Thinking, Usage, user
-from nemoflows.costs import fold
+from nemoflows.calls import Part, Thinking, Usage, user, wire
 from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.llm.results import Ask
 from nemoflows.models import BUILT_IN, Endpoint
-from nemoflows.prices import most_input_tokens, price_usd, worst_usd
+from nemoflows.money.ledger import fold
+from nemoflows.money.prices import most_input_tokens, price_usd, worst_usd
 from nemoflows.types import ModelRef
 from tests.support import make_door, request
 
@@ -212,10 +211,10 @@ def test_gpu_time_bounds_a_call_only_where_its_speed_is_told() -> None:
 @pytest.mark.parametrize("text", ["digits 1234567890 " * 50, "Straße 雪 🙂 " * 50, "\x00\x01"])
 def test_no_tokeniser_makes_more_tokens_than_bytes(text: str) -> None:
     plain = request(text)
-    rendered = sum(len(prompts.render(p).encode()) for p in plain.messages[0].parts)
+    rendered = sum(len(wire.render(p).encode()) for p in plain.messages[0].parts)
     assert most_input_tokens(plain) >= rendered
     data = request(messages=[user([Part(kind="passage", text=text, id="P1", heading="Höhe > x")])])
-    rendered = sum(len(prompts.render(p).encode()) for p in data.messages[0].parts)
+    rendered = sum(len(wire.render(p).encode()) for p in data.messages[0].parts)
     assert most_input_tokens(data) >= rendered
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Usage
 from nemoflows.engines.batch_notes import Desk, Forgetful
 from nemoflows.engines.openai import OpenAI
@@ -20,8 +19,9 @@ from nemoflows.journal import Journal
 from nemoflows.journal.records import is_certain
 from nemoflows.journal.stores import LocalStore, RemoteStore
 from nemoflows.journal.summary import runs
+from nemoflows.llm.results import Ask, Done, Failed
 from nemoflows.models import BUILT_IN, Endpoint
-from nemoflows.prices import price_usd
+from nemoflows.money.prices import price_usd
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer

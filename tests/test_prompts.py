@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows import prompts
-from nemoflows.calls import Part, Request
+from nemoflows.calls import Part, Request, wire
+from nemoflows.rag import prompts
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
 
 MODEL = ModelRef.model_validate("openai:m")
@@ -28,7 +28,7 @@ REQUESTS = {
 
 @given(st.text(), st.text())
 def test_no_text_can_end_its_own_fence(text: str, heading: str) -> None:
-    rendered = prompts.render(Part(kind="passage", id="P1", text=text, heading=heading))
+    rendered = wire.render(Part(kind="passage", id="P1", text=text, heading=heading))
     mark = re.match(r"<data ([0-9a-f]{12}): passage P1>\n", rendered)
     assert mark is not None
     assert rendered.count(mark[1]) == 2
@@ -36,13 +36,13 @@ def test_no_text_can_end_its_own_fence(text: str, heading: str) -> None:
 
 
 def test_a_text_that_holds_its_own_mark_gets_another() -> None:
-    first = prompts.fence("x")
+    first = wire.fence("x")
     text = "x" + first
-    assert prompts.fence(text) not in text
+    assert wire.fence(text) not in text
 
 
 def test_own_words_are_not_fenced() -> None:
-    assert prompts.render(Part(text="Do it.")) == "Do it."
+    assert wire.render(Part(text="Do it.")) == "Do it."
 
 
 @pytest.mark.parametrize("purpose", sorted(REQUESTS))
@@ -95,7 +95,7 @@ def test_nothing_untrusted_is_among_our_own_words() -> None:
         prompts.summarise(canary, [quote], model=MODEL),
         prompts.synthesise(canary, [finding], model=MODEL),
     ]
-    asked += [prompts.ask_again(one, reply_text=canary, error=canary * 99) for one in asked]
+    asked += [wire.ask_again(one, reply_text=canary, error=canary * 99) for one in asked]
     for one in asked:
         own = [
             part.text

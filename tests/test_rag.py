@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pytest
 
 from nemoflows import page, rag, reports
-from nemoflows.agents import Desk
 from nemoflows.calls import Outcome, Request
 from nemoflows.engines.embedded import Embedded
 from nemoflows.engines.protocol import OnAttempt
@@ -19,7 +18,8 @@ from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadInput, BadReply, CorpusError, EndpointDown
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.bound import Desk
+from nemoflows.llm.client import Door
 from nemoflows.search import build_index
 from nemoflows.settings import Settings
 from nemoflows.types import Answer, Evidence, Finding, Index, ModelRef, NotFound, Tiers

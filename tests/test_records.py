@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from nemoflows.calls import Reply
 from nemoflows.errors import BadReply
-from nemoflows.records import NOTHING, Filled, read_record
+from nemoflows.extraction.reading import NOTHING, Filled, read_record
 from nemoflows.schemas import Shape, bounded
 from nemoflows.types import Passage
 

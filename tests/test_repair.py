@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.changes import Baseline, Suspect
-from nemoflows.coding import functions, mutate, snapshots
+from nemoflows.coding import functions, snapshots
 from nemoflows.coding.examine import examine
-from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.search import Found, search
+from nemoflows.coding.mutation import mutate
+from nemoflows.coding.mutation.search import Found, search
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import Baseline, Suspect
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree

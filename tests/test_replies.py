@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nemoflows import replies
 from nemoflows.calls import Reply
 from nemoflows.errors import BadReply
+from nemoflows.rag import replies
 from nemoflows.types import Evidence, Finding, Passage
 
 TEXT = "First one.\nThe Elbe\n rises  high. Last."

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows import costs, page
+from nemoflows import page
 from nemoflows.calls import Usage
-from nemoflows.costs import Spent
-from nemoflows.gpu_time import GpuUse
+from nemoflows.money.gpu_time import GpuUse
+from nemoflows.money.ledger import Spent, fold
+from nemoflows.money.savings import Savings, Scenario, ShadowSample
 from nemoflows.page.money import usd
-from nemoflows.savings import Savings, Scenario, ShadowSample
 from nemoflows.types import Finding
 from tests.loopback import ModelServer
 from tests.support import run_command
@@ -31,7 +31,7 @@ def call(key: str, **more: object) -> Spent:
 
 
 def shown(*calls: Spent, **more: object) -> str:
-    given = {"calls": list(calls), "ledger": costs.fold(calls), "run": "r"} | more
+    given = {"calls": list(calls), "ledger": fold(calls), "run": "r"} | more
     return page.render(page.Page.model_validate(given))
 
 
@@ -58,7 +58,7 @@ def test_the_cards_say_what_the_run_came_to() -> None:
         call("c", step="s", replayed=True),
         call("d", tier="frontier", task="escalate"),
     ]
-    ledger = costs.fold(calls, n_uncertain=2, uncertain_usd=0.125)
+    ledger = fold(calls, n_uncertain=2, uncertain_usd=0.125)
     text = text_of(shown(*calls, ledger=ledger, budget_usd=2.0))
     for words in (
         "$1.00the run's work",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nemoflows import routing
-from nemoflows.calls import Purpose
-from nemoflows.gates import ENOUGH_COVERAGE, coverage, is_enough
-from nemoflows.routing import failed, next_model
-from nemoflows.text import terms
+from nemoflows.language.terms import terms
+from nemoflows.rag import prompts
+from nemoflows.rag.escalation import failed, next_model
+from nemoflows.rag.gates import ENOUGH_COVERAGE, coverage, is_enough
 from nemoflows.types import Evidence, Finding, ModelRef, NotFound, Tiers
+from tests.support import request
 
 
 def quote(text: str, heading: str = "") -> Evidence:
@@ -131,8 +131,8 @@ def test_another_deployment_of_a_model_is_another_model(frontier: str) -> None:
 
 
 def test_steps_that_end_an_agent_come_before_those_that_start_one() -> None:
-    order: list[Purpose] = ["synthesise", "summarise", "extract", "plan"]
-    turns = [routing.priority(purpose) for purpose in order]
+    order = [prompts.SYNTHESISE, prompts.SUMMARISE, prompts.EXTRACT, prompts.PLAN]
+    turns = [step.priority for step in order]
     assert turns == sorted(set(turns))
-    assert routing.priority("rewrite") == routing.priority("extract"), "one loop of one agent"
-    assert routing.priority("chat") == max(turns), "no step of an agent waits for it"
+    assert prompts.REWRITE.priority == prompts.EXTRACT.priority, "one loop of one agent"
+    assert request(purpose="chat").priority == max(turns), "no step of an agent waits for it"

@@ -14,10 +14,9 @@ from typing import TypeVar
 
 import pytest
 
-from nemoflows.changes import Level, Limits
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.inside import landlock, syscalls, users
-from nemoflows.sandbox.levels import LEVELS, at_least
+from nemoflows.sandbox.levels import LEVELS, Level, Limits, at_least
 from nemoflows.sandbox.runs import Ended, Job, Sandbox, available
 from nemoflows.sandbox.trees import Tree
 from tests.attacks import CONTAINED_AT, SCRIPTS, script

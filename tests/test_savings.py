@@ -10,20 +10,21 @@ from statistics import fmean
 
 import pytest
 
-from nemoflows.agents import Desk
-from nemoflows.asks import Ask
-from nemoflows.budgets import Account, Budget
+from nemoflows.audit.shadow import agreement, ask_both
 from nemoflows.calls import Usage
-from nemoflows.costs import Spent
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadInput
-from nemoflows.intervals import LEAST_SAMPLES, mean_interval, ratio_interval, share_interval
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.bound import Desk
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask
 from nemoflows.models import BUILT_IN, Endpoint
-from nemoflows.prices import price_usd
-from nemoflows.savings import (
+from nemoflows.money.budgets import Account, Budget
+from nemoflows.money.intervals import LEAST_SAMPLES, mean_interval, ratio_interval, share_interval
+from nemoflows.money.ledger import Spent
+from nemoflows.money.prices import price_usd
+from nemoflows.money.savings import (
     SMALL,
     Savings,
     Scenario,
@@ -34,7 +35,6 @@ from nemoflows.savings import (
     tokens_per_byte,
 )
 from nemoflows.settings import Settings
-from nemoflows.shadows import agreement, ask_both
 from nemoflows.types import ModelRef, Tiers
 from tests.support import request
 

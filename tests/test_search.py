@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nemoflows import text
 from nemoflows.errors import BadInput, BadReply, CorpusError
+from nemoflows.language import terms
 from nemoflows.search import build_index, fragments, open_index
 from nemoflows.search.index import fuse
 from nemoflows.search.lexical import top
@@ -413,6 +413,6 @@ def test_fragments_change_their_address_when_what_is_in_them_changes(corpus: str
     ]
     content = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     assert (fragments.SETTINGS, content) == (
-        f"1/{text.VERSION}/2/1/1000/3",
+        f"1/{terms.VERSION}/2/1/1000/3",
         "3dccd7af1e1dcf7e",
     )

@@ -10,10 +10,11 @@ import pytest
 
 from nemoflows.errors import NoGpu
 from nemoflows.gpus import plan
+from nemoflows.models.weights import weights_of
 from nemoflows.settings import Settings
-from nemoflows.tasks import _binding, _secrets, _task, overrides
+from nemoflows.tasks import overrides
+from nemoflows.tasks.flyte import binding, decorator, secrets
 from nemoflows.types import ModelRef
-from nemoflows.weights import weights_of
 from tests.loopback import ModelServer
 from tests.support import run_command
 
@@ -25,14 +26,14 @@ def test_a_key_is_taken_from_its_secret_where_its_variable_is_not_set(
 ) -> None:
     settings = Settings(secrets={"FAR_KEY": "team/far"})
     monkeypatch.delenv("FAR_KEY", raising=False)
-    _secrets.provide("FAR_KEY", settings)
+    secrets.provide("FAR_KEY", settings)
     assert "FAR_KEY" not in os.environ
     monkeypatch.setenv("_FSEC_TEAM_FAR", "k1")
     monkeypatch.setenv("FAR_KEY", "")  # so that what is set below is undone
-    _secrets.provide("FAR_KEY", settings)
+    secrets.provide("FAR_KEY", settings)
     assert os.environ["FAR_KEY"] == "k1"
     monkeypatch.setenv("_FSEC_TEAM_FAR", "k2")
-    _secrets.provide("FAR_KEY", settings)
+    secrets.provide("FAR_KEY", settings)
     assert os.environ["FAR_KEY"] == "k1"
 
 
@@ -73,17 +74,19 @@ def test_a_pod_refuses_a_model_that_was_not_bound_to_it(
     kind: Any, model: str, told: str, monkeypatch: pytest.MonkeyPatch, *, efficient: bool
 ) -> None:
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "e1")
-    monkeypatch.setattr(_task, "BINDING", _binding.Binding(kind))
+    monkeypatch.setattr(decorator, "BINDING", binding.Binding(kind))
     with pytest.raises(NoGpu, match=told):
-        _task.refuse_without_gpu(ModelRef.model_validate(model), "research", efficient=efficient)
+        decorator.refuse_without_gpu(
+            ModelRef.model_validate(model), "research", efficient=efficient
+        )
 
 
 def test_a_pod_takes_the_model_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelRef.model_validate(f"sidecar:{NANO}")
-    _task.refuse_without_gpu(model, "research", efficient=True)  # here: a server of your own
+    decorator.refuse_without_gpu(model, "research", efficient=True)  # here: a server of your own
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "e1")
-    monkeypatch.setattr(_task, "BINDING", _binding.Binding("sidecar"))
-    _task.refuse_without_gpu(model, "research", efficient=True)
+    monkeypatch.setattr(decorator, "BINDING", binding.Binding("sidecar"))
+    decorator.refuse_without_gpu(model, "research", efficient=True)
 
 
 def test_the_endpoint_sidecar_is_the_server_that_the_settings_name() -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows.answer_types import answer_type, answers
-from nemoflows.sentences import sentences
+from nemoflows.language.answer_types import answer_type, answers
+from nemoflows.language.sentences import sentences
 
 PAGE = """# Retrying
 

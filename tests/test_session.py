@@ -21,9 +21,10 @@ from nemoflows.engines.vllm import installed
 from nemoflows.errors import BadInput, BadModel, EndpointDown, NemoflowsError, NoGpu, RateLimited
 from nemoflows.journal import Receipt
 from nemoflows.settings import command_id
-from nemoflows.tasks import _session, task
-from nemoflows.tasks._session import Session, in_pod, run, session
-from nemoflows.tasks._task import BOUND, GPU, ready, refuse_without_gpu
+from nemoflows.tasks import task
+from nemoflows.tasks.flyte import session as session_module
+from nemoflows.tasks.flyte.decorator import BOUND, GPU, ready, refuse_without_gpu
+from nemoflows.tasks.flyte.session import Session, in_pod, run, session
 from nemoflows.types import ModelRef
 from tests.support import run_command
 
@@ -38,7 +39,7 @@ InPod = Callable[[str], None]
 @pytest.fixture(autouse=True)
 def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the sessions of other tests, whose homes are gone."""
-    monkeypatch.setattr(_session, "_sessions", {})
+    monkeypatch.setattr(session_module, "_sessions", {})
     for name in EXECUTION:
         monkeypatch.delenv(f"FLYTE_INTERNAL_EXECUTION_{name}", raising=False)
 
@@ -357,7 +358,7 @@ def test_a_machine_without_a_gpu_is_told_what_to_name_instead(efficient: bool) -
 def test_a_registration_with_a_gpu_lets_efficient_tasks_alone_take_the_model() -> None:
     code = (
         "from nemoflows.errors import NoGpu\n"
-        "from nemoflows.tasks._task import TIERS, refuse_without_gpu as refuse\n"
+        "from nemoflows.tasks.flyte.decorator import TIERS, refuse_without_gpu as refuse\n"
         "refuse(TIERS.efficient, 'research', efficient=True)\n"
         "try:\n    refuse(TIERS.efficient, 'synthesise', efficient=False)\n"
         "except NoGpu as error:\n    print('refused', error)\n"

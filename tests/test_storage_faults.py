@@ -15,11 +15,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from nemoflows.asks import Ask, Done
 from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import EndpointDown
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done
 from tests.object_stores import KEYS, FaultyS3, serve_s3
 from tests.support import ROOT, make_door, request
 
@@ -192,7 +192,9 @@ def test_clocks_that_jump_or_differ_change_no_replay(
             import time
 
             real = time.time
-            patch.setattr("nemoflows.llm.time.time", lambda real=real, by=offset_s: real() + by)
+            patch.setattr(
+                "nemoflows.llm.client.time.time", lambda real=real, by=offset_s: real() + by
+            )
             batch(make_door(scripted(), tmp_path), 2, of=f"{offset_s} ")
     for offset_s in (86_400.0, -86_400.0):
         again = scripted()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows.text import STOP_WORDS, terms, words
+from nemoflows.language.terms import STOP_WORDS, terms, words
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_folding_twice_changes_nothing(text: str) -> None:
 
 
 def test_the_stemmer_is_loaded_only_when_a_term_is_asked_for() -> None:
-    code = "import sys, nemoflows.text; assert 'Stemmer' not in sys.modules"
+    code = "import sys, nemoflows.language.terms; assert 'Stemmer' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

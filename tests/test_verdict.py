@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.coding import ran
+from nemoflows.coding import test_runs
 from nemoflows.coding.examine import examine
-from nemoflows.coding.ran import Ran, Wish
-from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.search import passes
+from nemoflows.coding.mutation.search import passes
+from nemoflows.coding.test_runs import Ran, TestRuns, Wish
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.runs import Ended
 from nemoflows.sandbox.trees import Tree
@@ -217,7 +216,7 @@ def test_a_repository_without_tests_is_refused() -> None:
 def test_a_report_that_nobody_can_read_is_no_end_of_the_flow() -> None:
     def told(line: str) -> Ran:
         ended = Ended("ended", 0, "", line, 1.0)
-        return ran.read(ended, key="k", token="t", copy_python="p")
+        return test_runs.read(ended, key="k", token="t", copy_python="p")
 
     assert not told("[" * 200_000).complete
     for line in (
@@ -277,7 +276,7 @@ def test_a_journal_that_takes_no_record_costs_no_run(tmp_path: Path) -> None:
 def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(sys.executable).parent)
     name = Path(sys.executable).name
-    assert ran.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)
+    assert test_runs.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)
 
 
 def test_a_plugin_that_is_the_repository_s_own_runs_in_the_sandbox_alone(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from nemoflows.geometry import from_config
 from nemoflows.gpus import GIB, layout
+from nemoflows.models.geometry import from_config
 from tests.support import ROOT
 
 pytestmark = pytest.mark.vllm

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from nemoflows.asks import Ask, Done, Failed
 from nemoflows.calls import Answered, Outcome, Request
 from nemoflows.engines.vllm import Vllm
 from nemoflows.errors import EndpointDown
-from nemoflows.llm import Door
+from nemoflows.llm.client import Door
+from nemoflows.llm.results import Ask, Done, Failed
 from tests.engines import ARGUMENTS, LONG, InProcess, choices, chosen
 from tests.support import make_door
 

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from nemoflows.catalogue import OPEN_MODELS
 from nemoflows.gpus import plan
+from nemoflows.models.catalogue import OPEN_MODELS
+from nemoflows.models.weights import weights_of
 from nemoflows.settings import Settings
-from nemoflows.tasks._sidecar import vllm_flags
+from nemoflows.tasks.flyte.sidecar import vllm_flags
 from nemoflows.types import ModelRef
-from nemoflows.weights import weights_of
 
 pytestmark = pytest.mark.vllm
 

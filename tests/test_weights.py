@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from nemoflows.catalogue import FRONTIER, KNOWN, OPEN_MODELS
 from nemoflows.errors import BadModel
-from nemoflows.geometry import from_config
-from nemoflows.weights import described, open_model, precision_of, quantised, weights_of
+from nemoflows.models.catalogue import FRONTIER, KNOWN, OPEN_MODELS
+from nemoflows.models.geometry import from_config
+from nemoflows.models.weights import described, open_model, precision_of, quantised, weights_of
 
 PUBLISHED_B = {
     "NVIDIA-Nemotron-3-Nano-30B-A3B": (31.6, 3.2),

@@ -25,7 +25,8 @@ from nemoflows import (
     select,
     snapshot,
 )
-from nemoflows.changes import CodingTask, Level, Limits, TestEdits
+from nemoflows.coding.types import CodingTask, TestEdits
+from nemoflows.sandbox.levels import Level, Limits
 from nemoflows.tasks import TIERS
 from nemoflows.types import ThinkingPolicy
 

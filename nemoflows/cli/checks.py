@@ -18,15 +18,15 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from nemoflows import settings as settings_module
-from nemoflows.catalogue import FRONTIER
 from nemoflows.cli.serving import served
 from nemoflows.engines.vllm import installed
 from nemoflows.errors import NemoflowsError
 from nemoflows.gpus import Plan, planned
 from nemoflows.models import CHAT_COMPLETIONS, CLAUDE, Endpoint
+from nemoflows.models.catalogue import FRONTIER
+from nemoflows.models.weights import open_model
 from nemoflows.settings import Settings, is_loopback
 from nemoflows.types import ModelRef, Value
-from nemoflows.weights import open_model
 
 WAIT_S = 5
 """How long an address may take to answer."""

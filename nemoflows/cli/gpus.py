@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from nemoflows import settings as settings_module
-from nemoflows.catalogue import OPEN_MODELS
 from nemoflows.cli.tables import Rows, show_table
 from nemoflows.errors import BadInput, BadModel, NemoflowsError
 from nemoflows.gpus import GIB, GPUS, Plan, find, plan
+from nemoflows.models.catalogue import OPEN_MODELS
+from nemoflows.models.weights import Weights, weights_of
 from nemoflows.types import ModelRef
-from nemoflows.weights import Weights, weights_of
 
 CONTEXTS = (1024, 4096, 8192, 32_768, 65_536, 131_072, 262_144, 524_288, 1_000_000)
 BAR = 40

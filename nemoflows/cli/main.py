@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from nemoflows import settings as settings_module
-from nemoflows.catalogue import KNOWN
 from nemoflows.cli.doctor import doctor
 from nemoflows.cli.gpus import gpus
 from nemoflows.cli.journal import journal
@@ -18,6 +17,7 @@ from nemoflows.cli.serving import served
 from nemoflows.cli.tables import Rows, show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.models import BUILT_IN, FREE, REMOTE, Endpoint
+from nemoflows.models.catalogue import KNOWN
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,7 +12,7 @@ from nemoflows.cli.journal import DEFAULT_ROOT_HELP, opened_journal
 from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
-from nemoflows.memory import Memory
+from nemoflows.llm.history import Memory
 
 COLUMNS = (
     "run", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd", "escalated",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from nemoflows.changes import Baseline, Patch
+from nemoflows.coding.types import Baseline, Patch
 
 _NOTHING = (
     "No test fails, and a change is judged by tests: write one that fails because of the issue, "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.calls import Part
-from nemoflows.changes import Baseline, ChangePlan, TestReport
 from nemoflows.coding.edits import is_test, runs_tests
+from nemoflows.coding.types import Baseline, ChangePlan, TestReport
 from nemoflows.sandbox.trees import Tree
 
 MAX_FILES = 6

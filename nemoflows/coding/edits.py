@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
-from nemoflows.changes import Edit, TestEdits
+from nemoflows.coding.types import Edit, TestEdits
 from nemoflows.sandbox.trees import Tree, is_inside
 from nemoflows.types import Value
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from nemoflows.changes import Baseline, CodingTask, Level, TestReport
-from nemoflows.coding import faults, verdict
-from nemoflows.coding.ran import Wish
-from nemoflows.coding.runs import TestRuns
+from nemoflows.coding import verdict
+from nemoflows.coding.mutation import faults
+from nemoflows.coding.test_runs import TestRuns, Wish
+from nemoflows.coding.types import Baseline, CodingTask, TestReport
 from nemoflows.errors import BadInput
+from nemoflows.sandbox.levels import Level
 from nemoflows.sandbox.trees import Tree
 
 

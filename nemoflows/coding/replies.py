@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from nemoflows.calls import Reply
-from nemoflows.changes import Baseline, ChangePlan, Edit, Review
+from nemoflows.calls.reading import SHOWN, field
 from nemoflows.coding import edits
+from nemoflows.coding.types import Baseline, ChangePlan, Edit, Review
 from nemoflows.errors import BadReply
-from nemoflows.replies import SHOWN, field
 from nemoflows.sandbox.trees import Tree
 
 

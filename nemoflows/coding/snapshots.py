@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemoflows.changes import Repository
+from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput
 from nemoflows.journal.stores import open_store
 from nemoflows.sandbox import trees

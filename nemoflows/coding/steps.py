@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.agents import Desk
-from nemoflows.asks import OVER, UNUSABLE, Ask, Done, Failed, refuse_too_many, unwrap
 from nemoflows.calls import Part, Reply, Request
-from nemoflows.changes import (
-    Baseline,
-    Candidate,
-    ChangePlan,
-    Proposals,
-    Tier,
-)
 from nemoflows.coding import context, prompts, replies
 from nemoflows.coding.candidates import candidate, changed, closest, solved
 from nemoflows.coding.replies import Changed
 from nemoflows.coding.snapshots import opened
-from nemoflows.llm import together
+from nemoflows.coding.types import Baseline, Candidate, ChangePlan, Proposals, Tier
+from nemoflows.llm.bound import Desk
+from nemoflows.llm.concurrency import together
+from nemoflows.llm.results import OVER, UNUSABLE, Ask, Done, Failed, refuse_too_many, unwrap
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
 from nemoflows.types import ModelRef

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemoflows import search as search_module
-from nemoflows.changes import Baseline, Candidate, CodingTask, Proposals, Suspect, TestReport
 from nemoflows.coding.candidates import candidate, changed
 from nemoflows.coding.edits import is_test
 from nemoflows.coding.examine import examine as examine_tree
-from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.search import MAX_RUNS, judge, search
+from nemoflows.coding.mutation.search import MAX_RUNS, judge, search
 from nemoflows.coding.snapshots import opened
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import Baseline, Candidate, CodingTask, Proposals, Suspect, TestReport
 from nemoflows.errors import BadInput
-from nemoflows.llm import together
+from nemoflows.llm.concurrency import together
 from nemoflows.sandbox.trees import Tree
 from nemoflows.types import Passage
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.changes import Baseline, Ending, Level, TestReport, TestResult
 from nemoflows.coding.edits import files_of, is_protected
-from nemoflows.coding.ran import Ran
+from nemoflows.coding.test_runs import Ran
+from nemoflows.coding.types import Baseline, Ending, TestReport, TestResult
 from nemoflows.sandbox.inside.suite import N_CANARIES
+from nemoflows.sandbox.levels import Level
 from nemoflows.sandbox.trees import Tree
 
 

@@ -27,13 +27,12 @@ from nemoflows.calls import (
     Unusable,
     Usage,
 )
+from nemoflows.calls.wire import estimate_tokens, prefix_key, render, shared_text
 from nemoflows.engines.dialects import effort
 from nemoflows.engines.line import Line, MalformedReplyError, foreign, refuse_variants
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint, claude_abilities, claude_cache_minimum
-from nemoflows.prompts import prefix_key, render, shared_text
-from nemoflows.text import estimate_tokens
 from nemoflows.types import ModelRef
 
 if TYPE_CHECKING:

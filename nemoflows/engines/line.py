@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
+from nemoflows.calls.wire import estimated_tokens
 from nemoflows.engines.pace import Concurrency, Leaders, Limiter
 from nemoflows.engines.protocol import OnAttempt
 from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
-from nemoflows.prompts import estimated_tokens
 from nemoflows.settings import is_loopback
 from nemoflows.types import ModelRef, printable
 

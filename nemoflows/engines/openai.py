@@ -22,12 +22,12 @@ from nemoflows.calls import (
     Unusable,
     Usage,
 )
+from nemoflows.calls.wire import prefix_key, render, schema_words
 from nemoflows.engines.dialects import RULES, Rules, Wish, sampling
 from nemoflows.engines.line import Line, MalformedReplyError, foreign, refuse_variants
 from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
 from nemoflows.errors import BadModel
 from nemoflows.models import Dialect, Endpoint
-from nemoflows.prompts import prefix_key, render, schema_words
 from nemoflows.types import ModelRef
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Unusable, Usage
+from nemoflows.calls.wire import render
 from nemoflows.engines.protocol import OnAttempt, Vectors
 from nemoflows.errors import BadModel
-from nemoflows.prompts import render
 from nemoflows.types import ModelRef, Value
 
 Fault = Literal["", "refused", "truncated", "rate_limited", "down", "rejected", "hang"]

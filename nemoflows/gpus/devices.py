@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from nemoflows.catalogue import Precision
 from nemoflows.errors import BadInput
+from nemoflows.models.catalogue import Precision
 from nemoflows.types import Value
 
 Support = Literal["native", "emulated", "refused"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from nemoflows.geometry import Attention, Geometry, Recurrence
+from nemoflows.models.geometry import Attention, Geometry, Recurrence
 from nemoflows.types import Value
 
 PAGES_CACHING = 3

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from math import ceil
 
-from nemoflows.geometry import Geometry
 from nemoflows.gpus.devices import Gpu
 from nemoflows.gpus.memory import layout
+from nemoflows.models.geometry import Geometry
+from nemoflows.models.weights import Weights
 from nemoflows.types import Value
-from nemoflows.weights import Weights
 
 GIB = 2**30
 UTILISATION = 0.92

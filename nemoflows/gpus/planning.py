@@ -12,7 +12,6 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nemoflows.errors import BadModel
-from nemoflows.geometry import Geometry
 from nemoflows.gpus.devices import FP8_CACHE_FROM, GPUS, Gpu, Support, find, support
 from nemoflows.gpus.memory import Layout, layout
 from nemoflows.gpus.needs import (
@@ -25,8 +24,9 @@ from nemoflows.gpus.needs import (
     host_of,
     memory_of,
 )
+from nemoflows.models.geometry import Geometry
+from nemoflows.models.weights import Weights
 from nemoflows.types import Value
-from nemoflows.weights import Weights
 
 CONTEXT_TOKENS = 32_768
 """Context of one agent unless the user says otherwise."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nemoflows.gpus.planning import Plan, plan
+from nemoflows.models.weights import weights_of
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
-from nemoflows.weights import weights_of
 
 
 def planned(settings: Settings, model: ModelRef) -> Plan | None:

@@ -7,7 +7,7 @@ from html import escape
 from statistics import median, quantiles
 from typing import Protocol
 
-from nemoflows.costs import Ledger, Spent, discarded
+from nemoflows.money.ledger import Ledger, Spent, discarded
 from nemoflows.page.money import usd
 from nemoflows.page.values import Page
 

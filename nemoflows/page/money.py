@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from nemoflows.costs import Group, grouped
-from nemoflows.gpu_time import GpuUse
+from nemoflows.money.gpu_time import GpuUse
+from nemoflows.money.ledger import Group, grouped
+from nemoflows.money.savings import Scenario
 from nemoflows.page.values import Page
-from nemoflows.savings import Scenario
 
 TIERS = ("efficient", "frontier", "shadow", "")
 """Order and colours of the parts of a bar."""

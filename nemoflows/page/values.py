@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from nemoflows.costs import Ledger, Spent
-from nemoflows.gpu_time import GpuUse
-from nemoflows.savings import Savings, ShadowSample
+from nemoflows.money.gpu_time import GpuUse
+from nemoflows.money.ledger import Ledger, Spent
+from nemoflows.money.savings import Savings, ShadowSample
 from nemoflows.types import Answer, Citation, Finding, Index, Value
 
 CONTEXT_CHARACTERS = 500

@@ -35,10 +35,30 @@ it, which `nemoflows.coding.verdict` looks at.
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
-from nemoflows.changes import Level
+from pydantic import Field
+
 from nemoflows.errors import BadInput
+from nemoflows.types import Value
+
+Level = Literal["weak", "landlock", "full"]
+"""How well a test run is contained, the weakest first; `nemoflows.sandbox.levels` has the table."""
+
+
+class Limits(Value):
+    """What one test run may take; past any of these all its processes are killed."""
+
+    seconds: float = Field(default=120.0, gt=0, le=86_400)
+    """Wall clock of the whole run; CPU time of each process, one second more."""
+    test_seconds: float = Field(default=30.0, gt=0, le=86_400)
+    """Of one test, which then fails; the others go on."""
+    memory_mib: int = Field(default=2048, ge=64, le=1 << 22)
+    """Resident memory of all processes together, and private data of each."""
+    processes: int = Field(default=64, ge=1, le=1 << 22)
+    file_mib: int = Field(default=64, ge=1, le=1 << 22)
+    """Of each file that is written; at level `full` of all together."""
+
 
 LEVELS: tuple[Level, ...] = get_args(Level)
 """The weakest first."""

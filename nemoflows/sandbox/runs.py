@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import nemoflows
-from nemoflows.changes import Level, Limits
 from nemoflows.errors import BadInput, EndpointDown
-from nemoflows.sandbox.levels import LEVELS
+from nemoflows.sandbox.levels import LEVELS, Level, Limits
 from nemoflows.sandbox.trees import Tree
 
 _START = (

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nemoflows import text as words_of_text
+from nemoflows.language.terms import VERSION as TERMS_VERSION
+from nemoflows.language.terms import terms
 from nemoflows.search import chunks, readers
 from nemoflows.search.integrity import Damaged, seal, unseal
 from nemoflows.search.store import Store
-from nemoflows.text import terms
 
 FOLDER = "fragments"
 HEADING_WEIGHT = 3
 """A heading's terms count this often. Chosen on cranfield: nDCG@10 .336 at 0, .382 at 1, .389 at 2,
 .393 at 3."""
 
-_VERSIONS = (1, words_of_text.VERSION, readers.VERSION, chunks.VERSION)
+_VERSIONS = (1, TERMS_VERSION, readers.VERSION, chunks.VERSION)
 SETTINGS = "/".join(map(str, (*_VERSIONS, chunks.TARGET_CHARS, HEADING_WEIGHT)))
 """Everything besides name and content that decides a fragment."""
 

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemoflows.errors import BadInput, NemoflowsError
+from nemoflows.language.terms import terms
 from nemoflows.search.integrity import Damaged, wrong_sizes
 from nemoflows.search.store import Mapped, Rows, Store, offsets_path
-from nemoflows.text import terms
 from nemoflows.types import Index, Passage
 
 FORMAT = 2

@@ -3,7 +3,7 @@
 Importing one task registers every task of its module, so a module holds tasks of one binding.
 """
 
-from nemoflows.tasks._binding import overrides
-from nemoflows.tasks._task import EMBEDDER, TIERS, task
+from nemoflows.tasks.flyte.binding import overrides
+from nemoflows.tasks.flyte.decorator import EMBEDDER, TIERS, task
 
 __all__ = ["EMBEDDER", "TIERS", "overrides", "task"]

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nemoflows.answer_types import answers
 from nemoflows.engines.embedded.prose import alike, readable
 from nemoflows.engines.embedded.weights import Asked, Bag, ask, coverage
-from nemoflows.sentences import sentences
+from nemoflows.language.answer_types import answers
+from nemoflows.language.sentences import sentences
 from nemoflows.types import Evidence, Finding
 
 _DOTTED = re.compile(r"[\w+-]+(?:\.[\w+-]+)+")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nemoflows.engines.embedded.prose import is_code, readable
 from nemoflows.engines.embedded.titles import mentions, subjects, title
 from nemoflows.engines.embedded.weights import Bag
-from nemoflows.sentences import Kind, Sentence, sentences
+from nemoflows.language.sentences import Kind, Sentence, sentences
 from nemoflows.types import Passage
 
 MAX_CODE_CHARACTERS = 1200

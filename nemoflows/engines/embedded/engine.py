@@ -17,7 +17,7 @@ from nemoflows.engines.embedded.summaries import summarise, summarise_text
 from nemoflows.engines.embedded.weights import Bag, ask, coverage
 from nemoflows.engines.protocol import OnAttempt, Vectors
 from nemoflows.errors import BadModel
-from nemoflows.sentences import sentences
+from nemoflows.language.sentences import sentences
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
 
 CHARACTERS_PER_TOKEN = 4

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from nemoflows.engines.embedded.patterns import Finder, finder, is_number, looks_tell
 from nemoflows.engines.embedded.weights import Bag, ask, coverage
-from nemoflows.sentences import sentences
-from nemoflows.text import terms
+from nemoflows.language.sentences import sentences
+from nemoflows.language.terms import terms
 
 _SEPARATOR = re.compile(r"\s*[:=]\s*|\t+| {2,}")
 _ENOUGH = 0.5

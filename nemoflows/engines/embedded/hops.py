@@ -8,7 +8,7 @@ from itertools import chain, dropwhile
 
 from nemoflows.engines.embedded.titles import mentions, title
 from nemoflows.engines.embedded.weights import Bag
-from nemoflows.text import terms, words
+from nemoflows.language.terms import terms, words
 from nemoflows.types import Passage
 
 N_BRIDGES = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from nemoflows.text import terms
+from nemoflows.language.terms import terms
 
 _GROUPS = """
 write wrote written author wrote penned writer

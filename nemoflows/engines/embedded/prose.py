@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from nemoflows.engines.embedded.weights import Bag
-from nemoflows.sentences import Sentence, sentences
+from nemoflows.language.sentences import Sentence, sentences
 
 _LEAD = re.compile(r"^\s*(?:(?:[-*+\u2022>]|\(?\d{1,3}[.)])\s+)+")
 _QUOTED = re.compile(r"^[^\S\n]*(?:>[^\S\n]?)+", re.MULTILINE)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from nemoflows.answer_types import answers
 from nemoflows.engines.embedded.candidates import Candidate, candidates, named_by_path
 from nemoflows.engines.embedded.titles import subjects
 from nemoflows.engines.embedded.weights import Asked, Bag, ask, coverage, grams
-from nemoflows.text import terms
+from nemoflows.language.answer_types import answers
+from nemoflows.language.terms import terms
 from nemoflows.types import Evidence, Passage
 
 COVERED = 0.45

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from nemoflows.text import terms, words
+from nemoflows.language.terms import terms, words
 from nemoflows.types import Passage
 
 _APART = re.compile(r"\s*\([^)]*\)\s*$")

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from nemoflows.answer_types import AnswerType, answer_type
 from nemoflows.engines.embedded.kinship import kin
-from nemoflows.text import STOP_WORDS, terms
+from nemoflows.language.answer_types import AnswerType, answer_type
+from nemoflows.language.terms import STOP_WORDS, terms
 
 _NAMES = re.compile(r"(?<!^)(?<![?.!] )\b(?:[A-Z][\w'-]*|\w*\d\w*|\w+_\w+)")
 _ASKING = """

@@ -31,7 +31,6 @@ from nemoflows.engines.vllm import adapters, identity, translation
 from nemoflows.engines.vllm.adapters import Adapter
 from nemoflows.engines.vllm.running import Running, last_lines, start
 from nemoflows.errors import BadModel, EndpointDown
-from nemoflows.routing import priority
 from nemoflows.types import ModelRef
 
 log = logging.getLogger("nemoflows")
@@ -213,7 +212,7 @@ async def _generate(
             translation.sampling(running, request),
             name,
             lora_request=adapter.request() if adapter is not None else None,
-            priority=priority(request.purpose),
+            priority=request.priority,
         )
         async for output in outputs:
             if output.finished:

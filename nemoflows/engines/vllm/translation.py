@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from nemoflows.calls import Answered, Outcome, Reply, Request, Thinking, Unusable, Usage
+from nemoflows.calls.wire import render
 from nemoflows.engines.vllm.running import Running
-from nemoflows.prompts import render
 
 JOINER = "\u2060"
 """Breaks a special token's string: a word joiner, which is not seen and is no space."""

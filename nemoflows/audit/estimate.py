@@ -1,0 +1,75 @@
+"""What the frontier may cost at most, before anything is asked of it."""
+
+from __future__ import annotations
+
+from nemoflows.calls import Request
+from nemoflows.llm.bound import Desk
+from nemoflows.rag import prompts
+from nemoflows.rag.retrieval import checked_question
+from nemoflows.search.chunks import TARGET_CHARS
+from nemoflows.types import Evidence, Finding, ModelRef, Passage
+
+ASKS = 2
+"""Times that one request may be asked: a reply that cannot be used is asked for once more."""
+
+
+def frontier_most(
+    question: str, *, desk: Desk, n: int, k: int, hops: int
+) -> dict[str, float | None]:
+    """Return the most that each step of the frontier can cost, in USD; None where nobody knows.
+
+    Every agent is taken to be handed on, every reply to be as long as it may, every request to be
+    asked twice; passages are taken to be as long as the index makes them.
+    """
+    question = checked_question(question)
+    model, salt = desk.model, desk.salt
+    passages = [_passage(number) for number in range(k)]
+    quotes = [_quote(passages[0])] * prompts.MAX_QUOTES
+    found = Finding(
+        question=question, summary="x" * prompts.MAX_SUMMARY_CHARACTERS, evidence=quotes
+    )
+    extract = prompts.extract(question, passages, model=model, salt=salt)
+    rewrite = prompts.rewrite(question, passages, [question] * hops, model=model, salt=salt)
+    summarise = prompts.summarise(question, quotes, model=model, salt=salt)
+    agent = [(extract, hops), (rewrite, hops - 1), (summarise, 1)]
+    return {
+        "plan": _most([(prompts.plan(question, n=n, model=model, salt=salt), 1)], desk),
+        "escalate": _most([(request, times * n) for request, times in agent], desk),
+        "synthesise": _most(
+            [(prompts.synthesise(question, [found] * n, model=model, salt=salt), 1)], desk
+        ),
+    }
+
+
+def told(most: dict[str, float | None], model: ModelRef, budget_usd: float | None) -> str:
+    """Return the sentence that a person approves."""
+    prices = [usd for usd in most.values() if usd is not None]
+    total = f"at most ${sum(prices):.4f}" if len(prices) == len(most) else "an unknown amount"
+    steps = ", ".join(
+        f"{step} {'unknown' if usd is None else f'${usd:.4f}'}" for step, usd in most.items()
+    )
+    within = f", within the budget of ${budget_usd:g}" if budget_usd is not None else ""
+    return (
+        f"The frontier {model} is about to be asked, for {total}{within} ({steps}; escalate is "
+        "for what the efficient tier does not find, all of it at worst)."
+    )
+
+
+def _most(requests: list[tuple[Request, int]], desk: Desk) -> float | None:
+    total = 0.0
+    for request, times in requests:
+        usd = desk.door.worst_usd(desk.ready(request))
+        if usd is None:
+            return None
+        total += ASKS * times * usd
+    return total
+
+
+def _passage(number: int) -> Passage:
+    text = "x" * 2 * TARGET_CHARS  # as UTF-8, where many letters take two bytes
+    return Passage(id=f"{number}", document="d", start=0, end=len(text), text=text)
+
+
+def _quote(passage: Passage) -> Evidence:
+    text = passage.text[: prompts.MAX_QUOTE_CHARACTERS]
+    return Evidence(quote=text, document="d", start=0, end=len(text))

@@ -1,0 +1,94 @@
+"""How text travels to a model: own words plain, data delimited, the reply shown again.
+
+Text from documents, users' questions included, is data: it stands between delimiters that are
+derived from its own hash and cannot occur inside it, so that no document can end its own quote.
+Same inputs, same bytes: nothing here depends on a clock, a server or a random draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from nemoflows.calls.values import Message, Part, Reply, Request, user
+
+MAX_ERROR_CHARACTERS = 1000
+
+
+AGAIN = "That reply cannot be used, for the reason above. Answer the request again."
+
+
+def fence(text: str) -> str:
+    """Return a delimiter that depends on `text` alone and does not occur in it."""
+    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    while mark in text:
+        mark = hashlib.sha256(mark.encode()).hexdigest()[:12]
+    return mark
+
+
+def render(part: Part) -> str:
+    """Return a part as a model reads it: own words plain, data delimited."""
+    if part.kind == "text":
+        return part.text
+    mark = fence("\n".join((part.id, part.heading, part.text)))
+    label = f"{part.kind} {part.id}".strip()
+    body = f"{part.heading}\n\n{part.text}" if part.heading else part.text
+    return f"<data {mark}: {label}>\n{body}\n</data {mark}>"
+
+
+def estimated_tokens(request: Request) -> int:
+    """Return about how many input tokens a request takes, from its characters alone."""
+    parts = [part for turn in request.messages for part in turn.parts]
+    n_characters = sum(len(part.text) + len(part.heading) for part in parts)
+    return estimate_tokens(n_characters + len(request.system))
+
+
+def prefix_key(request: Request) -> str:
+    """Return what tells a request's shared prefix from others; empty where it has none."""
+    shared = shared_text(request)
+    if not shared:
+        return ""
+    whole = "\0".join((str(request.model), request.system, shared))
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def shared_text(request: Request) -> str:
+    """Return the leading parts of the first message that other requests begin with too."""
+    return "\n\n".join(render(part) for part in request.messages[0].parts[: request.shared_parts])
+
+
+def schema_words(schema: dict[str, Any]) -> str:
+    """Tell a schema in words, for servers that promise JSON and no shape."""
+    told = json.dumps(schema, ensure_ascii=False)
+    return f"Answer with one JSON object that fits this JSON schema: {told}"
+
+
+def go_on(request: Request, reply: Reply) -> Request:
+    """Return the request that lets a model finish the turn in which it paused."""
+    paused = Message(role="assistant", parts=[Part(text=reply.text)], blocks=reply.blocks)
+    return request.model_copy(update={"messages": [*request.messages, paused]})
+
+
+def ask_again(request: Request, *, reply_text: str, error: str) -> Request:
+    """Return the request that shows a model its reply and what was wrong with it."""
+    said = [Message(role="assistant", parts=[Part(text=reply_text)])] if reply_text else []
+    turns = [
+        *request.messages,
+        *said,
+        user([Part(kind="error", text=error[:MAX_ERROR_CHARACTERS]), Part(text=AGAIN)]),
+    ]
+    return request.model_copy(update={"messages": turns})
+
+
+CHARACTERS_PER_TOKEN = 3.0
+"""Of English text and common tokenisers, on the safe side.
+
+Source: reference tokenisers give 3.5 to 4.5 characters of English per token; code and numbers give
+fewer, so that the estimate errs towards too many tokens.
+"""
+
+
+def estimate_tokens(n_characters: int) -> int:
+    """Return about how many tokens that many characters are; rather too many than too few."""
+    return int(n_characters / CHARACTERS_PER_TOKEN) + 1

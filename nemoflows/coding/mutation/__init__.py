@@ -1,0 +1,1 @@
+"""Repair without a model: small mutations of suspicious lines, judged by the tests."""

@@ -1,0 +1,191 @@
+"""Mutation operators on statements: deleted, moved, exchanged, copied, guarded."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from nemoflows.coding.mutation.sources import Function, Source
+
+Change = tuple[int, int, str, float]
+"""First and last byte, the new text, the cost."""
+
+
+_AUGMENTED = {
+    ast.Add: "+=", ast.Sub: "-=", ast.Mult: "*=", ast.Div: "/=", ast.FloorDiv: "//=",
+    ast.Mod: "%=",
+}  # fmt: skip
+
+
+_RESULTS = ("False", "True", "None", "0", "1", "-1", "[]", '""')
+
+
+STEP = "    "
+
+
+def mutations(source: Source, node: ast.AST) -> Iterator[Change]:
+    """Return the changes that begin at one statement."""
+    if not isinstance(node, ast.stmt) or not source.owns_its_lines(node):
+        return
+    siblings = _siblings(source, node)
+    if not siblings:
+        return
+    yield from _assignments(source, node)
+    yield from _jumps(source, node)
+    yield from _deleted(source, node, siblings)
+    yield from _moved(source, node, siblings)
+    yield from _flipped(source, node)
+    yield from _copied(source, node)
+    yield from _guarded(source, node, siblings)
+
+
+def _siblings(source: Source, node: ast.stmt) -> list[ast.stmt]:
+    parent = source.parents.get(node)
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(parent, name, None)
+        if isinstance(block, list) and node in block:
+            return block
+    return []
+
+
+def _assignments(source: Source, node: ast.stmt) -> Iterator[Change]:
+    if isinstance(node, ast.AugAssign):
+        target, value = source.text(node.target), source.text(node.value)
+        signs = [sign for op, sign in _AUGMENTED.items() if not isinstance(node.op, op)]
+        for rank, sign in enumerate([*signs[:2], "=", *signs[2:]]):
+            yield *source.span(node), f"{target} {sign} {value}", 1.3 + 0.3 * rank
+    elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target, value = source.text(node.targets[0]), source.text(node.value)
+        for rank, sign in enumerate(("+=", "-=", "*=")):
+            yield *source.span(node), f"{target} {sign} {value}", 2.3 + 0.3 * rank
+
+
+def _jumps(source: Source, node: ast.stmt) -> Iterator[Change]:
+    if isinstance(node, ast.Break):
+        yield *source.span(node), "continue", 1.4
+    elif isinstance(node, ast.Continue):
+        yield *source.span(node), "break", 1.4
+    elif isinstance(node, ast.Return):
+        known = [
+            source.text(e.value)
+            for e in source.inside(node, ast.Return)
+            if isinstance(e, ast.Return) and e.value
+        ]
+        names = source.names_at(node)
+        for rank, text in enumerate(dict.fromkeys([*known, *names, *_RESULTS])):
+            if node.value is None or text != source.text(node.value):
+                yield *source.span(node), f"return {text}", 2.2 + 0.1 * rank
+    elif isinstance(node, ast.If | ast.While) and source.text(node).startswith(("if", "while")):
+        start, _ = source.span(node)
+        old, new = ("if", "while") if isinstance(node, ast.If) else ("while", "if")
+        if not node.orelse:
+            yield start, start + len(old), new, 2.6
+
+
+def _deleted(source: Source, node: ast.stmt, siblings: list[ast.stmt]) -> Iterator[Change]:
+    if isinstance(node, Function | ast.ClassDef | ast.Import | ast.ImportFrom):
+        return
+    start, end = source.line_span(node)
+    indent = _indent(source, node)
+    yield start, end, "" if len(siblings) > 1 else f"{indent}pass\n", 2.1
+    if isinstance(node, ast.If | ast.For | ast.While | ast.With):
+        yield start, end, _dedented(source, node.body, indent), 2.5
+    if isinstance(node, ast.If) and node.orelse:
+        first, last = node.body[-1], node.orelse[-1]
+        tail_start, tail_end = source.line_span(first)[1], source.line_span(last)[1]
+        yield tail_start, tail_end, "", 2.5
+        if not source.data[source.span(node.orelse[0])[0] :].startswith(b"elif"):
+            yield start, end, _dedented(source, node.orelse, indent), 2.8
+
+
+def _moved(source: Source, node: ast.stmt, siblings: list[ast.stmt]) -> Iterator[Change]:
+    place = siblings.index(node)
+    start, end = source.line_span(node)
+    text, indent = source.whole_lines(node), _indent(source, node)
+    if place + 1 < len(siblings) and source.owns_its_lines(siblings[place + 1]):
+        following = siblings[place + 1]
+        other_start, other_end = source.line_span(following)
+        between = source.data[end:other_start].decode()
+        yield start, other_end, source.whole_lines(following) + between + text, 2.4
+    if len(indent) > len(STEP) and place == len(siblings) - 1 and place:  # out of its block
+        yield start, end, _shifted(text, -1), 2.2
+    before = siblings[place - 1] if place else None
+    if isinstance(before, ast.If | ast.For | ast.While | ast.With):  # into the block before it
+        yield start, end, _shifted(text, 1), 2.6
+
+
+def _flipped(source: Source, node: ast.stmt) -> Iterator[Change]:
+    """Answer yes for no and no for yes, throughout a function."""
+    if not isinstance(node, Function):
+        return
+    start, end = source.span(node)
+    answers = [
+        each.value
+        for each in ast.walk(node)
+        if isinstance(each, ast.Return)
+        and isinstance(each.value, ast.Constant)
+        and isinstance(each.value.value, bool)
+    ]
+    data, base = source.data[start:end], start
+    for answer in sorted(answers, key=lambda each: -source.span(each)[0]):
+        first, last = source.span(answer)
+        data = data[: first - base] + str(not answer.value).encode() + data[last - base :]
+    if len(answers) > 1:
+        yield start, end, data.decode(), 1.7
+
+
+def _copied(source: Source, node: ast.stmt) -> Iterator[Change]:
+    """Repeat here a simple statement that the function has elsewhere."""
+    scope = source.function_of(node)
+    if not isinstance(scope, Function):
+        return
+    indent, (start, end) = _indent(source, node), source.line_span(node)
+    simple = (ast.Assign, ast.AugAssign, ast.Expr, ast.Return, ast.Break, ast.Continue)
+    known = [source.text(each) for each in ast.walk(scope) if isinstance(each, simple)]
+    for rank, text in enumerate(dict.fromkeys(each for each in known if "\n" not in each)):
+        if text.startswith(('"', "'")):
+            continue
+        yield start, start, f"{indent}{text}\n", 3.6 + 0.05 * rank
+        if not isinstance(node, ast.Return | ast.Break | ast.Continue):
+            yield end, end, f"{indent}{text}\n", 3.6 + 0.05 * rank
+
+
+def _guarded(source: Source, node: ast.stmt, siblings: list[ast.stmt]) -> Iterator[Change]:
+    """Answer a special case before the function's first statement, or a condition before this."""
+    scope = source.function_of(node)
+    if not isinstance(scope, Function):
+        return
+    indent, (start, end) = _indent(source, node), source.line_span(node)
+    first = siblings[0] is node and source.parents.get(node) is scope
+    names = [argument.arg for argument in scope.args.args if argument.arg != "self"]
+    if first:
+        for name in names:
+            for rank, result in enumerate((*_RESULTS, name)):
+                for k, test in enumerate((f"not {name}", f"{name} == 1", f"{name} < 0")):
+                    guard = f"{indent}if {test}:\n{indent}{STEP}return {result}\n"
+                    yield start, start, guard, 3.4 + 0.1 * rank + 0.3 * k
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.Expr | ast.Return):
+        known = dict.fromkeys(source.text(e) for e in source.inside(node, ast.Compare))
+        for rank, test in enumerate(each for each in known if "\n" not in each):
+            guarded = f"{indent}if {test}:\n{_shifted(source.whole_lines(node), 1)}"
+            yield start, end, guarded, 3.8 + 0.1 * rank
+
+
+def _dedented(source: Source, body: list[ast.stmt], indent: str) -> str:
+    whole = "".join(source.whole_lines(each) for each in body)
+    extra = len(_indent(source, body[0])) - len(indent)
+    return "".join(
+        line[extra:] if line.strip() else line for line in whole.splitlines(keepends=True)
+    )
+
+
+def _indent(source: Source, node: ast.stmt) -> str:
+    start, _ = source.line_span(node)
+    return source.data[start : source.span(node)[0]].decode()
+
+
+def _shifted(text: str, steps: int) -> str:
+    lines = text.splitlines(keepends=True)
+    if steps > 0:
+        return "".join(STEP + line if line.strip() else line for line in lines)
+    return "".join(line.removeprefix(STEP) for line in lines)

@@ -1,0 +1,1 @@
+"""Words, sentences and kinds of text, without a model."""

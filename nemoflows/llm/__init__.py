@@ -1,0 +1,1 @@
+"""The one way to a model: replay or ask, price, record, check."""

@@ -1,0 +1,51 @@
+"""Facts about models and endpoints: addresses, abilities, geometry, weights, licences."""
+
+from nemoflows.models.abilities import (
+    CACHE_MINIMUM_TOKENS,
+    ClaudeAbilities,
+    OpenAIAbilities,
+    cannot_stop_thinking,
+    claude_abilities,
+    claude_cache_minimum,
+    openai_abilities,
+)
+from nemoflows.models.endpoints import (
+    BASE_URL_ENV,
+    BATCHED,
+    BUILT_IN,
+    CHAT_COMPLETIONS,
+    CLAUDE,
+    DEFAULT_URL,
+    FREE,
+    IN_PROCESS,
+    REMOTE,
+    SIDECARS,
+    Dialect,
+    Endpoint,
+    SidecarKind,
+    secret_in,
+)
+
+__all__ = [
+    "BASE_URL_ENV",
+    "BATCHED",
+    "BUILT_IN",
+    "CACHE_MINIMUM_TOKENS",
+    "CHAT_COMPLETIONS",
+    "CLAUDE",
+    "DEFAULT_URL",
+    "FREE",
+    "IN_PROCESS",
+    "REMOTE",
+    "SIDECARS",
+    "ClaudeAbilities",
+    "Dialect",
+    "Endpoint",
+    "OpenAIAbilities",
+    "SidecarKind",
+    "cannot_stop_thinking",
+    "claude_abilities",
+    "claude_cache_minimum",
+    "openai_abilities",
+    "secret_in",
+]

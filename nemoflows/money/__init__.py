@@ -1,0 +1,1 @@
+"""Prices, budgets, the ledger, what a run saved: pure functions over calls."""

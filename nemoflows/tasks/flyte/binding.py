@@ -1,0 +1,264 @@
+"""What tasks are declared with, from the environment: GPUs, images, secrets, variables.
+
+flytekit fixes it all when a task is declared, so it is computed once, when a task's module is
+imported, and every pod carries what it needs to compute the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flytekit import FlyteContextManager, Resources
+from flytekit.extras import accelerators
+from flytekit.extras.accelerators import GPUAccelerator
+
+from nemoflows.errors import BadInput, BadModel
+from nemoflows.gpus import Plan, find, planned
+from nemoflows.settings import Settings, is_loopback
+from nemoflows.tasks.flyte import images, pods, sidecar
+from nemoflows.tasks.flyte.secrets import FOR_WEIGHTS, requests
+from nemoflows.tasks.flyte.session import in_pod
+from nemoflows.types import ModelRef
+
+log = logging.getLogger("nemoflows")
+
+
+Kind = Literal["cpu", "gpu", "sidecar"]
+
+
+CPU_RESOURCES = Resources(cpu="1", mem="2Gi")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How the tasks of the efficient tier reach their model."""
+
+    kind: Kind
+    """In the task on its GPU, on a server in its pod, or `cpu`: at an endpoint, or no model."""
+    plan: Plan | None = None
+    """None without a GPU, and for a model whose shape nobody knows."""
+
+
+def bind(settings: Settings) -> Binding:
+    """Return how the efficient tier is bound.
+
+    Raises:
+        BadInput: At registration: something of this machine would travel to pods.
+        BadModel: At registration: the model does not fit the GPU.
+    """
+    model = settings.tiers().efficient
+    if registering():
+        refuse_what_stays_here(settings)
+    if not settings.runs_in_task(model):
+        return Binding("cpu")
+    kind: Kind = "sidecar" if settings.is_sidecar(model) else "gpu"
+    if in_pod():  # it has what it was given; the wishes behind it did not travel
+        return Binding(kind)
+    try:
+        made = planned(settings, model)
+    except (BadInput, BadModel) as error:
+        if registering():
+            raise
+        log.debug("no plan for %s: %s", model, error.message)
+        made = None
+    if made is None and registering():
+        _warn_or_refuse(model, kind)
+    return Binding(kind, made)
+
+
+def registering() -> bool:
+    """Return whether this process registers or packages what it imports."""
+    remote = "run" in sys.argv and {"--remote", "-r"} & set(sys.argv)
+    loading = FlyteContextManager.current_context().serialization_settings is not None
+    return bool(remote or loading) and not in_pod()
+
+
+def refuse_what_stays_here(settings: Settings) -> None:
+    """Refuse to register what pods could not reach: local paths and loopback addresses.
+
+    Raises:
+        BadInput: The message names the setting and what to do.
+    """
+    tiers = settings.tiers()
+    named = {"efficient": tiers.efficient, "frontier": tiers.frontier}
+    if settings.embedder:
+        named["embedder"] = ModelRef.model_validate(settings.embedder)
+    for name, model in named.items():
+        variable = f"NEMOFLOWS_{name.upper()}={model}"
+        if _is_local(model.name) or _is_local(settings.endpoint(model).base_url):
+            raise BadInput(
+                f"{variable} is a path of this machine, which pods do not have. Name a hub id; "
+                "where its weights lie on a mounted volume or in a bucket goes into "
+                "NEMOFLOWS_WEIGHTS."
+            )
+        if not settings.is_sidecar(model) and is_loopback(settings.endpoint(model).base_url):
+            raise BadInput(
+                f"{variable} is at {settings.endpoint(model).base_url}, which in a pod is the pod "
+                f"itself. Give {model.endpoint!r} in NEMOFLOWS_ENDPOINTS an address that pods "
+                f"reach, or use a server in the pod: sidecar:{model.name}."
+            )
+    paths = {"NEMOFLOWS_WEIGHTS": settings.weights, "NEMOFLOWS_VLLM": _path_in(settings.vllm)}
+    for name, path in paths.items():
+        if _is_local(path):
+            raise BadInput(
+                f"{name} has {path!r}, a path of this machine. In pods a volume is mounted at "
+                f"{pods.CACHE} (NEMOFLOWS_POD, volume_claim): put it there, or into a bucket."
+            )
+
+
+def _path_in(value: Any) -> str:
+    """Return the first local path anywhere in a JSON value; empty where there is none."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return next((found for one in inner if (found := _path_in(one))), "")
+    return value if isinstance(value, str) and _is_local(value) else ""
+
+
+def _is_local(text: str) -> bool:
+    starts = ("/", "~", "./", "../", "file:")
+    inside = text.startswith(f"{pods.CACHE}/") and ".." not in text.split("/")
+    return text.startswith(starts) and not inside
+
+
+def _warn_or_refuse(model: ModelRef, kind: Kind) -> None:
+    if kind == "sidecar":
+        raise BadModel(
+            f"The shape of {model.name!r} is unknown, so that no server can be planned for it. "
+            "Name a model of `nemoflows models`, or serve it elsewhere and name the endpoint."
+        )
+    log.warning(
+        "The shape of %r is unknown: its tasks ask for what NEMOFLOWS_GPU names, else for one GPU, "
+        "and 32 GiB, unchecked. With a local copy of its config.json, `nemoflows gpus --model "
+        "FOLDER` says what it needs.",
+        model.name,
+    )
+
+
+def declared(settings: Settings, binding: Binding, *, efficient: bool) -> dict[str, Any]:
+    """Return resources, image and placement of a task; plain CPU where it has no GPU."""
+    made = binding.plan
+    if not efficient or binding.kind == "cpu":
+        return _on_cpu(settings)
+    if binding.kind == "sidecar":
+        model = settings.tiers().efficient
+        server = {} if made is None else {
+            "pod_template": sidecar.with_server(settings, model, made),
+            "accelerator": accelerator(made),
+        }  # fmt: skip
+        return _on_cpu(settings) | server
+    image, template = images.image(settings, gpu=True), pods.placed(settings)
+    more = {"container_image": image} if image else {}
+    more |= {"pod_template": template} if template else {}
+    return (_unplanned(settings) if made is None else overrides(made)) | more
+
+
+def _unplanned(settings: Settings) -> dict[str, Any]:
+    """Return resources for a model whose shape nobody knows: the GPUs named, else any one."""
+    gpu, count = find(settings.gpu) if settings.gpu else (None, None)
+    resources = Resources(cpu="4", mem="32Gi", gpu=str(count or 1), ephemeral_storage="100Gi")
+    named = {"accelerator": _accelerator(gpu.device, gpu.partition)} if gpu else {}
+    return {"requests": resources, "limits": resources, **named}
+
+
+def _on_cpu(settings: Settings) -> dict[str, Any]:
+    image = images.image(settings, gpu=False)
+    found: dict[str, Any] = {"requests": CPU_RESOURCES, "limits": CPU_RESOURCES}
+    return found | ({"container_image": image} if image else {})
+
+
+def overrides(plan: Plan) -> dict[str, Any]:
+    """Return a plan as `with_overrides` of a node takes it: GPUs, memory, storage.
+
+    A node's variables cannot be overridden, so the engine keeps the arguments that its tasks were
+    registered with: give it more memory this way, not another number of GPUs.
+    """
+    resources = Resources(
+        cpu=str(plan.host.cpus),
+        mem=f"{plan.host.memory_gib}Gi",
+        gpu=str(plan.count),
+        ephemeral_storage=f"{plan.host.ephemeral_storage_gib}Gi",
+    )
+    return {
+        "requests": resources,
+        "limits": resources,
+        "accelerator": accelerator(plan),
+        "shared_memory": f"{plan.host.shared_memory_gib}Gi",
+    }
+
+
+def accelerator(plan: Plan) -> Any:
+    """Return Flyte's name for the plan's GPU."""
+    return _accelerator(plan.gpu.device, plan.gpu.partition)
+
+
+def _accelerator(device: str, partition: str) -> Any:
+    if not partition:
+        return GPUAccelerator(device)
+    kinds = {"nvidia-tesla-a100": accelerators.A100, "nvidia-a100-80gb": accelerators.A100_80GB}
+    return kinds[device].partitioned(partition)
+
+
+def secrets(settings: Settings, binding: Binding, *, efficient: bool, frontier: bool) -> list[Any]:
+    """Return the secrets of a task: keys of the endpoints it asks, and none of others.
+
+    A task with a GPU never gets the frontier's. The frontier's tasks get the efficient endpoint's
+    too, whose key they check before anything is spent.
+    """
+    on_gpu = efficient and binding.kind != "cpu"
+    if on_gpu:
+        own = FOR_WEIGHTS if binding.kind == "gpu" else ()
+        return requests([name for name in own if name in settings.secrets], settings)
+    tiers = settings.tiers()
+    asked = [tiers.efficient] if efficient or frontier else []
+    asked += [tiers.frontier] if frontier else []
+    names = [_key(settings, model) for model in asked]
+    return requests([name for name in names if name], settings)
+
+
+def _key(settings: Settings, model: ModelRef) -> str:
+    try:
+        return settings.endpoint(model).key_env
+    except BadModel:  # told again, and better, before the first call
+        return ""
+
+
+def environment(settings: Settings, binding: Binding, *, efficient: bool) -> dict[str, str]:
+    """Return the settings that a pod needs to bind its tasks as they were registered.
+
+    Endpoints travel with their address and the name of their key's variable, never a key; a
+    loopback address means nothing in a pod and stays behind.
+    """
+    named = {
+        "NEMOFLOWS_EFFICIENT": settings.efficient,
+        "NEMOFLOWS_FRONTIER": settings.frontier,
+        "NEMOFLOWS_EMBEDDER": settings.embedder,
+    }
+    bound = {name: value for name, value in named.items() if value not in {"", "embedded"}}
+    used = {value.partition(":")[0] for value in bound.values()}
+    endpoints = {
+        name: endpoint.model_dump(mode="json", exclude_defaults=True)
+        for name, endpoint in settings.endpoints.items()
+        if name in used and not is_loopback(endpoint.base_url)
+    }
+    bound |= {"NEMOFLOWS_ENDPOINTS": json.dumps(endpoints)} if endpoints else {}
+    bound |= {"NEMOFLOWS_SECRETS": json.dumps(settings.secrets)} if settings.secrets else {}
+    bound |= {"NEMOFLOWS_SIDECAR": settings.sidecar} if binding.kind == "sidecar" else {}
+    return bound | (_engine(settings, binding) if efficient and binding.kind == "gpu" else {})
+
+
+def _engine(settings: Settings, binding: Binding) -> dict[str, str]:
+    """Return the variables of the engine in a task: its arguments, and where it keeps things."""
+    made = binding.plan
+    arguments: dict[str, Any] = made.engine_arguments() if made else {}
+    if settings.weights:
+        arguments |= {"model": settings.weights}
+        if "://" in settings.weights:
+            arguments |= {"load_format": "runai_streamer"}
+    arguments |= settings.vllm
+    found = made.environment() if made else {}
+    found |= pods.cache_environment() if settings.pod.volume_claim else {}
+    return found | ({"NEMOFLOWS_VLLM": json.dumps(arguments)} if arguments else {})

@@ -1,0 +1,213 @@
+"""A model's server beside a task, in its pod: vLLM, NIM or Ollama.
+
+The inference plugin of flytekit 1.16 makes such pods too. Its vLLM has no environment, no shared
+memory and 1 GiB of ephemeral storage, too little for any model's weights; its images carry no tag;
+its numbers break kubernetes 37. So all three servers come from here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from flytekit import PodTemplate
+
+from nemoflows.errors import BadInput
+from nemoflows.gpus import GIB, Plan
+from nemoflows.models import SIDECARS
+from nemoflows.settings import Settings
+from nemoflows.tasks.flyte.images import VLLM_IMAGE
+from nemoflows.tasks.flyte.pods import CACHE, cache_environment, mounts, placement
+from nemoflows.tasks.flyte.secrets import FOR_WEIGHTS, place
+from nemoflows.types import ModelRef
+
+PERIOD_S = 10
+
+
+START_S = 900
+"""Time that a server has to start, besides loading its weights.
+
+Source: chosen. Compiling kernels takes minutes at the first start; a probe that gives up too early
+starts it all over again.
+"""
+
+
+LOAD_GIB_PER_S = 0.1
+"""Slowest download of weights that is waited for. Source: chosen, a gigabit per second."""
+
+
+_READY = {"vllm": "/health", "nim": "/v1/health/ready", "ollama": "/"}
+"""Paths that answer once a server can be asked."""
+
+
+_PULL_THEN_SERVE = (
+    "export OLLAMA_HOST=127.0.0.1:11435; ollama serve & server=$!; "
+    "until ollama list; do sleep 1; done; "
+    'ollama pull "$MODEL" && kill $server && OLLAMA_HOST=0.0.0.0:11434 exec ollama serve'
+)
+"""Ollama answers long before it has a model: it listens where it is asked only with the model."""
+
+
+def with_server(settings: Settings, model: ModelRef, plan: Plan) -> PodTemplate:
+    """Return the template of a task whose model runs on a server beside it.
+
+    The server is a container that starts first and runs as long as the task (an init container
+    that restarts: Kubernetes 1.29); the task starts once its probe passes.
+
+    Raises:
+        BadInput: NIM and Ollama need an image by name.
+    """
+    from kubernetes.client import V1Container, V1PodSpec
+
+    where = placement(settings, server=True)
+    where["volumes"] = [*(where["volumes"] or []), _shared_memory(plan)]
+    spec = V1PodSpec(
+        containers=[V1Container(name="primary")],
+        init_containers=[_server(settings, model, plan)],
+        **where,
+    )
+    return PodTemplate(
+        pod_spec=spec, labels=settings.pod.labels, annotations=settings.pod.annotations
+    )
+
+
+def server_image(settings: Settings) -> str:
+    """Return the image of the server beside a task.
+
+    Raises:
+        BadInput: NIM and Ollama need an image by name.
+    """
+    if settings.gpu_image:
+        return settings.gpu_image
+    if settings.sidecar == "vllm":
+        return VLLM_IMAGE
+    raise BadInput(
+        f"NEMOFLOWS_SIDECAR={settings.sidecar} needs its image, with a tag, in NEMOFLOWS_GPU_IMAGE:"
+        " nvcr.io/nim/nvidia/… from NVIDIA's catalogue, or ollama/ollama:…"
+    )
+
+
+def vllm_flags(model: ModelRef, plan: Plan, settings: Settings) -> list[str]:
+    """Return the arguments of vLLM's own server, with the engine arguments of the plan."""
+    row = plan.model.model
+    arguments: dict[str, Any] = plan.engine_arguments() | settings.vllm
+    if model.revision:
+        arguments |= {"revision": model.revision}
+    if row and (parser := row.reasoning_parsers.get("vllm")):
+        arguments |= {"reasoning_parser": parser}
+    if row and (parser := row.tool_parsers.get("vllm")):
+        arguments |= {"enable_auto_tool_choice": True, "tool_call_parser": parser}
+    arguments |= {
+        "served_model_name": model.name,
+        "scheduling_policy": "priority",
+        "enable_prompt_tokens_details": True,
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
+    }
+    if settings.weights.startswith(("s3://", "gs://")):
+        arguments.setdefault("load_format", "runai_streamer")
+    flags = ["--model", settings.weights or model.name]
+    for name, value in arguments.items():
+        flags += _flag(name, value)
+    return flags
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    spelled = f"--{name.replace('_', '-')}"
+    if value is True:
+        return [spelled]
+    if value is False:
+        return [f"--no-{spelled[2:]}"]
+    return [spelled, json.dumps(value) if isinstance(value, dict | list) else str(value)]
+
+
+def _server(settings: Settings, model: ModelRef, plan: Plan) -> Any:
+    from kubernetes.client import (
+        V1Container,
+        V1ContainerPort,
+        V1ResourceRequirements,
+        V1VolumeMount,
+    )
+
+    resources = {
+        "cpu": str(plan.host.cpus),
+        "memory": f"{plan.host.memory_gib}Gi",
+        "ephemeral-storage": f"{plan.host.ephemeral_storage_gib}Gi",
+        "nvidia.com/gpu": str(plan.count),
+    }
+    port = urlsplit(SIDECARS[settings.sidecar].base_url).port or 0
+    command, arguments = _command(settings, model, plan)
+    return V1Container(
+        name="model-server",
+        image=server_image(settings),
+        restart_policy="Always",
+        ports=[V1ContainerPort(container_port=port)],
+        resources=V1ResourceRequirements(requests=resources, limits=resources),
+        env=_variables(settings, model, plan),
+        startup_probe=_probe(settings, plan, port),
+        volume_mounts=[
+            *mounts(settings),
+            V1VolumeMount(name="shared-memory", mount_path="/dev/shm"),  # noqa: S108
+        ],
+        command=command,
+        args=arguments,
+    )
+
+
+def _command(
+    settings: Settings, model: ModelRef, plan: Plan
+) -> tuple[list[str] | None, list[str] | None]:
+    """Return a container's command and arguments; None leaves the image's own."""
+    if settings.sidecar == "vllm":
+        # The kubelet's probe comes from outside the pod.
+        listen = ["--host", "0.0.0.0"]  # noqa: S104
+        server = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
+        return server, [*listen, *vllm_flags(model, plan, settings)]
+    if settings.sidecar == "ollama":
+        return ["/bin/sh", "-c", _PULL_THEN_SERVE], None
+    return None, None
+
+
+def _probe(settings: Settings, plan: Plan, port: int) -> Any:
+    from kubernetes.client import V1HTTPGetAction, V1Probe
+
+    seconds = START_S + plan.model.weights_bytes / GIB / LOAD_GIB_PER_S
+    return V1Probe(
+        http_get=V1HTTPGetAction(path=_READY[settings.sidecar], port=port),
+        period_seconds=PERIOD_S,
+        failure_threshold=round(seconds / PERIOD_S),
+    )
+
+
+def _variables(settings: Settings, model: ModelRef, plan: Plan) -> list[Any]:
+    from kubernetes.client import V1EnvVar, V1EnvVarSource, V1SecretKeySelector
+
+    named: dict[str, str] = {}
+    if settings.sidecar == "vllm":
+        named = {"VLLM_NO_USAGE_STATS": "1", **plan.environment()}
+        named |= cache_environment() if settings.pod.volume_claim else {}
+    elif settings.sidecar == "nim":
+        named = {
+            "NIM_SERVED_MODEL_NAME": model.name,
+            "NIM_MAX_MODEL_LEN": str(plan.context_tokens),
+            "NIM_TENSOR_PARALLEL_SIZE": str(plan.count),
+            "NIM_CACHE_PATH": CACHE,
+        }
+    else:
+        named = {"MODEL": model.name, "OLLAMA_CONTEXT_LENGTH": str(plan.context_tokens)}
+        named |= {"OLLAMA_MODELS": f"{CACHE}/ollama"} if settings.pod.volume_claim else {}
+    variables = [V1EnvVar(name=name, value=value) for name, value in named.items()]
+    for name in (one for one in FOR_WEIGHTS if one in settings.secrets):
+        group, key = place(name, settings)
+        reference = V1SecretKeySelector(name=group, key=key)
+        source = V1EnvVarSource(secret_key_ref=reference)
+        variables.append(V1EnvVar(name=name, value_from=source))
+    return variables
+
+
+def _shared_memory(plan: Plan) -> Any:
+    from kubernetes.client import V1EmptyDirVolumeSource, V1Volume
+
+    limit = f"{plan.host.shared_memory_gib}Gi"
+    source = V1EmptyDirVolumeSource(medium="Memory", size_limit=limit)
+    return V1Volume(name="shared-memory", empty_dir=source)

@@ -1,0 +1,84 @@
+"""CPU tasks on documents: index a corpus, retrieve passages. Neither asks a language model."""
+
+from __future__ import annotations
+
+import logging
+
+from nemoflows import rag
+from nemoflows.progress import progress
+from nemoflows.tasks.flyte.decorator import EMBEDDER, task
+from nemoflows.tasks.flyte.session import run, session
+from nemoflows.types import Index, ModelRef, Passage, printable
+
+log = logging.getLogger("nemoflows")
+
+
+SHOWN = 5
+"""Skipped files that are logged; the page lists a hundred."""
+
+
+@task()
+def build_index(corpus: str, embedder: str = EMBEDDER) -> Index:
+    """Index a folder of documents, or open the index that is there already.
+
+    The index is addressed by content: with one file added only that file is read anew, and with
+    nothing changed nothing is. What cannot be indexed is listed in the result with the reason.
+
+    Args:
+        corpus: Folder, file or object-store prefix (s3://…) of text, Markdown, HTML, PDF, source
+            code and tables (Parquet, JSONL, CSV).
+        embedder: Embedding model as `endpoint:name`, for vectors beside the lexical search;
+            empty for lexical search alone.
+
+    Returns:
+        Where the index lies and what is in it.
+
+    Raises:
+        CorpusError: The corpus is missing, empty or unreadable.
+    """
+    current = session()
+    model = ModelRef.model_validate(embedder) if embedder else None
+    with progress("index") as tell:
+        index = run(
+            rag.build_index(
+                corpus,
+                root=current.index_root,
+                door=current.door,
+                embedder=model,
+                progress=lambda stage, done, total: tell(done, total, stage),
+            )
+        )
+    _tell(index)
+    return index
+
+
+def _tell(index: Index) -> None:
+    log.info(
+        "index: %d documents, %d read anew, %d passages, %d files skipped",
+        index.n_documents,
+        index.n_indexed,
+        index.n_passages,
+        index.n_skipped,
+    )
+    for skipped in index.skipped[:SHOWN]:
+        log.warning("%s", printable(f"skipped {skipped.document}: {skipped.reason}"))
+    if index.n_skipped > SHOWN:
+        log.warning("and %d more: the page lists them", index.n_skipped - SHOWN)
+
+
+@task()
+def retrieve(question: str, index: Index, k: int = 8) -> list[Passage]:
+    """Return the passages of an index that fit a question best, best first.
+
+    Args:
+        question: What to look for.
+        index: What `build_index` returned.
+        k: How many passages at most.
+
+    Returns:
+        Passages with their document, offsets and headings.
+
+    Raises:
+        BadInput: The question is empty, or `k` is below 1.
+    """
+    return run(rag.retrieve(question, index=index, k=k, door=session().door))
