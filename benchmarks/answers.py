@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.statistics import interval
-from nemoflows.engines.embedded import extract, merge_hops, rewrite
+from nemoflows.engines.builtin import extract, rewrite
 from nemoflows.search import SearchIndex, build_index, open_index
+from nemoflows.search.fusion import merge_hops
 from nemoflows.types import Evidence, Passage
 
 K = 8

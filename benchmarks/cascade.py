@@ -23,8 +23,8 @@ from benchmarks.answers import Row, read
 from benchmarks.repair import LIMITS
 from benchmarks.statistics import interval
 from nemoflows.coding import functions
-from nemoflows.coding.examine import examine
 from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import CodingTask, Repository
 from nemoflows.errors import BadInput
 
@@ -37,7 +37,7 @@ async def passes(source: str, tests: str, runs: TestRuns) -> bool:
     try:
         tree = functions.tree(source, tests)
         repository = Repository(uri="", name="function", tree=tree.hash, n_files=len(tree.files))
-        report = await examine(
+        report = await baseline_of(
             CodingTask(repository=repository, issue="Does it pass?", limits=LIMITS), tree, runs
         )
     except (BadInput, SyntaxError, ValueError):

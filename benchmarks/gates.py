@@ -1,11 +1,11 @@
-"""Does the coverage gate of the embedded tier tell right from wrong first sentences?
+"""Does the coverage gate of the builtin tier tell right from wrong first sentences?
 
     python -m benchmarks.gates DIR…
 
 Each DIR holds corpus.jsonl {id, title, text} and qa.jsonl {question, answers, gold_ids}. Prints
-JSON lines: the area under the ROC curve of the product's sureness, the share of wrong answers among
-the fifth that is least sure, the shares at the product's threshold, and the same for a logistic fit
-of the gate's four leads on folds that it has not seen. Values come with 95 % intervals.
+JSON lines: the area under the ROC curve of the product's confidence, the share of wrong answers
+among the fifth that is least sure, the shares at the product's threshold, and the same for a
+logistic fit of the gate's leads on folds that it has not seen. Values come with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 from benchmarks.answers import K, Paragraphs, Row, read
 from benchmarks.statistics import fit_logistic, folds, predict
-from nemoflows.engines.embedded import extract
-from nemoflows.rag import gates
+from nemoflows.engines.builtin import extract
+from nemoflows.engines.builtin.confidence import SURE, confidence, leads
 
 Floats = NDArray[np.float64]
 ESCALATED = 0.2
-"""Share that is handed on."""
+"""Share that is escalated."""
 
 
 def asked(folder: Path) -> tuple[Floats, Floats, Floats]:
-    """Return per question: whether the first quote is right, its sureness, the gate's leads."""
+    """Return per question: whether the first quote is right, its confidence, the gate's leads."""
     corpus, questions = read(folder / "corpus.jsonl"), read(folder / "qa.jsonl")
     with tempfile.TemporaryDirectory() as work:
         index = Paragraphs(corpus, Path(work))
@@ -45,8 +45,8 @@ def _judged(row: Row, index: Paragraphs) -> tuple[bool, float, tuple[float, ...]
     evidence = extract(question, passages)
     first = evidence[0].quote.casefold() if evidence else ""
     right = any(answer.casefold() in first for answer in row["answers"])
-    sure = gates.sureness(question, evidence, passages)
-    return right, sure, tuple(gates.leads(question, evidence, passages))
+    sure = confidence(question, evidence, passages)
+    return right, sure, tuple(leads(question, evidence, passages))
 
 
 def auc(scores: Floats, right: Floats) -> float:
@@ -90,8 +90,8 @@ def measure(folder: Path) -> None:
     for name, scores in told.items():
         for what in ("auc", "errors caught at 20 %"):
             _print(folder, f"{what}, {name}", with_interval(what, scores, right))
-    low = sure < gates.SURE
-    _print(folder, "handed on at the threshold", {"value": round(float(low.mean()), 3)})
+    low = sure < SURE
+    _print(folder, "escalated at the threshold", {"value": round(float(low.mean()), 3)})
     _print(folder, "right among the kept", {"value": round(float(right[~low].mean()), 3)})
     _print(folder, "right of all", {"value": round(float(right.mean()), 3), "n": len(right)})
 

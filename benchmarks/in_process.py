@@ -1,10 +1,10 @@
-"""What the door adds to vLLM in this process, in CPU time per call.
+"""What the client adds to vLLM in this process, in CPU time per call.
 
     .venv-vllm/bin/python -m benchmarks.in_process MODEL
 
 MODEL is a local folder or hub id; the promise is about a tiny one. The same prompts are asked of
 one engine in turn: bare (template, tokens and AsyncLLM, as anyone would write it), and through the
-door, which adds keys, journal, prices and checks. CPU time of this process, user and system; the
+client, which adds keys, journal, prices and checks. CPU time of this process, user and system; the
 engine's own work is done in others. Prints JSON lines like `benchmarks.overhead`.
 """
 
@@ -25,8 +25,8 @@ from nemoflows.calls import Part, Request, Sampling, user
 from nemoflows.engines.registry import Engines
 from nemoflows.engines.vllm import Vllm
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask, Done
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Success
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 
@@ -47,19 +47,19 @@ SCHEMA: dict[str, Any] = {"enum": ["word for word, " * 9]}
 
 
 async def measure(engine: Vllm, model: ModelRef, folder: str) -> None:
-    """Ask in turn, bare and through the door, and print what each costs."""
-    door = _door(engine, folder)
-    await _door_s(door, _requests(model, "warm-up"))
+    """Ask in turn, bare and through the client, and print what each costs."""
+    llm = _client(engine, folder)
+    await _client_s(llm, _requests(model, "warm-up"))
     running = next(iter(engine._slots.values())).running  # noqa: SLF001  (to ask it bare)
-    rows: dict[str, list[float]] = {"bare": [], "door": []}
+    rows: dict[str, list[float]] = {"bare": [], "llm": []}
     for run in range(RUNS):
         rows["bare"].append(await _bare_s(running, _requests(model, f"bare {run}")))
-        rows["door"].append(await _door_s(door, _requests(model, f"door {run}")))
-    added = [d - b for b, d in zip(rows["bare"], rows["door"], strict=True)]
+        rows["llm"].append(await _client_s(llm, _requests(model, f"llm {run}")))
+    added = [d - b for b, d in zip(rows["bare"], rows["llm"], strict=True)]
     _print("bare_cpu_ms_per_call", rows["bare"], "what vLLM asks of anyone")
-    _print("door_cpu_ms_per_call", rows["door"], "the door, with vLLM")
+    _print("client_cpu_ms_per_call", rows["llm"], "the client, with vLLM")
     _print("added_cpu_ms_per_call", added, "<= 0.5")
-    tokens = [spent.usage.output_tokens for spent in door.spent]
+    tokens = [spent.usage.output_tokens for spent in llm.spent]
     _print("output_tokens_per_call", [float(n) for n in tokens], f"about {N_TOKENS}")
 
 
@@ -78,18 +78,18 @@ def _requests(model: ModelRef, run: str) -> list[Request]:
     ]
 
 
-def _door(engine: Vllm, folder: str) -> Door:
+def _client(engine: Vllm, folder: str) -> LLMClient:
     settings = Settings(run="benchmark")
     journal = Journal(str(Path(folder) / "journal"), run="b")
-    return Door(Engines(settings, given={"vllm": engine}), journal, settings=settings)
+    return LLMClient(Engines(settings, given={"vllm": engine}), journal, settings=settings)
 
 
-async def _door_s(door: Door, requests: Sequence[Request]) -> float:
-    asks = [Ask(request, lambda reply, _: str(json.loads(reply.text))) for request in requests]
+async def _client_s(llm: LLMClient, requests: Sequence[Request]) -> float:
+    asks = [CallSpec(request, lambda reply, _: str(json.loads(reply.text))) for request in requests]
     started_s = time.process_time()
-    results = await door.batch(asks)
+    results = await llm.batch(asks)
     seconds = time.process_time() - started_s
-    assert all(isinstance(result, Done) for result in results), results[:3]
+    assert all(isinstance(result, Success) for result in results), results[:3]
     return seconds / len(asks) * 1e3
 
 

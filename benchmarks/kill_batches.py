@@ -1,7 +1,7 @@
 """Cells of the kill matrix whose calls go out as Message Batches: killed between the exchanges.
 
 What counts is rows that the provider bills: a batch whose creation is cut off is found again, never
-sent a second time, so that nothing is extra and nothing uncertain.
+sent a second time, so that nothing is extra and nothing in doubt.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def batch_sequence(store: str, folder: Path, draw: random.Random, n_kills: int) 
         extra = server.paid_rows - foreign - N_ROWS
     with BatchServer() as alone:
         same = printed == _finished(alone, str(folder / "alone"))
-    uncertain = len(Journal(root, run="test").uncertain())
+    in_doubt = len(Journal(root, run="test").in_doubt())
     return Sequel(
         kills=kills,
         calls=N_ROWS,
         in_flight=0,
         extra=extra,
-        uncertain=uncertain,
+        in_doubt=in_doubt,
         repeated=extra,
         unnamed=extra,
         same=same,

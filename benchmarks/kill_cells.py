@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,21 +22,31 @@ from benchmarks import kill_coding
 from benchmarks.kill_batches import batch_sequence
 from benchmarks.kill_types import Sequel
 from nemoflows.journal import Journal
-from nemoflows.types import Index, ResearchPlan, Tiers
+from nemoflows.rag.types import ResearchPlan
+from nemoflows.types import Index, Policy
 from tests.loopback import ModelServer
 from tests.object_stores import KEYS, serve_s3
 from tests.support import BIN, ROOT, write_corpus
 
 QUESTION = "How long is the Elbe?"
 N_AGENTS = 12
-N_CALLS = {"workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24, "eager": 24, "coding": 10}
+Flow = Literal[
+    "workflow", "pod", "map_task", "dynamic", "eager", "cascade", "plain", "batch", "coding",
+    "coding dynamic",
+]  # fmt: skip
+"""`cascade` and `plain` are a step of one's own: in a Flyte workflow, and in plain Python."""
+N_CALLS = {
+    "workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24, "eager": 24, "coding": 10,
+    "coding dynamic": 10, "cascade": 15, "plain": 15,
+}  # fmt: skip
 """About how many calls a flow makes, so that random moments fall among them."""
+OWN_STEPS = {"cascade", "plain"}
 LATENCY_S = 0.03
 SETTLE_S = 0.3
 """Time for the provider to read what a killed run had sent."""
 ATTEMPT_S = 180.0
 """Time after which a run that nobody kills counts as hung."""
-TIERS = Tiers.model_validate({"efficient": "near:tiny", "frontier": "near:tiny"})
+MODELS = {"efficient": "near:tiny", "frontier": "near:tiny"}
 
 _BUILDING = threading.Lock()
 """Two threads that import pyarrow for the first time at once find half of it."""
@@ -55,7 +66,7 @@ Moment = Literal[
 class Cell:
     """A command, where its journal lies, how many calls it makes at once, when it is killed."""
 
-    flow: Literal["workflow", "pod", "map_task", "dynamic", "eager", "batch", "coding"]
+    flow: Flow
     store: Literal["disk", "s3"]
     concurrency: int
     moment: Moment = "random"
@@ -81,6 +92,8 @@ def cells(*, quick: bool) -> list[Cell]:
             Cell("pod", "s3", 64),
             Cell("batch", "disk", 40),
             Cell("coding", "disk", 8),
+            Cell("cascade", "disk", 8),
+            Cell("plain", "disk", 8),
             Cell("workflow", "disk", 8, "after an answer"),
         ]
     at_random = [
@@ -92,10 +105,12 @@ def cells(*, quick: bool) -> list[Cell]:
         Cell("map_task", "s3", 8),
         Cell("dynamic", "disk", 8),
         Cell("eager", "disk", 8),
+        *(Cell(flow, store, 8) for flow in ("cascade", "plain") for store in ("disk", "s3")),
         Cell("batch", "disk", 40),
         Cell("batch", "s3", 40),
         Cell("coding", "disk", 8),
         Cell("coding", "s3", 8),
+        Cell("coding dynamic", "disk", 8),
     ]
     moments: list[Moment] = [
         "before an answer", "after an answer", "between calls", "index build", "report",
@@ -108,7 +123,7 @@ class Provider(ModelServer):
     """The provider on loopback: answers deterministically and counts by request."""
 
     def __init__(self) -> None:
-        super().__init__(latency_s=LATENCY_S)
+        super().__init__(models=("tiny", "large"), latency_s=LATENCY_S)
         self.seen: Counter[str] = Counter()
         self.replies["plan"] = json.dumps(
             {"questions": [f"{QUESTION} Part {number}." for number in range(N_AGENTS)]}
@@ -151,7 +166,7 @@ class Stage:
             "NEMOFLOWS_OFFLINE": "1",
             "NEMOFLOWS_ENDPOINTS": self.provider.endpoints("near", usd_per_mtok=[1, 2]),
             "NEMOFLOWS_EFFICIENT": "near:tiny",
-            "NEMOFLOWS_FRONTIER": "near:tiny",
+            "NEMOFLOWS_FRONTIER": "near:large" if self.cell.flow in OWN_STEPS else "near:tiny",
             "NEMOFLOWS_JOURNAL": place,
             "NEMOFLOWS_RUN": self.run,
             "NEMOFLOWS_CONCURRENCY": str(self.cell.concurrency),
@@ -177,21 +192,21 @@ class Stage:
 
     def _command(self, number: int) -> tuple[list[str], dict[str, str]]:
         asked = ["--question", QUESTION, "--corpus", str(self.folder / "docs")]
-        pyflyte = [str(BIN / "pyflyte"), "run"]
-        match self.cell.flow:
-            case "workflow":
-                agents = ["--agents", str(N_AGENTS)]
-                return [*pyflyte, "workflows/rag.py", "answer_question", *asked, *agents], {}
-            case "coding":
-                return [*pyflyte, *kill_coding.WORDS], {}
-            case "map_task":
-                return [*pyflyte, "benchmarks/kill_flows.py", "mapped", *asked], {}
-            case "dynamic":
-                return [*pyflyte, "benchmarks/kill_flows.py", "looped", *asked], {}
-            case "eager":
-                return [*pyflyte, "benchmarks/kill_flows.py", "eagerly", *asked], {}
-            case _:
-                return self._pod(number)
+        flow = self.cell.flow
+        if flow == "pod":
+            return self._pod(number)
+        if flow == "plain":
+            return [sys.executable, "-m", "benchmarks.kill_plain", QUESTION], {}
+        words = {
+            "workflow": ["workflows/rag.py", "answer_question", *asked, "--agents", str(N_AGENTS)],
+            "coding": ["workflows/coding.py", "fix_issue", *kill_coding.WORDS],
+            "coding dynamic": ["benchmarks/kill_flows.py", "fixed", *kill_coding.WORDS],
+            "map_task": ["benchmarks/kill_flows.py", "each", *asked],
+            "dynamic": ["benchmarks/kill_flows.py", "looped", *asked],
+            "eager": ["benchmarks/kill_flows.py", "eagerly", *asked],
+            "cascade": ["benchmarks/kill_flows.py", "rated", *asked[:2]],
+        }
+        return [str(BIN / "pyflyte"), "run", *words[flow]], {}
 
     def _pod(self, number: int) -> tuple[list[str], dict[str, str]]:
         import nemoflows
@@ -202,7 +217,8 @@ class Stage:
             index: Index = build_index(str(self.folder / "docs"), str(self.folder / "index"))
         questions = [f"{QUESTION} Part {n}." for n in range(N_AGENTS)]
         plan = ResearchPlan(question=QUESTION, questions=questions)
-        inputs: dict[str, Any] = {"plan": plan, "index": index, "tiers": TIERS}
+        policy = Policy.model_validate(MODELS)
+        inputs: dict[str, Any] = {"plan": plan, "index": index, "policy": policy}
         words, places = prepare_pod(nemoflows.research, self.folder / f"pod{number}", **inputs)
         own = {name: value for name, value in places["env"].items() if name.startswith("FLYTE")}
         return words, own
@@ -215,7 +231,7 @@ class Stage:
 
             found_there = outputs_of(nemoflows.research, self.folder / f"pod{number}" / "out")
             return repr(sorted((found_there or {}).items()))  # a protobuf's map has no order
-        if self.cell.flow == "coding":
+        if self.cell.flow.startswith("coding"):
             found = re.search(r"verified.*?\n\n?cost:", printed, re.DOTALL)
         elif self.cell.flow == "workflow":
             found = re.search(r"\n\nHow long.*?\n\ncost:", "\n\n" + printed, re.DOTALL)
@@ -249,7 +265,7 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         repeated += sum((provider.seen - before)[request_id] for request_id in recorded)
         repeated += kill_coding.n_repeated(runs, kill_coding.recorded_runs(stage.journal.root))
         extra = Counter({name: n - 1 for name, n in provider.seen.items() if n > 1})
-        cut = stage.journal.uncertain()
+        cut = stage.journal.in_doubt()
         named = request_ids(stage.journal, {attempt.key for attempt in cut})
     wanted = unkilled(cell, folder)
     if result != wanted:
@@ -259,7 +275,7 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         calls=len(provider.seen),
         in_flight=in_flight,
         extra=extra.total(),
-        uncertain=len(cut),
+        in_doubt=len(cut),
         repeated=repeated,
         unnamed=sum(n for request_id, n in extra.items() if request_id not in named),
         same=result == wanted,

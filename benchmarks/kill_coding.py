@@ -7,15 +7,13 @@ import json
 import re
 from typing import Any
 
+from nemoflows.coding.types import Effort
 from tests.coding import FILE, ISSUE, LENDING, LINE, RIGHT
 from tests.loopback import data_parts
 
-CANDIDATES, REPAIRS = 4, 2
+EFFORT = Effort(candidates=4, repairs=2)
 """So few that every request is another: alike requests are alike to the provider too."""
-WORDS = [
-    "workflows/coding.py", "fix_issue", "--repo", str(LENDING), "--issue", ISSUE,
-    "--candidates", str(CANDIDATES), "--repairs", str(REPAIRS),
-]  # fmt: skip
+WORDS = ["--repo", str(LENDING), "--issue", ISSUE, "--effort", str(EFFORT)]
 _FIRST_ROUND, _ROUND = 1000, re.compile(r"^    return (\d+)$", re.MULTILINE)
 Runs = dict[str, str]
 

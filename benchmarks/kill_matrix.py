@@ -9,7 +9,7 @@ time, and finished at last. Then, per cell:
     repeated   calls whose outcome was recorded when a kill came, and that were asked again, and
                test runs of the change flow that were recorded and run again: 0
     extra      replies beyond one per distinct request; never more than were in flight at the kills
-    unnamed    extra calls that the journal does not report as uncertain: 0
+    unnamed    extra calls that the journal does not report as in_doubt: 0
     same       whether the result equals that of a run that was never killed
 
 Exits with 1 where a promise is broken. `--quick` is the subset that CI runs.

@@ -16,7 +16,7 @@ class Sequel:
     in_flight: int
     """Requests that the provider had and the journal had not, summed over the kills."""
     extra: int
-    uncertain: int
+    in_doubt: int
     repeated: int
     unnamed: int
     same: bool

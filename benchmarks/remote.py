@@ -22,8 +22,8 @@ from benchmarks.endpoint import Endpoint
 from nemoflows.calls import Reply, Request, wire
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask, Done
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Success
 from nemoflows.models import Endpoint as Declared
 from nemoflows.rag import prompts
 from nemoflows.settings import Settings
@@ -44,7 +44,8 @@ QUOTES = [
 
 
 def _request(number: int) -> Request:
-    return prompts.summarise(f"How long is river {number}?", QUOTES, model=MODEL)
+    asked = prompts.summarise(f"How long is river {number}?", QUOTES)
+    return asked.model_copy(update={"model": MODEL})
 
 
 def _read(reply: Reply, final: bool) -> str:
@@ -52,8 +53,8 @@ def _read(reply: Reply, final: bool) -> str:
     return str(json.loads(reply.text)["summary"])
 
 
-def door(url: str, folder: Path) -> Door:
-    """Return a door with everything on: journal, prices, limits, checks."""
+def llm(url: str, folder: Path) -> LLMClient:
+    """Return a client with everything on: journal, prices, limits, checks."""
     near = Declared(
         dialect="openai",
         base_url=url,
@@ -63,18 +64,18 @@ def door(url: str, folder: Path) -> Door:
         otpm=10_000_000_000,
     )
     settings = Settings(run="benchmark", endpoints={"near": near}, concurrency=AGENTS)
-    return Door(Engines(settings), Journal(str(folder), run="b"), settings=settings)
+    return LLMClient(Engines(settings), Journal(str(folder), run="b"), settings=settings)
 
 
 async def ours_s(url: str, folder: Path) -> float:
-    """Return the CPU seconds per call through the door: recorded, priced, checked."""
-    made = door(url, folder)
+    """Return the CPU seconds per call through the client: recorded, priced, checked."""
+    made = llm(url, folder)
     await made.preflight(MODEL)
-    asks = [Ask(_request(number), _read) for number in range(N_CALLS)]
+    asks = [CallSpec(_request(number), _read) for number in range(N_CALLS)]
     started_s = time.process_time()
     results = await made.batch(asks)
     spent_s = time.process_time() - started_s
-    assert all(isinstance(result, Done) for result in results)
+    assert all(isinstance(result, Success) for result in results)
     await made.aclose()
     return spent_s / N_CALLS
 
@@ -111,12 +112,12 @@ def overhead(folder: Path) -> None:
             bare.append(asyncio.run(bare_s(endpoint.url)) * 1e3)
             ours.append(asyncio.run(ours_s(endpoint.url, folder / str(run))) * 1e3)
     _print("bare_client_cpu_ms_per_call", bare, "what the SDK's default client asks")
-    _print("door_cpu_ms_per_call", ours, "below the bare client, same run")
+    _print("client_cpu_ms_per_call", ours, "below the bare client, same run")
     ratios = [one / other for one, other in zip(ours, bare, strict=True)]
-    _print("door_to_bare_client", ratios, "< 1")
+    _print("client_to_bare_client", ratios, "< 1")
 
 
-async def _for_a_while(made: Door, seconds: float, workers: int) -> int:
+async def _for_a_while(made: LLMClient, seconds: float, workers: int) -> int:
     """Ask without a pause from that many workers, and return how many calls were answered."""
     end_s, n_done, number = time.monotonic() + seconds, 0, 0
 
@@ -124,8 +125,8 @@ async def _for_a_while(made: Door, seconds: float, workers: int) -> int:
         nonlocal n_done, number
         while time.monotonic() < end_s:
             number += 1
-            done = await made.ask(Ask(_request(number), _read))
-            n_done += isinstance(done, Done)
+            done = await made.complete(CallSpec(_request(number), _read))
+            n_done += isinstance(done, Success)
 
     await asyncio.gather(*(worker() for _ in range(workers)))
     return n_done
@@ -135,7 +136,7 @@ def driven(seconds: float, folder: Path, **endpoint: Any) -> tuple[int, dict[str
     """Drive an endpoint from 64 agents; return what was answered and what the endpoint saw."""
 
     async def work(url: str) -> int:
-        made = door(url, Path(tempfile.mkdtemp(dir=folder)))
+        made = llm(url, Path(tempfile.mkdtemp(dir=folder)))
         await made.preflight(MODEL)
         try:
             return await _for_a_while(made, seconds, AGENTS)

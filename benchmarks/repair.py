@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nemoflows.coding import functions
-from nemoflows.coding.examine import examine
 from nemoflows.coding.mutation.search import MAX_RUNS, search
 from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import CodingTask, Repository
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.levels import Limits
@@ -47,7 +47,7 @@ async def repair(item: dict[str, Any], gate: Gate, runs: TestRuns, cores: int) -
     source = item["declaration"] + item["buggy"]
     full = functions.tree(source, item["test"])
     tree = full if gate == "full" else _with_examples(source, item["example_test"])
-    baseline = await examine(_task(tree), tree, runs) if tree else None
+    baseline = await baseline_of(_task(tree), tree, runs) if tree else None
     if tree is None or baseline is None or not baseline.target:  # the examples do not show it
         return Tried(0, plausible=True, correct=await _passes(full, runs))
     found = await search(baseline, tree, runs, at_once=cores)
@@ -66,7 +66,7 @@ def _with_examples(source: str, tests: str) -> Tree | None:
 
 
 async def _passes(tree: Tree, runs: TestRuns) -> bool:
-    return not (await examine(_task(tree), tree, runs)).target
+    return not (await baseline_of(_task(tree), tree, runs)).target
 
 
 def _task(tree: Tree) -> CodingTask:

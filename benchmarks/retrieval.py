@@ -200,8 +200,8 @@ def _modes(
     encoder, model = Dense(), ModelRef(endpoint="dense", name=embedder)
     yield (
         "dense",
-        lambda q: documents(index.nearest(vector(q), _PASSAGES)),
-        lambda q: index.nearest(vector(q), 10),
+        lambda q: documents(index.search("", _PASSAGES, vector=vector(q))),
+        lambda q: index.search("", 10, vector=vector(q)),
     )
     yield (
         "fused",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.statistics import interval, paired_interval
-from nemoflows.engines.embedded import summarise_text
+from nemoflows.engines.builtin import summarise_text
 
 KINDS = ("rouge1", "rouge2", "rougeL")
 Score = Callable[[str], tuple[float, ...]]
@@ -24,7 +24,7 @@ Choice = Callable[[dict[str, Any], Score], str]
 
 
 def ours(item: dict[str, Any], score: Score) -> str:
-    """Return the sentence that the embedded tier picks."""
+    """Return the sentence that the builtin tier picks."""
     del score
     return str(item["sentences"][summarise_text(item["title"], item["sentences"], n=1)[0]])
 

@@ -8,11 +8,11 @@ With a model, name one: NEMOFLOWS_FRONTIER=openai:gpt-6-luna (and OPENAI_API_KEY
 import sys
 
 from nemoflows import Answer
-from workflows.rag import answer_question
+from nemoflows.workflows.rag import answer_question
 
 
 def ask(folder: str, question: str) -> Answer:
-    """Return the answer, after printing it with its sources, its cost and its page."""
+    """Return the answer, after printing it with its sources, its cost and its report."""
     answer: Answer = answer_question(question=question, corpus=folder).answer
     return answer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from nemoflows import Answer
-from workflows.rag import answer_question
+from nemoflows.workflows.rag import answer_question
 
 BUILDINGS = pd.DataFrame(
     {

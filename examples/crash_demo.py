@@ -33,10 +33,10 @@ def prepare(folder: Path) -> list[str]:
     others = {"plan": {"questions": asked}, "summarise": {"summary": "So."}, "synthesise": cited}
     rules += [{"purpose": to, "reply": json.dumps(say), **PRICED} for to, say in others.items()]
     (folder / "script.json").write_text(json.dumps(rules))
-    model = f"scripted:{folder / 'script.json'}"
+    model = f"fake:{folder / 'script.json'}"
     words = ["run", "workflows/rag.py", "answer_question", "--question", QUESTION]
-    tiers = json.dumps({"efficient": model, "frontier": model})
-    more = ["--corpus", str(folder / "docs"), "--agents", str(N_RIVERS), "--tiers", tiers]
+    policy = json.dumps({"efficient": model, "frontier": model})
+    more = ["--corpus", str(folder / "docs"), "--agents", str(N_RIVERS), "--policy", policy]
     return [sys.executable, "-m", "flytekit.clis.sdk_in_container.pyflyte", *words, *more]
 
 

@@ -5,36 +5,15 @@ pyflyte run examples/four_tasks.py brief --question "…" --corpus DIR
 
 from flytekit import workflow
 
-from nemoflows import (
-    Answer,
-    Finding,
-    build_index,
-    extract,
-    retrieve,
-    summarise,
-    synthesise,
-)
-from nemoflows.tasks import task
-
-
-@task()
-def as_list(finding: Finding) -> list[Finding]:
-    """Wrap one finding: `synthesise` takes the findings of any number of questions.
-
-    Args:
-        finding: What `summarise` returned.
-
-    Returns:
-        A list of one.
-    """
-    return [finding]
+from nemoflows import Answer, Policy, build_index, extract, retrieve, summarise, synthesise
+from nemoflows.tasks import POLICY
 
 
 @workflow
-def brief(question: str, corpus: str, k: int = 6) -> Answer:
-    """Answer one question without a plan and without agents: four tasks in a row."""
-    index = build_index(corpus=corpus)
+def brief(question: str, corpus: str, k: int = 6, policy: Policy = POLICY) -> Answer:
+    """Answer one question without a plan and without agents: each task takes what the last gave."""
+    index = build_index(corpus=corpus, policy=policy)
     passages = retrieve(question=question, index=index, k=k)
-    evidence = extract(question=question, passages=passages)
-    finding = summarise(question=question, evidence=evidence)
-    return synthesise(question=question, findings=as_list(finding=finding))
+    quotes = extract(passages=passages, policy=policy)
+    finding = summarise(quotes=quotes, policy=policy)
+    return synthesise(findings=finding, policy=policy)

@@ -4,29 +4,22 @@ pyflyte register examples/on_a_cluster.py --image IMAGE
 pyflyte run --remote examples/on_a_cluster.py brief --question "…" --corpus s3://BUCKET/docs
 """
 
-from typing import Any
-
 from flytekit import CronSchedule, LaunchPlan, workflow
 
-from nemoflows import Answer, build_index, escalate, plan_research, research, synthesise
-from nemoflows.gpus import plan
-from nemoflows.models.weights import weights_of
-from nemoflows.tasks import TIERS, overrides
+from nemoflows import Answer, Policy, answer, bind, build_index, plan_research
+from nemoflows.tasks import POLICY
 
-MODEL = weights_of(TIERS.efficient.name)
-ROOM = overrides(plan(MODEL, gpu="h200")) if MODEL else {}
-"""GPU, memory and storage of one node; nothing where the efficient tier needs no GPU. The engine
-keeps the arguments it was registered with, and has more memory for its cache."""
+large = bind(gpu="h200", concurrent=100, name="large")
+"""The same tasks, planned for another GPU; on CPUs where the efficient tier needs no GPU."""
 
 
 @workflow
-def brief(question: str, corpus: str) -> Answer:
+def brief(question: str, corpus: str, policy: Policy = POLICY) -> Answer:
     """Answer a question from a corpus in a bucket."""
-    index = build_index(corpus=corpus)
-    agents: Any = research(plan=plan_research(question=question), index=index)
-    found = agents.with_overrides(**ROOM)
-    again = escalate(failed=found.failed, index=index)
-    return synthesise(question=question, findings=found.findings, escalated=again)
+    index = build_index(corpus=corpus, policy=policy)
+    plan = plan_research(question=question, policy=policy)
+    found = large.research(plan=plan, index=index, policy=policy)
+    return answer(research=found.research, index=index, policy=policy)
 
 
 NIGHTLY = LaunchPlan.get_or_create(

@@ -9,16 +9,16 @@ training from the next. NEMOFLOWS_FRONTIER names who gets what the fine-tune can
 
 import sys
 
-from nemoflows import Answer, ModelRef, Tiers
-from nemoflows.tasks import TIERS
-from workflows.rag import answer_question
+from nemoflows import Answer, ModelRef
+from nemoflows.tasks import POLICY
+from nemoflows.workflows.rag import answer_question
 
 
 def ask(model: str, adapter: str, folder: str, question: str) -> Answer:
-    """Return the answer, after printing it with its sources, its cost and its page."""
+    """Return the answer, after printing it with its sources, its cost and its report."""
     own = ModelRef.model_validate(f"vllm:{model}+{adapter}")
-    tiers = Tiers(efficient=own, frontier=TIERS.frontier)
-    answer: Answer = answer_question(question=question, corpus=folder, tiers=tiers).answer
+    policy = POLICY.model_copy(update={"efficient": own})
+    answer: Answer = answer_question(question=question, corpus=folder, policy=policy).answer
     return answer
 
 

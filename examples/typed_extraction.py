@@ -2,7 +2,7 @@
 
     pyflyte run examples/typed_extraction.py read_receipts --folder examples/receipts
 
-With no model named the embedded tier reads by rules; NEMOFLOWS_EFFICIENT=… names a model.
+With no model named the builtin tier reads by rules; NEMOFLOWS_EFFICIENT=… names a model.
 """
 
 import datetime as dt
@@ -11,14 +11,14 @@ import pandas as pd
 from flytekit import workflow
 from pydantic import BaseModel, Field
 
-from nemoflows import Extraction, build_index, extract_as, retrieve
-from nemoflows.tasks import task
+from nemoflows import Extraction, Policy, build_index, extract_as, retrieve
+from nemoflows.tasks import POLICY, task
 
 
 class Receipt(BaseModel):
     """What we want to know of a receipt."""
 
-    company: str = Field(description="Name of the shop")
+    company: str | None = Field(default=None, description="Name of the shop")
     date: dt.date | None = Field(default=None, description="Date of the receipt")
     total: float = Field(ge=0, description="Total amount to pay")
 
@@ -38,7 +38,8 @@ def as_table(rows: list[Extraction[Receipt]]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         {
-            "company": row.value.company if row.value else row.document,
+            "document": row.document,
+            "company": row.value.company if row.value else None,
             "total": row.value.total if row.value else None,
             "read from": next((s.quote for s in row.spans if s.field == "total"), ""),
             "problem": row.problem,
@@ -48,8 +49,8 @@ def as_table(rows: list[Extraction[Receipt]]) -> pd.DataFrame:
 
 
 @workflow
-def read_receipts(folder: str, k: int = 20) -> pd.DataFrame:
+def read_receipts(folder: str, k: int = 20, policy: Policy = POLICY) -> pd.DataFrame:
     """Find the passages that look like receipts and read one record from each."""
-    index = build_index(corpus=folder)
+    index = build_index(corpus=folder, policy=policy)
     passages = retrieve(question="receipt total amount", index=index, k=k)
-    return as_table(rows=receipts(passages=passages))
+    return as_table(rows=receipts(rows=passages, policy=policy))

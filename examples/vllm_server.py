@@ -11,18 +11,18 @@ import json
 import os
 import sys
 
-from nemoflows import Answer, Tiers
-from workflows.rag import answer_question
+from nemoflows import Answer, Policy
+from nemoflows.workflows.rag import answer_question
 
 MODEL = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
 
 
 def ask(folder: str, question: str, url: str, model: str = MODEL) -> Answer:
-    """Return the answer, after printing it with its sources, its cost and its page."""
+    """Return the answer, after printing it with its sources, its cost and its report."""
     mine = {"dialect": "vllm-server", "base_url": url, "usd_per_mtok": [0.05, 0.2]}
     os.environ["NEMOFLOWS_ENDPOINTS"] = json.dumps({"mine": mine})
-    tiers = Tiers.model_validate({"efficient": f"mine:{model}", "frontier": f"mine:{model}"})
-    answer: Answer = answer_question(question=question, corpus=folder, tiers=tiers).answer
+    policy = Policy.model_validate({"efficient": f"mine:{model}", "frontier": f"mine:{model}"})
+    answer: Answer = answer_question(question=question, corpus=folder, policy=policy).answer
     return answer
 
 

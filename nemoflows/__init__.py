@@ -4,50 +4,29 @@ The tasks, as your own workflow imports them:
 
     from nemoflows import build_index, retrieve, extract, summarise, synthesise
 
-Names are imported when they are first used, so that `import nemoflows` stays cheap.
+Names are imported when they are first used, so that `import nemoflows` stays cheap. Type checkers
+read them in `__init__.pyi`, which `python -m tests.stub` writes.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from nemoflows.coding.types import CodingTask, Patch
-    from nemoflows.tasks.answer import escalate, plan_research, synthesise
-    from nemoflows.tasks.audit import estimate_frontier, shadow
-    from nemoflows.tasks.coding.efficient import propose, repair
-    from nemoflows.tasks.coding.frontier import escalate_change, plan_change, review
-    from nemoflows.tasks.coding.report import report_change
-    from nemoflows.tasks.coding.sandbox import (
-        coding_task,
-        examine,
-        function_task,
-        run_tests,
-        search_repair,
-        select,
-        snapshot,
-    )
-    from nemoflows.tasks.extract_as import extract_as
-    from nemoflows.tasks.index import build_index, retrieve
-    from nemoflows.tasks.report import report
-    from nemoflows.tasks.research import extract, research, summarise
-    from nemoflows.types import (
-        Answer,
-        Citation,
-        Evidence,
-        Extraction,
-        Finding,
-        Index,
-        ModelRef,
-        NotFound,
-        Passage,
-        ResearchPlan,
-        Tiers,
-    )
+from typing import Any
 
 _HOMES = {
-    "nemoflows.coding.types": ("CodingTask", "Patch"),
+    "nemoflows.coding.types": ("Change", "CodingTask", "Effort", "Patch"),
+    "nemoflows.typed.client": ("open_client",),
+    "nemoflows.typed.types": ("Extraction", "Result"),
+    "nemoflows.rag.types": (
+        "Answer",
+        "Citation",
+        "Passages",
+        "Quotes",
+        "Research",
+        "ResearchPlan",
+    ),
+    "nemoflows.tasks.answer": ("answer", "escalate", "plan_research", "synthesise"),
+    "nemoflows.tasks.audit": ("estimate_frontier", "shadow"),
     "nemoflows.tasks.coding.efficient": ("propose", "repair"),
     "nemoflows.tasks.coding.frontier": ("escalate_change", "plan_change", "review"),
     "nemoflows.tasks.coding.report": ("report_change",),
@@ -60,68 +39,26 @@ _HOMES = {
         "select",
         "snapshot",
     ),
+    "nemoflows.tasks.coding.solve": ("solve",),
+    "nemoflows.tasks.own_steps": ("ask_as", "classify_as", "extract_as"),
+    "nemoflows.tasks.flyte.bind": ("Bound", "bind"),
+    "nemoflows.tasks.flyte.mapped": ("mapped",),
     "nemoflows.tasks.index": ("build_index", "retrieve"),
-    "nemoflows.tasks.research": ("extract", "research", "summarise"),
-    "nemoflows.tasks.extract_as": ("extract_as",),
-    "nemoflows.tasks.answer": ("escalate", "plan_research", "synthesise"),
-    "nemoflows.tasks.audit": ("estimate_frontier", "shadow"),
     "nemoflows.tasks.report": ("report",),
+    "nemoflows.tasks.research": ("extract", "research", "summarise"),
     "nemoflows.types": (
-        "Answer",
-        "Citation",
         "Evidence",
-        "Extraction",
         "Finding",
         "Index",
         "ModelRef",
         "NotFound",
         "Passage",
-        "ResearchPlan",
-        "Tiers",
+        "Policy",
     ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "Answer",
-    "Citation",
-    "CodingTask",
-    "Evidence",
-    "Extraction",
-    "Finding",
-    "Index",
-    "ModelRef",
-    "NotFound",
-    "Passage",
-    "Patch",
-    "ResearchPlan",
-    "Tiers",
-    "build_index",
-    "coding_task",
-    "escalate",
-    "escalate_change",
-    "estimate_frontier",
-    "examine",
-    "extract",
-    "extract_as",
-    "function_task",
-    "plan_change",
-    "plan_research",
-    "propose",
-    "repair",
-    "report",
-    "report_change",
-    "research",
-    "retrieve",
-    "review",
-    "run_tests",
-    "search_repair",
-    "select",
-    "shadow",
-    "snapshot",
-    "summarise",
-    "synthesise",
-]
+__all__ = sorted(_HOME)  # noqa: PLE0605  (a list, if a computed one)
 
 
 def __getattr__(name: str) -> Any:
@@ -133,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names."""
-    return sorted(__all__)
+    return __all__

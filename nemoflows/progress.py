@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 log = logging.getLogger(__name__)
 EVERY_S = 5.0
 """Pause between two log lines of one stage."""
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many items are finished."""
 
 
 class Tell(Protocol):
@@ -33,10 +36,10 @@ def progress(label: str) -> Iterator[Tell]:
 
 @contextmanager
 def _bar(label: str) -> Iterator[Tell]:
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with rich_progress.Progress(console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task(label, total=None)
 
         def tell(done: int, total: int, stage: str = "") -> None:

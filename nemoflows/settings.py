@@ -1,23 +1,26 @@
 """Where things are and how fast they may go: environment variables `NEMOFLOWS_*`, nothing else.
 
-What changes an answer is a task's input and never read from here. The three defaults
-`NEMOFLOWS_EFFICIENT`, `NEMOFLOWS_FRONTIER` and `NEMOFLOWS_EMBEDDER` set what the inputs
-`tiers` and `embedder` are when nobody gives them, and which tasks get a GPU.
+What changes an answer is a task's input: `NEMOFLOWS_POLICY`, `NEMOFLOWS_EFFICIENT` and
+`NEMOFLOWS_FRONTIER` only set what the input `policy` is when nobody gives it, and with that which
+tasks get a GPU.
 """
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import os
 import pwd
 import re
 import sys
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nemoflows.errors import BadInput, BadModel
@@ -29,52 +32,36 @@ from nemoflows.models import (
     REMOTE,
     SIDECARS,
     Endpoint,
-    SidecarKind,
     secret_in,
 )
-from nemoflows.types import ModelRef, Tiers, Value
+from nemoflows.models.hardware import Hardware, without_secret
+from nemoflows.types import ModelRef, Policy, Setting
 
-
-class Pod(Value):
-    """Where pods with a GPU run, and what is mounted into them; how alone tests are."""
-
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[dict[str, str]] = Field(default_factory=list)
-    """As Kubernetes has them: `key`, `operator`, `value`, `effect`."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
-    spot: bool = True
-    """Whether a node may be taken away: what was answered until then is recorded."""
-    volume_claim: str = ""
-    """Claim of a volume that keeps weights and compiled kernels between pods."""
-    image_pull_secret: str = ""
-    """Secret for the registry of a sidecar's image, such as NVIDIA's."""
-    isolate_tests: bool = False
-    """Whether pods that run a repository's tests get no token and the label `nemoflows/tests`, by
-    which `examples/test_pods.yaml` closes their network."""
+S = TypeVar("S", bound=Setting)
+PREFIX = "NEMOFLOWS_"
+NO_PATH = "an id of a run is no path that leads elsewhere: leave out / and .."
 
 
 class Settings(BaseSettings):
     """The environment's part of a run; frozen, built once per process by `load`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NEMOFLOWS_", frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    efficient: str = "embedded"
-    """Default model of the efficient tier, as `endpoint:name`."""
-    frontier: str = "embedded"
-    """Default model of the frontier tier."""
-    embedder: str = ""
-    """Default embedding model; empty leaves the search lexical."""
+    policy: str = ""
+    """Default of the input `policy`: JSON, YAML or the path of such a file."""
+    efficient: str = ""
+    """Model of the efficient tier in that default, as `endpoint:name`."""
+    frontier: str = ""
+    """Model of the frontier tier in that default."""
     endpoints: dict[str, Endpoint] = Field(default_factory=dict)
     """Own endpoints, as JSON: name → what `nemoflows.models.Endpoint` holds."""
     journal: str = ""
     """Root of the journal, a path or an fsspec URL; `off` turns it off."""
-    index: str = ""
-    """Root of the indexes, a path or an fsspec URL."""
-    reports: str = ""
-    """Folder of the pages that local runs write."""
+    home: str = ""
+    """Where indexes, reports and, unless `journal` says otherwise, the journal lie: a path or an
+    fsspec URL; by default ~/.nemoflows, in a pod in the bucket of Flyte's raw output prefix."""
     run: str = ""
     """Id of the run; by default a pod's execution, else a hash of the command."""
     offline: bool = False
@@ -85,30 +72,16 @@ class Settings(BaseSettings):
     """Total time one call may take, retries included."""
     grace_s: float = Field(default=25.0, ge=0)
     """Time that calls in flight have to finish when a pod is taken away (SIGTERM)."""
-    vllm: dict[str, Any] = Field(default_factory=dict)
-    """Engine arguments of vLLM in process, as JSON; they beat the library's own."""
     gpu: str = ""
     """GPU of the efficient tier, with its number where it must be that: `h100`, `h100x4`."""
-    precision: Literal["", "bf16", "fp8", "nvfp4", "mxfp4", "gguf"] = ""
-    """Precision of its weights, where the model's name does not say it."""
-    agents: int = Field(default=32, gt=0)
-    """Agents at once that the GPU is planned for."""
-    context_tokens: int = Field(default=32_768, gt=0)
-    """Context of one agent that the GPU is planned for."""
-    weights: str = ""
-    """Where weights lie other than on the hub: a path on the mounted volume, `s3://`, `gs://`."""
-    sidecar: SidecarKind = "vllm"
-    """The server that the endpoint `sidecar` is: it runs in the task's pod."""
-    pod: Pod = Field(default_factory=Pod)
-    """Placement of pods with a GPU, as JSON: what `Pod` holds."""
+    hardware: Hardware = Field(default_factory=Hardware)
+    """What else its model runs on, as JSON: what `Hardware` holds."""
     secrets: dict[str, str] = Field(default_factory=dict)
     """Flyte secrets by the variable they are put into, as JSON: name → `group/key`."""
     registry: str = ""
     """Registry that images are built for and pushed to when a workflow is registered."""
-    gpu_image: str = ""
-    """Image of tasks with a GPU, or of the sidecar."""
 
-    @field_validator("efficient", "frontier", "embedder")
+    @field_validator("efficient", "frontier")
     @classmethod
     def _is_a_model(cls, value: str) -> str:
         try:
@@ -127,46 +100,31 @@ class Settings(BaseSettings):
     @field_validator("run")
     @classmethod
     def _stays_below_its_root(cls, value: str) -> str:
-        if value.startswith(("/", "\\")) or ".." in value.replace("\\", "/").split("/"):
-            raise ValueError("an id of a run is no path that leads elsewhere: leave out / and ..")
+        if leads_elsewhere(value):
+            raise ValueError(NO_PATH)
         return value
 
-    @field_validator("vllm")
-    @classmethod
-    def _holds_no_key(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, given in value.items():
-            if not isinstance(given, str):
-                continue
-            if re.search(r"token$|key$|secret|password", name):
-                raise ValueError(
-                    f"{name} may hold a key, and engine arguments are packaged in clear: set "
-                    "HF_TOKEN or the like as a secret"
-                )
-            if "://" in given and secret_in(given):
-                raise ValueError(f"the address in {name} must hold no user, password or query")
-        return value
-
-    @field_validator("journal", "index", "reports", "weights")
+    @field_validator("journal", "home")
     @classmethod
     def _holds_no_secret(cls, value: str) -> str:
-        if any("://" in url and secret_in(url) for url in _chained(value)):
-            raise ValueError(
-                "an address must hold no user, password or query: stores read their credentials "
-                "from their own variables"
-            )
-        return value
+        return without_secret(value)
 
-    def tiers(self) -> Tiers:
-        """Return the default of the input `tiers`."""
-        return Tiers(
-            efficient=ModelRef.model_validate(self.efficient),
-            frontier=ModelRef.model_validate(self.frontier),
-        )
+    def default_policy(self) -> Policy:
+        """Return the default of the input `policy`.
+
+        Raises:
+            BadInput: NEMOFLOWS_POLICY cannot be read.
+        """
+        named = {"efficient": self.efficient, "frontier": self.frontier}
+        models = {tier: ModelRef.model_validate(name) for tier, name in named.items() if name}
+        return read_setting(Policy, self.policy, Policy()).model_copy(update=models)
 
     def priced(self, model: ModelRef) -> Endpoint:
         """Return the endpoint of `model` for its prices alone; of an unknown one, without any."""
-        known = {**BUILT_IN, **self.endpoints}
-        return known.get(model.endpoint) or Endpoint(dialect="compatible")
+        return self._known(model) or Endpoint(dialect="compatible")
+
+    def _known(self, model: ModelRef) -> Endpoint | None:
+        return self.endpoints.get(model.endpoint) or BUILT_IN.get(model.endpoint)
 
     def endpoint(self, model: ModelRef) -> Endpoint:
         """Return the endpoint of `model`, with the SDK's own address where it has one.
@@ -174,15 +132,15 @@ class Settings(BaseSettings):
         Raises:
             BadModel: Nobody declared the endpoint, or the address is refused when offline.
         """
-        known = {**BUILT_IN, **self.endpoints}
-        found = known.get(model.endpoint)
+        found = self._known(model)
         if found is None:
+            known = {**BUILT_IN, **self.endpoints}
             raise BadModel(
                 f"No endpoint is called {model.endpoint!r} (asked for by {str(model)!r}). Known: "
                 f"{', '.join(sorted(known))}. Declare more in NEMOFLOWS_ENDPOINTS."
             )
         if self.is_sidecar(model):
-            return SIDECARS[self.sidecar]
+            return SIDECARS[self.hardware.server]
         if model.endpoint not in self.endpoints and not found.base_url:
             name = BASE_URL_ENV.get(model.endpoint, "")
             url = os.environ.get(name, "")
@@ -203,12 +161,17 @@ class Settings(BaseSettings):
 
     def is_sidecar(self, model: ModelRef) -> bool:
         """Return whether `model` runs on a server in the task's own pod."""
-        return model.endpoint == "sidecar" and "sidecar" not in self.endpoints
+        return self._known(model) is BUILT_IN["sidecar"]
 
     def needs_gpu(self, model: ModelRef) -> bool:
         """Return whether `model` runs inside the task's process; an unknown one does not."""
-        found = {**BUILT_IN, **self.endpoints}.get(model.endpoint)
+        found = self._known(model)
         return found is not None and found.dialect in IN_PROCESS
+
+    def embeds_here(self, model: ModelRef) -> bool:
+        """Return whether the vectors of `model` are made inside the task's process."""
+        found = self._known(model)
+        return found is not None and found.dialect == "dense"
 
     def runs_in_task(self, model: ModelRef) -> bool:
         """Return whether `model` runs where the task does: in its process or in its pod."""
@@ -229,6 +192,18 @@ def load() -> Settings:
     Raises:
         BadInput: A variable cannot be read; the message names it, never its value.
     """
+    return _loaded(variables())
+
+
+def variables() -> tuple[tuple[str, str], ...]:
+    """Return the environment's variables that are settings."""
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(PREFIX)))
+
+
+@lru_cache(maxsize=8)
+def _loaded(state: tuple[tuple[str, str], ...]) -> Settings:
+    """Read the environment; once for each state of it, for every task asks."""
+    del state
     try:
         return Settings()
     except (ValidationError, ValueError) as error:
@@ -237,9 +212,63 @@ def load() -> Settings:
         ) from None
 
 
-def _chained(value: str) -> list[str]:
-    """Return the addresses in one of fsspec's, which may stand one behind the other by `::`."""
-    return re.split(r"::(?=[A-Za-z][\w+.-]*://)", value)
+def read_setting(kind: type[S], text: str, default: S) -> S:
+    """Return settings from JSON, YAML or the name of such a file; what is left out is `default`'s.
+
+    Raises:
+        BadInput: The text is none of them, or holds what the settings do not have.
+    """
+    name = kind.__name__.lower()
+    try:
+        given = _mapping(text, name)
+        return kind.model_validate({**dict(default), **given})
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or name}: {_said(e)}" for e in error.errors()
+        )
+        raise BadInput(
+            f"The {name} cannot be used: {wrong}. It has {', '.join(kind.model_fields)}. No call "
+            "was made."
+        ) from None
+
+
+def _said(error: ErrorDetails) -> str:
+    """Return what is wrong without the value, which may be a key in the wrong place."""
+    return error["msg"].removeprefix("Value error, ").replace(repr(error["input"]), "the value")
+
+
+def _mapping(text: str, name: str) -> dict[str, Any]:
+    stripped = text.strip()
+    if re.fullmatch(r"[^\n{}]*\.(ya?ml|json)", stripped):
+        try:
+            stripped = Path(stripped).expanduser().read_text(encoding="utf-8")
+        except OSError as error:
+            raise BadInput(
+                f"The {name} is said to be in the file {stripped!r}, and that cannot be read here "
+                f"({error.strerror}). A pod has no files of yours: give the text itself. No call "
+                "was made."
+            ) from None
+    given = _parsed(stripped) if stripped else {}
+    if not isinstance(given, dict):
+        raise BadInput(
+            f"The {name} is not JSON or YAML with names and values, nor a file that ends in .yaml, "
+            ".yml or .json. No call was made."
+        )
+    return given
+
+
+def _parsed(text: str) -> Any:
+    """Return what JSON or YAML says, None where it is neither; YAML does not read every JSON."""
+    import yaml
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def _without_values(error: Exception) -> str:
@@ -268,10 +297,42 @@ def is_loopback(url: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
+def home_root(settings: Settings | None = None) -> str:
+    """Return where indexes, reports and the journal of this machine lie."""
+    named = (settings or load()).home
+    return named if "://" in named else str(Path(named or home() / ".nemoflows").expanduser())
+
+
 def reports_folder(settings: Settings | None = None) -> Path:
-    """Return the folder of the pages that this machine writes."""
-    named = (settings or load()).reports
-    return Path(named or home() / ".nemoflows" / "reports").expanduser()
+    """Return the folder of the reports that this machine writes: always on its own disk."""
+    root = home_root(settings)
+    return (home() / ".nemoflows" if "://" in root else Path(root)) / "reports"
+
+
+def in_pod() -> bool:
+    """Return whether Flyte started this process."""
+    return bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+
+
+def leads_elsewhere(run: str) -> bool:
+    """Return whether the id of a run would be a path out of the journal's folders."""
+    return run.startswith(("/", "\\")) or ".." in run.replace("\\", "/").split("/")
+
+
+def run_id(settings: Settings, run: str = "") -> str:
+    """Return the id of the run: as it is named, else a pod's execution, else the command's.
+
+    Args:
+        run: The name, where a program gives it.
+
+    Raises:
+        BadInput: The name leads out of the journal's folders.
+    """
+    if leads_elsewhere(run):
+        raise BadInput(f"run={run!r}: {NO_PATH}. No call was made.")
+    names = ("PROJECT", "DOMAIN", "ID")
+    parts = [os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names]
+    return run or settings.run or ("/".join(parts) if in_pod() else command_id())
 
 
 def command_id() -> str:

@@ -7,10 +7,18 @@ the index keeps), start inclusive and end exclusive.
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 M = TypeVar("M", bound=BaseModel)
 """A user's own model."""
@@ -84,34 +92,7 @@ class Evidence(Value):
     """Id of the passage it was found in."""
     heading: str = ""
     calls: list[str] = Field(default_factory=list)
-    """Keys of the model calls that found it; empty on the embedded tier."""
-
-
-class Span(Value):
-    """Where a value of a record stands: `text[start:end]` of the document is `quote`."""
-
-    field: str
-    """Path of the value in the record, such as `lines[0].amount`."""
-    quote: str
-    document: str
-    start: int
-    end: int
-
-
-class Extraction(Value, Generic[M]):
-    """What one passage says about a record of a user's own model."""
-
-    document: str
-    passage: str
-    """Id of the passage that was read."""
-    value: M | None = None
-    """None where the passage does not give a whole record; `problem` then says why."""
-    spans: list[Span] = Field(default_factory=list)
-    """One per value that was found; code has found each quote, letter by letter."""
-    problem: str = ""
-    """What went wrong, as data: empty where all went well."""
-    calls: list[str] = Field(default_factory=list)
-    """Keys of the model calls behind it; empty on the embedded tier."""
+    """Keys of the model calls that found it; empty on the builtin tier."""
 
 
 class NotFound(Value):
@@ -139,108 +120,40 @@ class Finding(Value):
     """What was searched for, in order; one per hop."""
     tier: Literal["efficient", "frontier"] = "efficient"
     """The tier that was to find it."""
-    doubt: str = ""
+    low_confidence: str = ""
     """Why the next tier should look again; empty where every gate was passed."""
-    stopped: str = ""
-    """Why the embedded tier stood in for a model, with the budget's numbers; empty otherwise."""
+    budget_note: str = ""
+    """Why the builtin tier stood in for a model, with the budget's numbers; empty otherwise."""
     not_found: NotFound | None = None
     """Set where the question is not covered; summary and evidence are then empty."""
     calls: list[str] = Field(default_factory=list)
 
 
-ContextPolicy = Literal["retrieve", "pack", "auto"]
-"""Whether an agent searches, reads the whole corpus, or whichever takes fewer tokens."""
-
 ThinkingPolicy = Literal["auto", "off", "on"]
 """Whether models think: where a step gains by it, nowhere, or everywhere."""
-
-CONTEXT_TOKENS = 131_072
-"""Context that a packed corpus may fill unless the user says otherwise."""
-
-
-class ResearchPlan(Value):
-    """The sub-questions that together cover a question; one agent each."""
-
-    question: str
-    questions: list[str]
-    k: int = Field(default=8, ge=1)
-    """Passages in an agent's context."""
-    hops: int = Field(default=2, ge=1)
-    """Searches that an agent may make."""
-    context_policy: ContextPolicy = "retrieve"
-    """What an agent reads: what it finds, or the whole corpus."""
-    context_tokens: int = Field(default=CONTEXT_TOKENS, ge=1)
-    """Most tokens, by our estimate, that a packed corpus may take."""
-    stopped: str = ""
-    """Why the embedded tier stood in for a model, with the budget's numbers; empty otherwise."""
-    calls: list[str] = Field(default_factory=list)
-
-
-class Citation(Value):
-    """What a `[number]` in an answer points to, resolved by code and not by a model."""
-
-    number: int
-    document: str
-    start: int
-    end: int
-    quote: str
-    heading: str = ""
-
-
-class Answer(Value):
-    """An answer whose sentences carry `[number]` marks that resolve to citations."""
-
-    question: str
-    text: str
-    citations: list[Citation] = Field(default_factory=list)
-    unsupported: list[str] = Field(default_factory=list)
-    """Sentences of the text that carry no citation."""
-    dropped: list[str] = Field(default_factory=list)
-    """Citations that the model wrote and that resolve to nothing it was shown."""
-    not_found: list[NotFound] = Field(default_factory=list)
-    """Parts of the question that nothing covers."""
-    stopped: str = ""
-    """Why the embedded tier stood in for a model, with the budget's numbers; empty otherwise."""
-    calls: list[str] = Field(default_factory=list)
-    """Keys of every model call behind the answer, findings included."""
-
-    def __str__(self) -> str:
-        """Return the answer as a person reads it in a terminal."""
-        lines = [self.text, ""] if self.text else []
-        lines += [f"  (no quote supports: {text})" for text in self.unsupported]
-        lines += [f"  (citation of nothing that was retrieved: {text})" for text in self.dropped]
-        lines += [f"  (stopped early: {self.stopped})"] if self.stopped else []
-        lines += [
-            f"  [{c.number}] {c.document}:{c.start}-{c.end}\n      “{' '.join(c.quote.split())}”"
-            for c in self.citations
-        ]
-        return printable("\n".join(lines))
-
-    def __repr__(self) -> str:
-        """Return one short line: flytekit prints a workflow's outputs by their repr."""
-        return f"Answer({self.question[:60]!r}, {len(self.citations)} citations)"
-
 
 _SPELLING = re.compile(
     r"(?P<endpoint>[a-z0-9][a-z0-9_-]*)"
     r"(?::(?P<name>[^@+#\s](?:[^@+#\r\n\t]*[^@+#\s])?)(?:@(?P<revision>[^+#\s]+))?"
-    r"(?:\+(?P<adapter>[^#\s](?:[^#\r\n\t]*[^#\s])?))?"
+    r"(?:\+(?P<lora>[^#\s](?:[^#\r\n\t]*[^#\s])?))?"
     r"(?:#(?P<label>\S+))?)?"
 )
 
+BUILTIN = "builtin"
+"""The endpoint whose tier has no model."""
+
 
 class ModelRef(Value):
-    """A model at a named endpoint, spelled `endpoint:name[@revision][+adapter][#label]`.
+    """A model at a named endpoint, spelled `endpoint:name[@revision][+lora][#label]`.
 
-    Validates from its spelling too, so that `{"efficient": "vllm:org/model"}` works wherever
-    JSON is taken. `embedded` alone is the tier without a model.
+    It is written as its spelling and read from it. `builtin` alone is the tier without a model.
     """
 
-    endpoint: str = "embedded"
+    endpoint: str = BUILTIN
     name: str = ""
     """Hub id, served name or local path."""
     revision: str = ""
-    adapter: str = ""
+    lora: str = ""
     """LoRA adapter: name or path."""
     label: str = ""
     """Tells apart deployments behind one served name (precision, say); part of the identity."""
@@ -248,25 +161,106 @@ class ModelRef(Value):
     @model_validator(mode="before")
     @classmethod
     def _from_spelling(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "adapter" in value:  # journals of versions below 0.2
+            value = dict(value)
+            value["lora"] = value.pop("adapter")
         if not isinstance(value, str):
             return value
         found = _SPELLING.fullmatch(value.strip())
-        if found is None or (not found["name"] and found["endpoint"] != "embedded"):
+        if found is None or (not found["name"] and found["endpoint"] != BUILTIN):
             raise ValueError(
-                f"{value!r} is no model: write endpoint:name[@revision][+adapter][#label], "
+                f"{value!r} is no model: write endpoint:name[@revision][+lora][#label], "
                 "for example openai:gpt-6-luna or vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
             )
         return {key: text or "" for key, text in found.groupdict().items()}
 
+    @property
+    def is_builtin(self) -> bool:
+        """Return whether this is the tier without a model: rules of the library's own answer."""
+        return self.endpoint == BUILTIN
+
+    @model_serializer
     def __str__(self) -> str:
         """Return the spelling."""
-        marks = (("@", self.revision), ("+", self.adapter), ("#", self.label))
+        marks = (("@", self.revision), ("+", self.lora), ("#", self.label))
         tail = "".join(mark + text for mark, text in marks if text)
         return f"{self.endpoint}:{self.name}{tail}" if self.name else self.endpoint
 
 
-class Tiers(Value):
-    """The two models of a run: work starts on the efficient one."""
+Tier = Literal["", "builtin", "efficient", "frontier"]
+"""Who is asked: a run's two models, or none; empty is nobody."""
+
+
+class Route(Value):
+    """Which tier a step goes to; validates from the tier's name alone too."""
+
+    tier: Literal["efficient", "cascade", "frontier"] = "cascade"
+    """Only the efficient one, it and then the frontier for what fails a gate, or the frontier."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Confidence below which a cascade goes on; None takes the step's own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_tier(cls, value: Any) -> Any:
+        return {"tier": value} if isinstance(value, str) else value
+
+
+class Setting(Value):
+    """Settings that travel through Flyte as text, which every way to start a workflow takes."""
+
+    def __str__(self) -> str:
+        """Return the shortest JSON that says the same."""
+        return self.model_dump_json(exclude_defaults=True)
+
+
+class Policy(Setting):
+    """How a run asks models: one value that every task which asks takes.
+
+    As text it is JSON or YAML, or the name of such a file where a command is typed. What a text
+    leaves out is as NEMOFLOWS_POLICY, NEMOFLOWS_EFFICIENT and NEMOFLOWS_FRONTIER have it.
+    """
 
     efficient: ModelRef = ModelRef()
+    """The model that work starts on, as `endpoint:name`."""
     frontier: ModelRef = ModelRef()
+    """The model of the steps that need it."""
+    embedder: ModelRef | None = None
+    """Model of vectors beside the lexical search, as `dense:model`; None leaves it lexical."""
+    thinking: ThinkingPolicy = "auto"
+    budget_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Most that the run's calls may cost; what no longer fits is done without a model, or in a step
+    of your own left with its reason. Such a step has the budget whole to itself."""
+    cache_salt: str = ""
+    """Another value asks again what is recorded."""
+    max_resamples: int = Field(default=0, ge=0, le=100)
+    """New draws where a reply could not be used; 0 replays the failure."""
+    shadow_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    """Share of the efficient tier's calls that the frontier is asked too: it measures the saving
+    and what quality is given up."""
+    routes: dict[str, Route] = Field(default_factory=dict)
+    """Tier by step, for steps of your own; a cascade where none is named."""
+
+    @field_validator("thinking", "cache_salt", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        """Read what YAML makes of `off` and of a number as what was written."""
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return str(value) if isinstance(value, int) else value
+
+    def __str__(self) -> str:
+        """Return JSON that says the same anywhere: whole, for what is left out has a default."""
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False)
+
+    def model(self, tier: Tier) -> ModelRef:
+        """Return a tier's model."""
+        return self.frontier if tier == "frontier" else self.efficient
+
+    @property
+    def next_model(self) -> ModelRef | None:
+        """Return the model that failed work goes to; None where it is the one that failed."""
+        return None if self.frontier == self.efficient else self.frontier
+
+    def route(self, step: str) -> Route:
+        """Return a step's route."""
+        return self.routes.get(step, Route())

@@ -2,7 +2,7 @@
 
     python -m tests.batches URL ROOT N
 
-asks N requests through a door with its journal at ROOT and prints what came of them as JSON.
+asks N requests through a client with its journal at ROOT and prints what came of them as JSON.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 from typing_extensions import override
 
 from nemoflows.calls import Request
-from nemoflows.engines import line
-from nemoflows.engines.anthropic_batch import AnthropicBatch
-from nemoflows.engines.batch_watch import Pauses
+from nemoflows.engines.anthropic.batches import AnthropicBatch
+from nemoflows.engines.anthropic.watch import Pauses
+from nemoflows.engines.http import transport
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.journal.stores import open_store
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
+from nemoflows.storage.store import open_store
 from tests.loopback import ModelServer, _Handler, message
 from tests.support import request
 
@@ -244,37 +244,39 @@ def _line(row: dict[str, Any], fate: str) -> bytes:
     return json.dumps({"custom_id": row["custom_id"], "result": result}).encode() + b"\n"
 
 
-def batch_door(url: str, root: str, *, pauses: Pauses = QUICK, deadline_s: float = 60) -> Door:
-    """Return a door whose endpoint `claude` takes batches."""
+def batch_client(
+    url: str, root: str, *, pauses: Pauses = QUICK, deadline_s: float = 60
+) -> LLMClient:
+    """Return a client whose endpoint `claude` takes batches."""
     far = Endpoint(dialect="anthropic-batch", base_url=url, price_key="anthropic")
     settings = Settings(run="batches", endpoints={"claude": far})
     notes = open_store(root) if root else None
     engine = AnthropicBatch(far, name="claude", deadline_s=deadline_s, notes=notes, pauses=pauses)
-    return Door(
+    return LLMClient(
         Engines(settings, given={"claude": engine}), Journal(root, run="batches"), settings=settings
     )
 
 
-def asks(n: int, *, model: str = "claude:tiny") -> list[Ask[str]]:
-    return [Ask(request(f"question {i}", model=model), lambda r, _: r.text) for i in range(n)]
+def asks(n: int, *, model: str = "claude:tiny") -> list[CallSpec[str]]:
+    return [CallSpec(request(f"question {i}", model=model), lambda r, _: r.text) for i in range(n)]
 
 
-def values(results: list[Done[str] | Failed]) -> list[str]:
-    return [found.value if isinstance(found, Done) else found.reason for found in results]
+def values(results: list[Success[str] | Failure]) -> list[str]:
+    return [found.value if isinstance(found, Success) else found.reason for found in results]
 
 
-async def ask_all(door: Door, wanted: list[Ask[str]]) -> list[Done[str] | Failed]:
+async def ask_all(llm: LLMClient, wanted: list[CallSpec[str]]) -> list[Success[str] | Failure]:
     try:
-        return await door.batch(wanted, max_failed=1.0)
+        return await llm.batch(wanted, max_failed=1.0)
     finally:
-        await door.aclose()
+        await llm.aclose()
 
 
 def run(
-    server: BatchServer, root: str, wanted: list[Ask[str]], **more: Any
-) -> tuple[list[Done[str] | Failed], Door]:
-    door = batch_door(server.base, root, **more)
-    return asyncio.run(ask_all(door, wanted)), door
+    server: BatchServer, root: str, wanted: list[CallSpec[str]], **more: Any
+) -> tuple[list[Success[str] | Failure], LLMClient]:
+    llm = batch_client(server.base, root, **more)
+    return asyncio.run(ask_all(llm, wanted)), llm
 
 
 def expected(n: int) -> list[str]:
@@ -286,7 +288,7 @@ def notes_of(root: str, kind: str) -> list[Path]:
 
 
 def keys_of(requests: list[Request]) -> list[str]:
-    return [one.key(identity=str(one.model), adapter=AnthropicBatch.adapter) for one in requests]
+    return [one.key(wire_version=AnthropicBatch.wire_version) for one in requests]
 
 
 def main() -> None:
@@ -294,12 +296,12 @@ def main() -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    line.first_pause_s = lambda: 0.01
+    transport.first_pause_s = lambda: 0.01
     url, root, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    door = batch_door(url, root)
-    found = values(asyncio.run(ask_all(door, asks(n))))
-    paid = sum(not spent.replayed for spent in door.spent)
-    print(json.dumps({"values": found, "paid": paid, "uncertain": len(door.uncertain())}))
+    llm = batch_client(url, root)
+    found = values(asyncio.run(ask_all(llm, asks(n))))
+    paid = sum(not spent.replayed for spent in llm.spent)
+    print(json.dumps({"values": found, "paid": paid, "in_doubt": len(llm.in_doubt())}))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from pathlib import Path
 from nemoflows import rag
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm.bound import Desk
-from nemoflows.llm.client import Door
+from nemoflows.llm.bound import BoundClient
+from nemoflows.llm.client import LLMClient
 from nemoflows.models import Endpoint
 from nemoflows.money.budgets import Account
 from nemoflows.money.ledger import fold
@@ -38,19 +38,21 @@ def attempt(url: str, index: Index, folder: Path, cap_usd: float) -> dict[str, o
     """Run all agents within the budget, and return what they found and what it cost."""
     near = Endpoint(dialect="openai", base_url=url, usd_per_mtok=USD_PER_MTOK)
     settings = Settings(run="budgeted", endpoints={"near": near}, concurrency=CONCURRENCY)
-    door = Door(Engines(settings), Journal(str(folder / "j"), run="budgeted"), settings=settings)
-    budget = door.memory.open_budget(cap_usd, scope="s", spent=[])
+    llm = LLMClient(
+        Engines(settings), Journal(str(folder / "j"), run="budgeted"), settings=settings
+    )
+    budget = llm.history.open_budget(cap_usd, scope="s", call_keys=[])
     account = Account(task="research", tier="efficient", budget=budget, scope="s")
-    desk = Desk(door, ModelRef.model_validate("near:tiny"), account=account)
-    found = asyncio.run(rag.research(QUESTIONS, index=index, desk=desk, k=3, hops=1))
-    uncertain = door.uncertain()
+    client = BoundClient(llm, ModelRef.model_validate("near:tiny"), account=account)
+    found = asyncio.run(rag.research(QUESTIONS, index=index, client=client, k=3, hops=1))
+    in_doubt = llm.in_doubt()
     told = "".join(finding.model_dump_json() for finding in found)
     return {
         "found": hashlib.sha256(told.encode()).hexdigest(),
-        "stopped": sum(bool(finding.stopped) for finding in found),
+        "budget_note": sum(bool(finding.budget_note) for finding in found),
         "answered": sum(finding.not_found is None for finding in found),
-        "ledger_usd": fold(door.calls(desk.spent)).usd,
-        "n_uncertain": len(uncertain),
+        "ledger_usd": fold(llm.calls(client.call_keys)).usd,
+        "n_in_doubt": len(in_doubt),
         "used_usd": budget.used_usd,
     }
 

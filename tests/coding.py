@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from nemoflows.coding.examine import examine
-from nemoflows.coding.mutation.search import judge
 from nemoflows.coding.test_runs import TestRuns
-from nemoflows.coding.types import Baseline, CodingTask, Edit, Patch, Repository, TestReport
+from nemoflows.coding.testing import baseline_of
+from nemoflows.coding.types import (
+    Baseline,
+    CodingTask,
+    Edit,
+    Effort,
+    Patch,
+    Repository,
+    TestReport,
+)
+from nemoflows.coding.verdict import judge
 from nemoflows.sandbox.levels import Limits
 from nemoflows.sandbox.trees import Tree
+from nemoflows.types import Policy
+from tests.loopback import ModelServer, data_parts
 from tests.support import ROOT
 
 T = TypeVar("T")
@@ -25,6 +37,10 @@ RIGHT = Edit(path=FILE, search=LINE, replace="    return min(fine, MAX_FINE_CENT
 HALF = Edit(path=FILE, search=LINE, replace="    return fine")
 """Right but for the upper limit."""
 WRONG = Edit(path=FILE, search=LINE, replace="    return 7")
+USD_PER_CALL = 150e-6
+"""At a dollar a million tokens: 120 in, 30 out."""
+Script = Callable[[str, dict[str, Any], int], str]
+"""Purpose, request, how many of that purpose and model came before."""
 LIMITS = Limits(seconds=30, test_seconds=5, memory_mib=1024, processes=24, file_mib=8)
 
 
@@ -67,7 +83,7 @@ def verdict_over(
     after = Tree({path: text.encode() for path, text in (base | candidate).items()})
 
     async def work(runs: TestRuns) -> tuple[Baseline, TestReport]:
-        baseline = await examine(task_of(before, **more), before, runs)
+        baseline = await baseline_of(task_of(before, **more), before, runs)
         return baseline, await judge(baseline, before, after, runs)
 
     return with_runs(root, work)
@@ -87,3 +103,63 @@ def applies(patch: Patch, repository: Path) -> None:
 def paths_of(edits: Iterable[Edit]) -> set[str]:
     """Return the files that edits touch."""
     return {edit.path for edit in edits}
+
+
+class Providers:
+    """Two models on one server, each scripted, every call counted."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self.server = server
+        self.counts: dict[tuple[str, str], int] = {}
+        self._lock = threading.Lock()
+
+    def play(self, **scripts: Script) -> None:
+        """Answer by model: `small` and `large`."""
+
+        def script(purpose: str, body: dict[str, Any]) -> str:
+            place = (body["model"], purpose)
+            with self._lock:
+                n = self.counts.get(place, 0)
+                self.counts[place] = n + 1
+            return scripts[body["model"]](purpose, body, n)
+
+        self.server.script = script
+
+    @property
+    def n_calls(self) -> int:
+        return sum(self.counts.values())
+
+
+def policy(**more: Any) -> Policy:
+    """Return both scripted models as tiers."""
+    return Policy.model_validate({"efficient": "local:small", "frontier": "local:large"} | more)
+
+
+def fix(repo: Path, how: Policy | None = None, **effort: int) -> Patch:
+    """Run the workflow over the example's issue, and return its patch."""
+    from workflows.coding import fix_issue
+
+    tried = Effort.model_validate({"candidates": 3, "repairs": 2} | effort)
+    fixed = fix_issue(repo=str(repo), issue=ISSUE, policy=how or policy(), effort=tried)
+    found: Patch = fixed.patch
+    return found
+
+
+def proposes(*edits: Edit | str) -> Script:
+    """Answer proposals in turn, the last one again and again."""
+
+    def script(purpose: str, _: dict[str, Any], n: int) -> str:
+        if purpose not in {"propose", "repair"}:
+            return ""
+        edit = edits[min(n, len(edits) - 1)]
+        return edit if isinstance(edit, str) else reply(edit)
+
+    return script
+
+
+def current(body: dict[str, Any]) -> str:
+    """Return the line at fault as the request shows it."""
+    shown = "\n".join(text for kind, _, text in data_parts(body) if kind == "file")
+    found = re.search(r"^    return (?:\d+|max\(fine, MAX_FINE_CENTS\))$", shown, re.MULTILINE)
+    assert found is not None
+    return found[0]

@@ -1,4 +1,4 @@
-"""Fixtures: a closed environment, a scripted door, a small corpus, a loopback model server."""
+"""Fixtures: a closed environment, a fake llm, a small corpus, a loopback model server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.engines import line
-from nemoflows.engines.scripted import Scripted
+from nemoflows.engines.fake import FakeEngine
+from nemoflows.engines.http import transport
 from nemoflows.engines.vllm import Vllm
-from nemoflows.llm.client import Door
+from nemoflows.llm.client import LLMClient
+from tests.coding import Providers
 from tests.engines import ARGUMENTS, InProcess, Loop, serve
 from tests.loopback import ModelServer
 from tests.subjects import LOOPBACK, SENSIBLE, VLLM, Subject
-from tests.support import make_door, write_corpus
+from tests.support import make_llm, write_corpus
 
 
 def pytest_report_header() -> str:
@@ -48,13 +49,25 @@ def server() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def scripted() -> Scripted:
-    return Scripted(answer=lambda _: '{"summary": "fine"}')
+def providers(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
+    """Yield the two scripted models of a change, on `local`; its sandboxes end with the test."""
+    from nemoflows.tasks.coding import sandbox
+    from nemoflows.tasks.flyte.session import run
+
+    server.models = ("small", "large")
+    monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", server.endpoints(usd_per_mtok=[1.0, 1.0]))
+    yield Providers(server)
+    run(sandbox.test_runs().aclose())
 
 
 @pytest.fixture
-def door(scripted: Scripted, tmp_path: Path) -> Door:
-    return make_door(scripted, tmp_path / "journal")
+def fake() -> FakeEngine:
+    return FakeEngine(answer=lambda _: '{"summary": "fine"}')
+
+
+@pytest.fixture
+def llm(fake: FakeEngine, tmp_path: Path) -> LLMClient:
+    return make_llm(fake, tmp_path / "journal")
 
 
 @pytest.fixture
@@ -113,7 +126,7 @@ def remote(
 def _subject(
     request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> Subject:
-    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)  # their number stays
+    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)  # their number stays
     for kept in (loopback.faults, loopback.requests, loopback.authorizations, loopback.replies):
         kept.clear()
     name = request.param

@@ -123,9 +123,9 @@ class InProcess:
     loop: Loop
     model: Path
 
-    def request(self, text: str = "hello", *, adapter: Path | None = None, **more: Any) -> Request:
+    def request(self, text: str = "hello", *, lora: Path | None = None, **more: Any) -> Request:
         """Return a request to the model, or to the model with an adapter."""
-        spelling = f"vllm:{self.model}" + (f"+{adapter}" if adapter else "")
+        spelling = f"vllm:{self.model}" + (f"+{lora}" if lora else "")
         return request(text, model=spelling, **more)
 
     async def ask(self, text: str = "hello", **more: Any) -> Outcome:

@@ -43,10 +43,10 @@ def spec(task: Any) -> Any:
 
 
 def run_pod(
-    task: Any, folder: Path, env: Mapping[str, str] | None = None, **inputs: Any
+    task: Any, folder: Path, /, env: Mapping[str, str] | None = None, **inputs: Any
 ) -> Finished:
     """Start the task's container command on local paths, as propeller fills them in."""
-    command, places = prepare_pod(task, folder, env, **inputs)
+    command, places = prepare_pod(task, folder, env=env, **inputs)
     done = subprocess.run(
         command, **places, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
     )
@@ -54,7 +54,7 @@ def run_pod(
 
 
 def prepare_pod(
-    task: Any, folder: Path, env: Mapping[str, str] | None = None, **inputs: Any
+    task: Any, folder: Path, /, env: Mapping[str, str] | None = None, **inputs: Any
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the task's container command on local paths, and where and how to start it."""
     folder.mkdir(parents=True)

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import pytest
 
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request
-from nemoflows.engines.anthropic import Anthropic
-from nemoflows.engines.embedded import Embedded
-from nemoflows.engines.openai import OpenAI
-from nemoflows.engines.protocol import Engine
-from nemoflows.engines.scripted import Fault, Rule, Scripted, request_text
+from nemoflows.engines.anthropic.engine import Anthropic
+from nemoflows.engines.base import Engine
+from nemoflows.engines.builtin import Builtin
+from nemoflows.engines.fake import FakeEngine, Fault, Rule, request_text
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.engines.vllm import Vllm
 from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef
@@ -25,7 +25,7 @@ from tests.support import request
 T = TypeVar("T")
 LOOPBACK = ("openai", "anthropic")
 """The real SDKs against the tests' own server."""
-SENSIBLE = ("embedded", "scripted", *LOOPBACK)
+SENSIBLE = ("builtin", "fake", *LOOPBACK)
 VLLM = ("vllm", "vllm-openai", "vllm-messages")
 """Real vLLM: in this process, and its server through both SDKs."""
 DIALECTS = {"vllm-openai": "vllm-server", "vllm-messages": "anthropic"}
@@ -34,8 +34,6 @@ FAULTS = {
     "anthropic": {"truncated": "max_tokens", "refused": "refusal"},
 }
 """How the server's replies end where they cannot be used."""
-STOPS = ["e", "a", "n", "t"]
-"""What ends free text of random weights within a few tokens; servers take four."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Subject:
         name = "claude-haiku-4-5" if self.dialect == "anthropic" else "t"
         if self.in_process is not None:
             name = str(self.in_process.model)
-        spelling = "embedded" if self.name == "embedded" else f"{self.dialect}:{name}"
+        spelling = "builtin" if self.name == "builtin" else f"{self.dialect}:{name}"
         return ModelRef.model_validate(spelling)
 
     @property
@@ -79,10 +77,10 @@ class Subject:
 
     def make(self, *, deadline_s: float = 60) -> Engine:
         match self.dialect:
-            case "embedded":
-                return Embedded()
-            case "scripted":
-                return Scripted(self.rules) if self.rules else Scripted(answer=sensible)
+            case "builtin":
+                return Builtin()
+            case "fake":
+                return FakeEngine(self.rules) if self.rules else FakeEngine(answer=sensible)
             case "vllm":
                 assert self.in_process is not None
                 made = Vllm(self.in_process.engine._arguments, deadline_s=deadline_s)
@@ -129,9 +127,14 @@ class Subject:
         assert isinstance(outcome, Answered), outcome
         return outcome.reply
 
+    def of(self, asked: Request) -> Request:
+        """Return a step's request as a client names the model in it."""
+        return asked.model_copy(update={"model": self.model})
+
     def ask(self, text: str, **changes: Any) -> Request:
-        """Return a request for free text that every engine ends by itself."""
-        ends = {"stop": STOPS, "max_output_tokens": 400, **self._brief} if self.is_random else {}
+        """Return a request that every engine ends by itself: random weights end a schema alone."""
+        ends = {"json_schema": choices(1), "max_output_tokens": 400, **self._brief}
+        ends = ends if self.is_random else {}
         given: dict[str, Any] = {"model": str(self.model), "purpose": "chat", **ends}
         return request(text, **(given | changes))
 
@@ -159,15 +162,15 @@ class Subject:
 
     def fail(self, asked: Request, reason: Fault) -> Request:
         """Make the next call end in `reason`, or skip where the engine cannot."""
-        if self.name == "scripted":
+        if self.name == "fake":
             self.rules.append(Rule(fault=reason, times=1))
             self.rules.append(Rule(reply="{}"))
         elif self.name in FAULTS:
             self.server.faults.append(FAULTS[self.name][reason])
         elif reason == "refused":
-            pytest.skip("nobody refuses: neither the embedded tier nor random weights can")
+            pytest.skip("nobody refuses: neither the builtin tier nor random weights can")
         else:
-            return asked.model_copy(update={"max_output_tokens": 2, "stop": []})
+            return asked.model_copy(update={"max_output_tokens": 2})
         return asked
 
 

@@ -1,7 +1,8 @@
-"""What several tests share: doors, corpora, and this checkout's commands."""
+"""What several tests share: clients, corpora, and this checkout's commands."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from nemoflows.calls import Part, Request, user
-from nemoflows.engines.protocol import Engine
+from nemoflows.engines.base import Engine
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
+from nemoflows.llm.client import LLMClient
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -47,7 +48,7 @@ def write_corpus(folder: Path) -> Path:
     return folder
 
 
-def request(text: str = "hello", *, model: str = "scripted:x", **changes: Any) -> Request:
+def request(text: str = "hello", *, model: str = "fake:x", **changes: Any) -> Request:
     given: dict[str, object] = {
         "model": ModelRef.model_validate(model),
         "messages": [user([Part(text=text)])],
@@ -56,17 +57,17 @@ def request(text: str = "hello", *, model: str = "scripted:x", **changes: Any) -
     return Request.model_validate(given | changes)
 
 
-def make_door(
+def make_llm(
     engine: Engine,
     journal: Path | str,
     *,
-    endpoint: str = "scripted",
+    endpoint: str = "fake",
     many_processes: bool = False,
-) -> Door:
-    known = {} if endpoint in BUILT_IN else {endpoint: Endpoint(dialect="scripted")}
+) -> LLMClient:
+    known = {} if endpoint in BUILT_IN else {endpoint: Endpoint(dialect="fake")}
     settings = Settings(run="test", endpoints=known)
     engines = Engines(settings, given={endpoint: engine})
-    return Door(
+    return LLMClient(
         engines,
         Journal(str(journal), run="test"),
         settings=settings,
@@ -94,3 +95,8 @@ def run_command(
         timeout=timeout_s,
         check=False,
     )
+
+
+def as_policy(**given: Any) -> tuple[str, str]:
+    """Return the words of a command that say how models are asked."""
+    return "--policy", json.dumps(given)

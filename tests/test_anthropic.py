@@ -22,13 +22,13 @@ from nemoflows.calls import (
     Usage,
     user,
 )
-from nemoflows.engines import line
-from nemoflows.engines.anthropic import Anthropic
+from nemoflows.engines.anthropic.engine import Anthropic
+from nemoflows.engines.http import transport
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
@@ -42,7 +42,7 @@ SPEND_LIMITS = ("429:enforced_spend_limit_reached", "429:contract_spend_limit_re
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> Anthropic:
@@ -111,9 +111,9 @@ def test_what_is_not_asked_for_is_not_sent(server: ModelServer) -> None:
 def test_what_is_asked_for_is_sent(server: ModelServer) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}
     tool = {"name": "f", "description": "d", "schema": {"type": "object"}}
-    complete(server, system="Be brief.", json_schema=schema, stop=["END"], tools=[tool])
+    complete(server, system="Be brief.", json_schema=schema, tools=[tool])
     [body] = server.requests
-    assert (body["system"], body["stop_sequences"]) == ("Be brief.", ["END"])
+    assert body["system"] == "Be brief."
     sent = body["output_config"]["format"]
     assert sent["type"] == "json_schema"
     assert "minimum" not in sent["schema"]["properties"]["n"]
@@ -233,16 +233,18 @@ def test_a_paused_turn_is_gone_on_with_its_blocks_as_they_were(
     server.faults.append("pause_turn")
     endpoint = Endpoint(dialect="anthropic", base_url=server.url.removesuffix("/v1"))
     settings = Settings(run="test", endpoints={"claude": endpoint})
-    door = Door(Engines(settings), Journal(str(tmp_path), run="test"), settings=settings)
+    llm = LLMClient(Engines(settings), Journal(str(tmp_path), run="test"), settings=settings)
 
-    async def work() -> Done[str] | Failed:
+    async def work() -> Success[str] | Failure:
         try:
-            return await door.ask(Ask(request(model="claude:tiny"), lambda reply, _: reply.text))
+            return await llm.complete(
+                CallSpec(request(model="claude:tiny"), lambda reply, _: reply.text)
+            )
         finally:
-            await door.aclose()
+            await llm.aclose()
 
     done = asyncio.run(work())
-    assert isinstance(done, Done)
+    assert isinstance(done, Success)
     assert len(done.calls) == 2
     again = server.requests[1]["messages"]
     assert [turn["role"] for turn in again] == ["user", "assistant"]
@@ -290,7 +292,7 @@ def test_a_lasting_fault_ends_after_bounded_attempts(
     outcome, attempts = complete(server, *[fault] * 10)
     assert isinstance(outcome, Unanswered)
     assert (outcome.reason, outcome.transient) == (reason, True)
-    assert len(attempts) == line.MAX_ATTEMPTS
+    assert len(attempts) == transport.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -392,7 +394,7 @@ def test_a_question_with_claude_as_the_frontier(
         done = run_command(
             "pyflyte", "run", "workflows/rag.py", "answer_question",
             "--question", "How long is the Elbe?", "--corpus", corpus,
-            "--tiers", json.dumps(named),
+            "--policy", json.dumps(named),
             env={"NEMOFLOWS_ENDPOINTS": near.endpoints("near")},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout

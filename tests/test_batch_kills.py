@@ -87,7 +87,7 @@ def test_a_killed_batch_is_paid_once(
     found, _ = ends(start(claude, tmp_path / "j", n))
     assert found["values"] == expected(n)
     assert found["paid"] == n - recorded
-    assert found["uncertain"] == 0
+    assert found["in_doubt"] == 0
     assert len(claude.batches) == 2, "ours, and the foreign one"
     assert claude.paid_rows == 2 * n
     if point == "results" and n > 1:

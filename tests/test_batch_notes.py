@@ -6,25 +6,24 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nemoflows.calls import Answered
-from nemoflows.engines import line
-from nemoflows.engines.anthropic_batch import AnthropicBatch
-from nemoflows.engines.batch_notes import Desk, Note, may_be_alive
+from nemoflows.engines.anthropic.batches import AnthropicBatch
+from nemoflows.engines.anthropic.notes import BatchRegistry, Note, may_be_alive
+from nemoflows.engines.http import transport
 from nemoflows.errors import EndpointDown
-from nemoflows.journal.stores import open_store
-from nemoflows.llm.results import Done, Failed
+from nemoflows.llm.results import Failure, Success
+from nemoflows.storage.store import open_store
 from nemoflows.types import ModelRef
 from tests.batches import (
     BatchServer,
     ask_all,
     asks,
-    batch_door,
+    batch_client,
     expected,
     keys_of,
     notes_of,
@@ -36,7 +35,7 @@ from tests.support import request
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
 
 
 @pytest.fixture
@@ -50,31 +49,11 @@ def root(tmp_path: Path) -> str:
     return str(tmp_path / "j")
 
 
-class Broken:
-    """A store that cannot be written."""
-
-    def read(self, name: str) -> bytes | None:
-        del name
-        return None
-
-    def write(self, name: str, data: bytes) -> None:
-        raise OSError(28, f"No space left for {len(data)} bytes at {name}")
-
-    def names(self, folder: str) -> list[str]:
-        del folder
-        return []
-
-    def move(self, name: str, to: str) -> None:
-        raise OSError(2, f"{name} {to}")
-
-    def remove(self, name: str) -> None:
-        raise OSError(2, name)
-
-
-def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer) -> None:
-    engine = batch_door(claude.base, "").engines.of(ModelRef.model_validate("claude:tiny"))
+def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer, tmp_path: Path) -> None:
+    engine = batch_client(claude.base, "").engines.of(ModelRef.model_validate("claude:tiny"))
     assert isinstance(engine, AnthropicBatch)
-    engine._desk._notes = Broken()
+    (tmp_path / "file").touch()
+    engine._registry._notes = open_store(str(tmp_path / "file" / "below"))
 
     async def work() -> None:
         try:
@@ -90,10 +69,11 @@ def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer) -> None:
 def test_a_damaged_note_is_passed_over_and_an_old_one_set_aside(
     claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk = Desk(open_store(root), "claude")
+    registry = BatchRegistry(open_store(root), "claude")
     keys = keys_of([ask.request for ask in asks(2)])
-    old = replace(desk.announce(keys, 0.0), at_s=time.time() - 30 * 86_400, batch="msgbatch_old")
-    desk.found(old, "msgbatch_old")
+    gone = {"at_s": time.time() - 30 * 86_400, "batch": "msgbatch_old"}
+    old = registry.announce(keys, 0.0).model_copy(update=gone)
+    registry.found(old, "msgbatch_old")
     open_store(root).write("batches/claude/open/0-damaged.json", b'{"name": ')
     assert values(run(claude, root, asks(2))[0]) == expected(2)
     assert "is damaged and passed over" in caplog.text
@@ -101,8 +81,8 @@ def test_a_damaged_note_is_passed_over_and_an_old_one_set_aside(
 
 
 def note(**changes: Any) -> Note:
-    made = Desk(None, "claude").announce(["k"], 0.0)
-    return replace(made, **changes)
+    made = BatchRegistry(None, "claude").announce(["k"], 0.0)
+    return made.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(
@@ -123,17 +103,17 @@ def test_a_writer_counts_as_alive_while_it_may_be(changes: dict[str, Any], *, al
 def test_a_note_of_a_process_that_may_be_alive_is_waited_for(
     claude: BatchServer, root: str
 ) -> None:
-    desk = Desk(open_store(root), "claude")
+    registry = BatchRegistry(open_store(root), "claude")
     keys = keys_of([ask.request for ask in asks(2)])
-    theirs = replace(desk.announce(keys, 0.0), host="elsewhere")
-    desk._write(theirs)
+    theirs = registry.announce(keys, 0.0).model_copy(update={"host": "elsewhere"})
+    registry._write(theirs)
 
-    async def work() -> list[Done[str] | Failed]:
-        asked = asyncio.create_task(ask_all(batch_door(claude.base, root), asks(2)))
+    async def work() -> list[Success[str] | Failure]:
+        asked = asyncio.create_task(ask_all(batch_client(claude.base, root), asks(2)))
         await asyncio.sleep(1.0)
         assert claude.batches == [], "nothing is sent meanwhile"
         wanted = [{"custom_id": key, "params": {"model": "tiny", "messages": []}} for key in keys]
-        desk.found(theirs, claude.add(wanted).id)
+        registry.found(theirs, claude.add(wanted).id)
         return await asked
 
     assert len(asyncio.run(work())) == 2
@@ -141,25 +121,25 @@ def test_a_note_of_a_process_that_may_be_alive_is_waited_for(
 
 
 def test_of_two_announcements_the_later_one_gives_way(root: str) -> None:
-    desk = Desk(open_store(root), "claude")
-    alone = desk.announce(["x"], 0.0)
-    made = [desk.announce(["a", "b"], 0.0), desk.announce(["b", "c"], 0.0)]
+    registry = BatchRegistry(open_store(root), "claude")
+    alone = registry.announce(["x"], 0.0)
+    made = [registry.announce(["a", "b"], 0.0), registry.announce(["b", "c"], 0.0)]
     first, second = sorted(made, key=lambda note: note.name)
 
     def told(note: Note) -> bool | None:
-        return desk.goes_first(note, grace_s=60)
+        return registry.goes_first(note, grace_s=60)
 
     assert told(alone) is True
-    with desk.creating(second):
+    with registry.creating(second):
         assert told(second) is False
         assert told(first) is None, "the later one may have looked before this note was there"
     assert told(first) is False, "the later one's writer is gone and may have sent it"
-    desk.found(second, "msgbatch_1")
+    registry.found(second, "msgbatch_1")
     assert told(first) is False, "one that was sent goes first"
-    desk.close(second)
+    registry.close(second)
     assert told(first) is False, "also when it was read since"
-    desk.withdraw(second)
-    desk._notes.remove(f"batches/claude/done/{second.name}.json")
+    registry.withdraw(second)
+    registry._notes.remove(f"batches/claude/done/{second.name}.json")
     assert told(first) is True
 
 
@@ -168,7 +148,7 @@ class SlowToShow:
 
     def __init__(self, claude: BatchServer, root: str, rows: list[dict[str, Any]]) -> None:
         self.store, self.claude, self.rows = open_store(root), claude, rows
-        self.desk = Desk(self.store, "claude")
+        self.registry = BatchRegistry(self.store, "claude")
         self.rival: Note | None = None
         self.n_looks = 0
 
@@ -179,14 +159,14 @@ class SlowToShow:
         self.store.write(name, data)
         if self.rival is None:
             time.sleep(0.002)  # its name is later
-            made = self.desk.announce([row["custom_id"] for row in self.rows], 0.0)
-            self.rival = replace(made, host="elsewhere")
-            self.desk._write(self.rival)
+            made = self.registry.announce([row["custom_id"] for row in self.rows], 0.0)
+            self.rival = made.model_copy(update={"host": "elsewhere"})
+            self.registry._write(self.rival)
 
     def names(self, folder: str) -> list[str]:
         self.n_looks += self.rival is not None
         if self.rival is not None and self.n_looks == 6:
-            self.desk.found(self.rival, self.claude.add(self.rows).id)
+            self.registry.found(self.rival, self.claude.add(self.rows).id)
         return self.store.names(folder)
 
     def move(self, name: str, to: str) -> None:
@@ -200,9 +180,10 @@ def test_a_rival_that_looked_too_soon_is_waited_for(claude: BatchServer, root: s
     asked = request("question 0", model="claude:tiny")
     [key] = keys_of([asked])
     rows = [{"custom_id": key, "params": {"model": "tiny", "messages": []}}]
-    engine = batch_door(claude.base, root).engines.of(asked.model)
+    engine = batch_client(claude.base, root).engines.of(asked.model)
     assert isinstance(engine, AnthropicBatch)
-    engine._desk._notes = slow = SlowToShow(claude, root, rows)
+    registry: Any = engine._registry
+    registry._notes = slow = SlowToShow(claude, root, rows)
 
     async def work() -> None:
         try:
@@ -221,8 +202,8 @@ def test_what_another_process_has_read_meanwhile_is_not_sent_again(
     asked = request("question 0", model="claude:tiny")
 
     async def ask(*, reads: bool) -> None:
-        """Ask past the door, which has looked into the journal before the other one was done."""
-        engine = batch_door(claude.base, root).engines.of(asked.model)
+        """Ask past the client, which looked into the journal before the other one was done."""
+        engine = batch_client(claude.base, root).engines.of(asked.model)
         assert isinstance(engine, AnthropicBatch)
         try:
             assert isinstance(await engine.complete(asked, lambda _: None), Answered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 from tests.batches import BatchServer
 from tests.loopback import ModelServer, purpose_of
-from tests.support import BIN, ROOT
+from tests.support import BIN, ROOT, as_policy
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def start(corpus: Path, near: ModelServer) -> subprocess.Popen[str]:
     named = {"efficient": "near:tiny", "frontier": "anthropic-batch:claude-opus-5-5"}
     words = [
         "pyflyte", "run", "workflows/rag.py", "answer_question", "--question",
-        "How long is the Elbe?", "--corpus", str(corpus), "--tiers", json.dumps(named),
+        "How long is the Elbe?", "--corpus", str(corpus), *as_policy(**named),
     ]  # fmt: skip
     return subprocess.Popen(
         [str(BIN / words[0]), *words[1:]],

@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 
 from nemoflows.calls import Reply
-from nemoflows.engines import batch_api, batch_watch, line
-from nemoflows.engines.anthropic_batch import AnthropicBatch
-from nemoflows.engines.protocol import Resumes
+from nemoflows.engines.anthropic import api, watch
+from nemoflows.engines.anthropic.batches import AnthropicBatch
+from nemoflows.engines.http import transport
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, BadReply
-from nemoflows.journal.stores import open_store
-from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.settings import Settings
+from nemoflows.storage.store import open_store
 from nemoflows.types import ModelRef
 from tests.batches import (
     QUICK,
     BatchServer,
     ask_all,
     asks,
-    batch_door,
+    batch_client,
     expected,
     keys_of,
     notes_of,
@@ -40,7 +40,7 @@ from tests.support import request
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
 
 
 @pytest.fixture
@@ -54,19 +54,19 @@ def root(tmp_path: Path) -> str:
     return str(tmp_path / "j")
 
 
-def failures(results: list[Done[str] | Failed]) -> list[Failed]:
-    return [found for found in results if isinstance(found, Failed)]
+def failures(results: list[Success[str] | Failure]) -> list[Failure]:
+    return [found for found in results if isinstance(found, Failure)]
 
 
 @pytest.mark.parametrize("n", [1, 300])
 def test_what_is_asked_together_goes_out_as_one_batch(
     n: int, claude: BatchServer, root: str
 ) -> None:
-    found, door = run(claude, root, asks(n))
+    found, llm = run(claude, root, asks(n))
     assert values(found) == expected(n), "though the last request's result comes first"
     assert [len(batch.requests) for batch in claude.batches] == [n]
     assert not claude.requests, "no request goes out by itself"
-    assert door.uncertain() == []
+    assert llm.in_doubt() == []
     assert run(claude, root, asks(n))[1].spent[0].replayed
     assert (len(claude.batches), claude.paid_rows) == (1, n)
 
@@ -75,11 +75,11 @@ def test_a_row_is_named_by_its_key_and_recorded_at_the_price_of_batches(
     claude: BatchServer, root: str
 ) -> None:
     model = "claude:claude-opus-5-5"
-    [done], door = run(claude, root, asks(1, model=model))
+    [done], llm = run(claude, root, asks(1, model=model))
     [row] = claude.batches[0].requests
-    assert isinstance(done, Done)
+    assert isinstance(done, Success)
     assert [row["custom_id"]] == done.calls == keys_of([request("question 0", model=model)])
-    record = door.journal.get(done.calls[0])
+    record = llm.journal.get(done.calls[0])
     assert record is not None
     # USD per million tokens: input 2, cache read 0.10, cache write 2.5, output 10.
     assert record.usd == pytest.approx((100 * 2 + 20 * 0.1 + 10 * 2.5 + 30 * 10) / 1e6)
@@ -95,13 +95,13 @@ def test_a_finished_batch_leaves_only_a_note_that_is_done(claude: BatchServer, r
 
 def test_what_expired_or_may_pass_is_sent_again_alone(claude: BatchServer, root: str) -> None:
     claude.state.fates.extend(["", "expired", "errored:overloaded_error", "", "errored:api_error"])
-    found, door = run(claude, root, asks(5))
+    found, llm = run(claude, root, asks(5))
     assert values(found) == expected(5)
     names = [[row["custom_id"] for row in batch.requests] for batch in claude.batches]
     assert [len(batch) for batch in names] == [5, 3]
     assert set(names[1]) == {names[0][1], names[0][2], names[0][4]}
     assert claude.paid_rows == 5
-    record = door.journal.get(names[0][1])
+    record = llm.journal.get(names[0][1])
     assert record is not None
     assert [attempt.status for attempt in record.attempts] == ["expired", "ok"]
     assert notes_of(root, "open") == []
@@ -185,14 +185,14 @@ def test_a_creation_that_keeps_failing_ends_typed(claude: BatchServer, root: str
     claude.faults.extend(["reset"] * 9)
     [failed] = failures(run(claude, root, asks(1))[0])
     assert (failed.reason, failed.transient) == ("down", True)
-    assert len(claude.faults) == 9 - line.MAX_ATTEMPTS
+    assert len(claude.faults) == 9 - transport.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("400", "rejected"), ("429", "rate_limited")])
 def test_a_refused_creation_is_typed_and_leaves_no_note(
     fault: str, reason: str, claude: BatchServer, root: str
 ) -> None:
-    claude.faults.extend([fault] * line.MAX_ATTEMPTS)
+    claude.faults.extend([fault] * transport.MAX_ATTEMPTS)
     [failed] = failures(run(claude, root, asks(1))[0])
     assert failed.reason == reason
     assert notes_of(root, "open") == []
@@ -270,7 +270,7 @@ def test_a_deadline_bounds_an_exchange_and_not_a_batch(claude: BatchServer, root
 def test_a_batch_that_never_ends_is_given_up_after_a_day(
     claude: BatchServer, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_watch, "LIFE_S", 0.3)
+    monkeypatch.setattr(watch, "LIFE_S", 0.3)
     claude.state.n_polls = 10_000
     [failed] = failures(run(claude, root, asks(1))[0])
     assert (failed.reason, failed.transient) == ("deadline", True)
@@ -282,7 +282,7 @@ def test_a_cancelled_run_leaves_the_batch_running(
     claude.state.n_polls = 10_000
 
     async def cut() -> None:
-        work = asyncio.create_task(ask_all(batch_door(claude.base, root), asks(4)))
+        work = asyncio.create_task(ask_all(batch_client(claude.base, root), asks(4)))
         while not claude.state.looks:  # noqa: ASYNC110  (threads)
             await asyncio.sleep(0.02)
         work.cancel()
@@ -316,8 +316,8 @@ def test_a_failed_check_is_asked_again_in_a_batch_of_its_own(
             raise BadReply("say it again")
         return reply.text
 
-    [done], _ = run(claude, root, [Ask(request("question 0", model="claude:tiny"), check)])
-    assert isinstance(done, Done)
+    [done], _ = run(claude, root, [CallSpec(request("question 0", model="claude:tiny"), check)])
+    assert isinstance(done, Success)
     assert len(done.calls) == len(claude.batches) == 2
 
 
@@ -346,13 +346,13 @@ def test_nothing_secret_is_written_or_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("CLAUDE_KEY", "canary-key")
-    door = batch_door(claude.base, root)
-    engine = door.engines.of(ModelRef.model_validate("claude:tiny"))
+    llm = batch_client(claude.base, root)
+    engine = llm.engines.of(ModelRef.model_validate("claude:tiny"))
     assert isinstance(engine, AnthropicBatch)
-    line_of = engine._api.line
-    line_of.endpoint = line_of.endpoint.model_copy(update={"key_env": "CLAUDE_KEY"})
+    way = engine.transport
+    way.endpoint = way.endpoint.model_copy(update={"key_env": "CLAUDE_KEY"})
     with caplog.at_level(logging.DEBUG, "nemoflows"):
-        assert values(asyncio.run(ask_all(door, asks(2)))) == expected(2)
+        assert values(asyncio.run(ask_all(llm, asks(2)))) == expected(2)
     assert set(claude.authorizations) == {"Bearer canary-key"}
     kept = [p.read_text() for p in Path(root).rglob("*.json*") if "batches" in p.parts]
     assert kept
@@ -363,11 +363,11 @@ def test_nothing_secret_is_written_or_told(
 
 
 def test_requests_are_parted_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(batch_api.in_parts([], str)) == []
-    monkeypatch.setattr(batch_api, "MOST_ROWS", 3)
-    assert list(batch_api.in_parts([1, 2, 3, 4], lambda n: n)) == [[1, 2, 3], [4]]
-    monkeypatch.setattr(batch_api, "MOST_BYTES", 10)
-    assert list(batch_api.in_parts(["a" * 6, "b" * 20, "c"], str)) == [
+    assert list(api.in_parts([], str)) == []
+    monkeypatch.setattr(api, "MOST_ROWS", 3)
+    assert list(api.in_parts([1, 2, 3, 4], lambda n: n)) == [[1, 2, 3], [4]]
+    monkeypatch.setattr(api, "MOST_BYTES", 10)
+    assert list(api.in_parts(["a" * 6, "b" * 20, "c"], str)) == [
         ["a" * 6],
         ["b" * 20],
         ["c"],
@@ -377,7 +377,7 @@ def test_requests_are_parted_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPa
 def test_the_list_is_read_page_by_page_back_to_what_was_there(
     claude: BatchServer, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_api, "PAGE", 2)
+    monkeypatch.setattr(api, "PAGE", 2)
 
     def hook(handler: Any) -> bool:
         for _ in range(5):
@@ -395,10 +395,10 @@ def test_the_list_is_read_page_by_page_back_to_what_was_there(
 def test_the_registry_makes_it_and_it_leaves_no_machine_when_offline() -> None:
     engine = Engines(Settings(offline=False)).of(ModelRef.model_validate("anthropic-batch:x"))
     assert isinstance(engine, AnthropicBatch)
-    assert isinstance(engine, Resumes)
+    assert engine.resumes
     with pytest.raises(BadModel, match="NEMOFLOWS_OFFLINE"):
         Engines(Settings()).of(ModelRef.model_validate("anthropic-batch:x"))
 
 
 def test_pauses_are_short_in_tests_only() -> None:
-    assert QUICK.longest_s < batch_watch.Pauses().first_s <= batch_watch.Pauses().longest_s
+    assert QUICK.longest_s < watch.Pauses().first_s <= watch.Pauses().longest_s

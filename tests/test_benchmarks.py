@@ -141,7 +141,7 @@ def test_overhead_prints_a_median_between_its_ends(
 
 
 @pytest.mark.vllm
-def test_in_process_measures_the_door_beside_bare_vllm(
+def test_in_process_measures_the_client_beside_bare_vllm(
     in_process: InProcess,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -156,7 +156,7 @@ def test_in_process_measures_the_door_beside_bare_vllm(
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     rows = {row["measure"]: row for row in printed}
     assert set(rows) == {
-        "bare_cpu_ms_per_call", "door_cpu_ms_per_call", "added_cpu_ms_per_call",
+        "bare_cpu_ms_per_call", "client_cpu_ms_per_call", "added_cpu_ms_per_call",
         "output_tokens_per_call",
     }  # fmt: skip
     for row in rows.values():
@@ -193,7 +193,7 @@ def test_the_gpu_benchmark_sets_the_plan_beside_the_engine(
 
     weights = weights_of(str(in_process.model))
     assert weights is not None
-    made = plan(weights, gpu="h100", agents=8, context_tokens=4096)
+    made = plan(weights, gpu="h100", concurrent=8, context_tokens=4096)
     model = ModelRef.model_validate(f"vllm:{in_process.model}")
     in_process.loop.run(benchmark.measure(in_process.engine, model, made))
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -21,10 +21,13 @@ from tests.support import run_command
 
 ON_GPU = {"research", "extract", "summarise", "propose", "repair"}
 """The tasks that ask the efficient tier: importing one registers its whole module."""
-ASK_FRONTIER = {"plan_research", "escalate", "shadow", "synthesise"} | {
+ASK_FRONTIER = {"plan_research", "escalate", "synthesise", "answer", "shadow", "report"} | {
     "plan_change",
     "escalate_change",
     "review",
+    "solve_here",
+    "solve_with_gpu",
+    "judge_and_go_on",
 }
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B"
 SUPER = "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B"
@@ -60,7 +63,7 @@ def test_a_model_in_the_task_gets_its_planned_gpu(
     assert gib(asked["MEMORY"]) >= 20
     assert gib(asked["EPHEMERAL_STORAGE"]) > weights_gb / 1.074
     assert gib(more.shared_memory.size_limit) == (4 if count == 1 else 16)
-    arguments = json.loads(environment(template)["NEMOFLOWS_VLLM"])
+    arguments = json.loads(environment(template)["NEMOFLOWS_HARDWARE"])["engine_arguments"]
     assert arguments.get("tensor_parallel_size", 1) == count
     assert arguments["max_model_len"] == 32_768
     assert template.metadata.interruptible
@@ -70,7 +73,7 @@ def test_a_model_in_the_task_gets_its_planned_gpu(
     }
 
 
-def test_an_embedded_frontier_needs_no_secret_at_all(tmp_path: Path) -> None:
+def test_a_builtin_frontier_needs_no_secret_at_all(tmp_path: Path) -> None:
     env = {"NEMOFLOWS_EFFICIENT": f"vllm:{NANO}-FP8", "NEMOFLOWS_GPU": "h100"}
     templates = package(tmp_path / "p", env)
     assert gpus(templates["research"]) == "1"
@@ -98,8 +101,7 @@ def test_placement_and_weights_follow_the_settings(tmp_path: Path) -> None:
     env = {
         "NEMOFLOWS_EFFICIENT": f"vllm:{NANO}-FP8",
         "NEMOFLOWS_GPU": "h100",
-        "NEMOFLOWS_POD": json.dumps(POD),
-        "NEMOFLOWS_WEIGHTS": "/var/cache/nemoflows/nano",
+        "NEMOFLOWS_HARDWARE": json.dumps({"pod": POD, "weights": "/var/cache/nemoflows/nano"}),
         "NEMOFLOWS_SECRETS": '{"HF_TOKEN": "hub/token", "OPENAI_API_KEY": "nemoflows/openai"}',
     }
     templates = package(tmp_path / "p", env)
@@ -114,7 +116,8 @@ def test_placement_and_weights_follow_the_settings(tmp_path: Path) -> None:
     assert secret_names(template) == ["HF_TOKEN"]
     found = environment(template)
     assert found["VLLM_CACHE_ROOT"].startswith("/var/cache/nemoflows/")
-    assert json.loads(found["NEMOFLOWS_VLLM"])["model"] == "/var/cache/nemoflows/nano"
+    arguments = json.loads(found["NEMOFLOWS_HARDWARE"])["engine_arguments"]
+    assert arguments["model"] == "/var/cache/nemoflows/nano"
     assert all(not pod(other) for name, other in templates.items() if name not in ON_GPU)
 
 
@@ -132,10 +135,9 @@ def test_a_server_beside_the_task_has_the_gpu(
     name = "nvidia/NVIDIA-Nemotron-3-Nano-4B-GGUF" if kind == "ollama" else f"{NANO}-FP8"
     env = {
         "NEMOFLOWS_EFFICIENT": f"sidecar:{name}",
-        "NEMOFLOWS_SIDECAR": kind,
+        "NEMOFLOWS_HARDWARE": json.dumps({"server": kind} | ({"image": image} if image else {})),
         "NEMOFLOWS_GPU": "h100",
         "NEMOFLOWS_SECRETS": '{"NGC_API_KEY": "nvidia/ngc"}',
-        **({"NEMOFLOWS_GPU_IMAGE": image} if image else {}),
         **CLAUDE,
     }
     templates = package(tmp_path / "p", env)
@@ -155,7 +157,8 @@ def test_a_server_beside_the_task_has_the_gpu(
     assert secret_names(templates["synthesise"]) == ["ANTHROPIC_API_KEY"]
     [key] = [pair for pair in server["env"] if pair["name"] == "NGC_API_KEY"]
     assert key["valueFrom"]["secretKeyRef"] == {"name": "nvidia", "key": "ngc"}
-    assert environment(template)["NEMOFLOWS_SIDECAR"] == kind
+    told = json.loads(environment(template).get("NEMOFLOWS_HARDWARE", "{}"))
+    assert told.get("server", "vllm") == kind
 
 
 def test_an_endpoint_gets_its_key_and_no_gpu_anywhere(tmp_path: Path) -> None:
@@ -179,14 +182,16 @@ def test_an_endpoint_gets_its_key_and_no_gpu_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("env", "told"),
     [
-        ({"NEMOFLOWS_EFFICIENT": "vllm:/models/nano"}, "NEMOFLOWS_WEIGHTS"),
-        ({"NEMOFLOWS_EFFICIENT": f"vllm:{NANO}-FP8", "NEMOFLOWS_WEIGHTS": "/home/me/nano"},
-         "NEMOFLOWS_WEIGHTS has '/home/me/nano'"),
+        ({"NEMOFLOWS_EFFICIENT": "vllm:/models/nano"}, "NEMOFLOWS_HARDWARE as `weights`"),
         ({"NEMOFLOWS_EFFICIENT": f"vllm:{NANO}-FP8",
-          "NEMOFLOWS_VLLM": '{"hf_overrides": {"x": ["~/a"]}}'}, "NEMOFLOWS_VLLM has '~/a'"),
+          "NEMOFLOWS_HARDWARE": '{"weights": "/home/me/nano"}'},
+         "NEMOFLOWS_HARDWARE has '/home/me/nano' in `weights`"),
+        ({"NEMOFLOWS_EFFICIENT": f"vllm:{NANO}-FP8",
+          "NEMOFLOWS_HARDWARE": '{"engine_arguments": {"hf_overrides": {"x": ["~/a"]}}}'},
+         "NEMOFLOWS_HARDWARE has '~/a' in `engine_arguments`"),
         ({"NEMOFLOWS_EFFICIENT": "vllm-server:x"}, "sidecar:x"),
-        ({"NEMOFLOWS_EFFICIENT": f"sidecar:{NANO}-FP8", "NEMOFLOWS_SIDECAR": "nim"},
-         "NEMOFLOWS_GPU_IMAGE"),
+        ({"NEMOFLOWS_EFFICIENT": f"sidecar:{NANO}-FP8",
+          "NEMOFLOWS_HARDWARE": '{"server": "nim"}'}, "`image` in NEMOFLOWS_HARDWARE"),
         ({"NEMOFLOWS_EFFICIENT": "sidecar:nobody/knows-it"}, "shape of 'nobody/knows-it'"),
     ],
 )  # fmt: skip

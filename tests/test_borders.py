@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Self
+from typing import Any, Self
 
 import anthropic
 import pytest
 
 from nemoflows import settings
 from nemoflows.calls import Attempt, Outcome, Unanswered, Unusable
-from nemoflows.engines.anthropic import read_message
-from nemoflows.engines.line import too_long_numbers
+from nemoflows.engines.anthropic.messages import read_message
+from nemoflows.engines.http.engine import RemoteEngine
+from nemoflows.engines.http.errors import too_long_numbers
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef, printable
 from tests.loopback import ModelServer
 from tests.support import request
 
+HEADERS = "X-Proxy: canary-header\nAuthorization: Bearer canary\nauthorization: Bearer canary"
 SDK_VARIABLES = {
     "OPENAI_ORG_ID": "canary-org",
     "OPENAI_PROJECT_ID": "canary-project",
-    "OPENAI_CUSTOM_HEADERS": "X-Proxy: canary-header",
-    "ANTHROPIC_CUSTOM_HEADERS": "X-Proxy: canary-header",
+    "OPENAI_ADMIN_KEY": "canary-admin",
+    "OPENAI_WEBHOOK_SECRET": "canary-webhook",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/canary",
+    "OPENAI_CUSTOM_HEADERS": HEADERS,
+    "ANTHROPIC_CUSTOM_HEADERS": HEADERS,
     "ANTHROPIC_AUTH_TOKEN": "canary-token",
+    "ANTHROPIC_BASE_URL": "http://127.0.0.1:9/canary",
+    "ANTHROPIC_PROFILE": "canary-profile",
+    "ANTHROPIC_WORKSPACE_ID": "canary-workspace",
+    "ANTHROPIC_WEBHOOK_SIGNING_KEY": "canary-webhook",
+    "ANTHROPIC_OPEN_TELEMETRY_TRACES_CONTENT_MODE": "content",
 }
+"""What the SDKs read of the environment. Source: openai 3.54 and anthropic 2.12, their clients."""
 KEYS = {"OPENAI_API_KEY": "k1", "ANTHROPIC_API_KEY": "k2", "DEEPSEEK_API_KEY": "k3"}
 
 
@@ -138,6 +150,32 @@ def test_the_sdks_variables_travel_where_the_sdk_itself_would_ask(
     monkeypatch.setenv(f"{name.upper()}_BASE_URL", recorder.url)
     ask(f"{name}:x")
     assert "canary-header" in recorder.headers[0]
+
+
+@pytest.mark.usefixtures("_sdk_variables")
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "anthropic-batch"])
+def test_a_declared_endpoints_client_holds_nothing_of_the_sdks_variables(
+    dialect: str, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare("mine", dialect, recorder.url, monkeypatch)
+    before = dict(os.environ)
+    engine = Engines(settings.load()).of(ModelRef.model_validate("mine:x"))
+    assert isinstance(engine, RemoteEngine)
+
+    async def work() -> Any:
+        await engine.preflight(ModelRef.model_validate("mine:x"))
+        return engine._client
+
+    client = asyncio.run(work())
+    # openai's client keeps for copies of itself which authorisations came from its variable.
+    held = {name: v for name, v in vars(client).items() if name != "_ambient_authorizations"}
+    assert "canary" not in repr(held) + repr(client.default_headers)
+    traces = getattr(client, "open_telemetry", {"traces": {}})["traces"]
+    assert traces.get("content_mode") != "content"
+    assert recorder.headers
+    assert all("canary" not in sent for sent in recorder.headers)
+    assert all(sent.lower().count("authorization: bearer k1") == 1 for sent in recorder.headers)
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

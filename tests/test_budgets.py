@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.engines.registry import Engines
-from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import OverBudget
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import Endpoint
 from nemoflows.money.budgets import ROUNDING_USD, Account, Budget
 from nemoflows.settings import Settings
 from tests.support import request
 
-PRICED = Endpoint(dialect="scripted", usd_per_mtok=(1.0, 1.0))
+PRICED = Endpoint(dialect="fake", usd_per_mtok=(1.0, 1.0))
 
 
 def test_what_fits_is_reserved_at_once() -> None:
@@ -35,7 +35,7 @@ def test_what_fits_is_reserved_at_once() -> None:
 
 
 def test_what_can_never_fit_is_refused_with_the_numbers() -> None:
-    budget = Budget(1.0, used={"a": 0.25}, uncertain_usd=0.125)
+    budget = Budget(1.0, used={"a": 0.25}, in_doubt_usd=0.125)
     with pytest.raises(OverBudget) as refused:
         asyncio.run(budget.reserve(0.75))
     for number in ("$1.000000", "$0.250000", "$0.125000", "$0.750000"):
@@ -189,15 +189,15 @@ def test_it_is_never_exceeded_and_everyone_ends(seed: int, cap: float, n_agents:
     asyncio.run(work())
 
 
-def door(engine: Scripted, folder: Path, run: str = "test") -> Door:
-    settings = Settings(run=run, endpoints={"scripted": PRICED})
-    engines = Engines(settings, given={"scripted": engine})
-    return Door(engines, Journal(str(folder), run=run), settings=settings)
+def llm(engine: FakeEngine, folder: Path, run: str = "test") -> LLMClient:
+    settings = Settings(run=run, endpoints={"fake": PRICED})
+    engines = Engines(settings, given={"fake": engine})
+    return LLMClient(engines, Journal(str(folder), run=run), settings=settings)
 
 
-def asks(n: int, account: Account) -> list[Ask[str]]:
+def asks(n: int, account: Account) -> list[CallSpec[str]]:
     return [
-        Ask(request(str(number)), lambda reply, _: reply.text, account=account)
+        CallSpec(request(str(number)), lambda reply, _: reply.text, account=account)
         for number in range(n)
     ]
 
@@ -210,15 +210,15 @@ def run(work: Callable[[], Awaitable[object]]) -> object:
 
 
 def test_a_batch_stops_at_its_budget_and_keeps_what_was_answered(tmp_path: Path) -> None:
-    engine = Scripted([Rule(reply="fine", usd=0.01, latency_s=0.002)])
-    made = door(engine, tmp_path)
+    engine = FakeEngine([Rule(reply="fine", usd=0.01, latency_s=0.002)])
+    made = llm(engine, tmp_path)
     worst = made.worst_usd(request("0"))
     assert worst is not None
     assert worst < 0.01, "or the cap below does not let five through"
     budget = Budget(0.05 + worst / 2)
     results = asyncio.run(made.batch(asks(64, Account(budget=budget)), max_failed=1.0))
-    done = [each for each in results if isinstance(each, Done)]
-    failed = [each for each in results if isinstance(each, Failed)]
+    done = [each for each in results if isinstance(each, Success)]
+    failed = [each for each in results if isinstance(each, Failure)]
     assert {each.reason for each in failed} == {"over_budget"}
     assert len(engine.asked) == len(done) < 64
     assert budget.reserved_usd == pytest.approx(0.0)
@@ -226,50 +226,50 @@ def test_a_batch_stops_at_its_budget_and_keeps_what_was_answered(tmp_path: Path)
 
 
 def test_a_replay_counts_once_and_is_never_refused(tmp_path: Path) -> None:
-    engine = Scripted([Rule(reply="fine", usd=0.01)])
-    asyncio.run(door(engine, tmp_path).batch(asks(4, Account())))
-    again, budget = door(engine, tmp_path), Budget(0.03)
+    engine = FakeEngine([Rule(reply="fine", usd=0.01)])
+    asyncio.run(llm(engine, tmp_path).batch(asks(4, Account())))
+    again, budget = llm(engine, tmp_path), Budget(0.03)
     results = asyncio.run(again.batch(asks(4, Account(budget=budget)), max_failed=1.0))
-    assert all(isinstance(each, Done) for each in results)
+    assert all(isinstance(each, Success) for each in results)
     assert budget.used_usd == pytest.approx(0.04)
     assert len(engine.asked) == 4
 
 
 def test_a_budget_opened_again_knows_the_work_and_what_is_uncertain(tmp_path: Path) -> None:
-    engine = Scripted([Rule(contains="hang", fault="hang"), Rule(reply="fine", usd=0.01)])
-    made = door(engine, tmp_path)
-    account = Account(scope="s", budget=made.memory.open_budget(1.0, scope="s", spent=[]))
+    engine = FakeEngine([Rule(contains="hang", fault="hang"), Rule(reply="fine", usd=0.01)])
+    made = llm(engine, tmp_path)
+    account = Account(scope="s", budget=made.history.open_budget(1.0, scope="s", call_keys=[]))
 
     async def work() -> None:
         await made.batch(asks(3, account))
-        hanging = Ask(request("hang"), lambda reply, _: reply.text, account=account)
+        hanging = CallSpec(request("hang"), lambda reply, _: reply.text, account=account)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
-                await made.ask(hanging)
+                await made.complete(hanging)
 
     asyncio.run(work())  # and here the process dies with the last call in flight
-    again = door(engine, tmp_path)
-    budget = again.memory.open_budget(1.0, scope="s", spent=[])
+    again = llm(engine, tmp_path)
+    budget = again.history.open_budget(1.0, scope="s", call_keys=[])
     worst = again.worst_usd(request("hang"))
     assert budget.settled_usd == pytest.approx(0.03)
-    assert budget.uncertain_usd == pytest.approx(worst)
-    assert again.memory.open_budget(1.0, scope="other", spent=[]).used_usd == 0.0
+    assert budget.in_doubt_usd == pytest.approx(worst)
+    assert again.history.open_budget(1.0, scope="other", call_keys=[]).used_usd == 0.0
 
 
 def test_earlier_steps_count_by_their_keys(tmp_path: Path) -> None:
-    engine = Scripted([Rule(reply="fine", usd=0.01)])
-    made = door(engine, tmp_path)
+    engine = FakeEngine([Rule(reply="fine", usd=0.01)])
+    made = llm(engine, tmp_path)
     results = asyncio.run(made.batch(asks(2, Account())))
     keys = [key for each in results for key in each.calls]
-    assert made.memory.open_budget(1.0, scope="x", spent=keys).used_usd == pytest.approx(0.02)
+    assert made.history.open_budget(1.0, scope="x", call_keys=keys).used_usd == pytest.approx(0.02)
 
 
 def test_an_endpoint_without_a_price_is_refused_under_a_budget(tmp_path: Path) -> None:
-    engine = Scripted([Rule(reply="fine")])
-    settings = Settings(run="test", endpoints={"scripted": Endpoint(dialect="scripted")})
-    engines = Engines(settings, given={"scripted": engine})
-    made = Door(engines, Journal(str(tmp_path), run="test"), settings=settings)
-    failed = asyncio.run(made.ask(asks(1, Account(budget=Budget(1.0)))[0]))
-    assert isinstance(failed, Failed)
+    engine = FakeEngine([Rule(reply="fine")])
+    settings = Settings(run="test", endpoints={"fake": Endpoint(dialect="fake")})
+    engines = Engines(settings, given={"fake": engine})
+    made = LLMClient(engines, Journal(str(tmp_path), run="test"), settings=settings)
+    failed = asyncio.run(made.complete(asks(1, Account(budget=Budget(1.0)))[0]))
+    assert isinstance(failed, Failure)
     assert "unknown" in failed.detail
     assert not engine.asked

@@ -24,7 +24,8 @@ from tests.support import request
 GOLDEN = {
     1: {
         "plain": "d2e33635b76a8e2a0c0a93ea0da1273678ca529572394811e5f139a044ec3a4a",
-        "full": "2b963f846d916db4fe59731bbb46c40e82a5025169c391f14d67bd135593aac7",
+        "tools": "b9dde5bd21a6e7a43c49eaa8b430cad89f3adeac29e464db0834b7c0bd1386f4",
+        "full": "c1f378db8a2b6ff93cf4fb6eea3466380e1eb158ae2f038b4fdb10e8936cf461",
     }
 }
 """Keys by version: they never change within one, or every recorded call would be paid again."""
@@ -37,15 +38,16 @@ def golden() -> dict[str, str]:
         system="Be brief.",
         json_schema={"type": "object", "properties": {"b": {}, "a": {}}},
         max_output_tokens=77,
-        stop=["END"],
         sampling=Sampling(temperature=0.5, seed=3),
         thinking=Thinking(mode="budget", budget_tokens=20),
         sample=2,
         salt="again",
     )
+    tool = {"name": "f", "description": "d", "schema": {"type": "object"}}
     return {
-        "plain": request().key(),
-        "full": full.key(identity="weights", adapter="x-1"),
+        "plain": request(model="scripted:x").key(),
+        "tools": request(model="openai:gpt", tools=[tool], tool_choice="auto").key(),
+        "full": full.key(model_fingerprint="weights", wire_version="x-1"),
     }
 
 
@@ -58,7 +60,7 @@ def test_keys_are_golden() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": "scripted:y"},
+        {"model": "fake:y"},
         {"messages": [user([Part(text="other")])]},
         {"messages": [user([Part(text="hello", kind="passage")])]},
         {"messages": [user([Part(text="hello", id="P1")])]},
@@ -66,7 +68,6 @@ def test_keys_are_golden() -> None:
         {"system": "s"},
         {"json_schema": {}},
         {"max_output_tokens": 5},
-        {"stop": ["x"]},
         {"sampling": {"temperature": 0.0}},
         {"thinking": {"mode": "on"}},
         {"sample": 1},
@@ -109,7 +110,7 @@ def test_lone_surrogates_are_replaced_where_they_enter() -> None:
 
 def test_a_request_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        request().salt = "x"
+        request().cache_salt = "x"
 
 
 def test_a_request_round_trips_through_json() -> None:

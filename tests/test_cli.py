@@ -36,7 +36,7 @@ def test_declared_endpoints_are_listed_and_keys_are_only_said_to_be_there() -> N
     assert "USD 1 in, 2 out" in rows["near"]
     assert "FAR_KEY is not set" in rows["far"]
     assert "canary" not in done.stdout
-    assert "free" in rows["embedded"]
+    assert "free" in rows["builtin"]
     assert "unknown" in rows["vllm"]
     assert "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B" in rows
 
@@ -65,7 +65,7 @@ def refused(*words: str, **env: str) -> str:
 
 def test_what_cannot_be_listed_says_why() -> None:
     assert "Known: anthropic" in refused("nowhere")
-    assert "no list of models" in refused("embedded")
+    assert "no list of models" in refused("builtin")
     assert "OPENAI_API_KEY" in refused("openai", NEMOFLOWS_OFFLINE="0")
     assert "NEMOFLOWS_OFFLINE" in refused("openai", OPENAI_API_KEY="k")
     dead = json.dumps({"near": {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}})

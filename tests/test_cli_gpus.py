@@ -19,24 +19,24 @@ def printed(*words: str, **env: str) -> Any:
 
 
 def test_the_plan_is_json() -> None:
-    found = printed("--model", NANO, "--agents", "100", "--context", "32k", "--gpu", "h100")
+    found = printed("--model", NANO, "--concurrent", "100", "--context", "32k", "--gpu", "h100")
     assert found["plan"]["gpu"]["name"] == "h100"
     assert found["plan"]["context_tokens"] == 32_768
     assert found["engine_arguments"]["max_num_seqs"] == 100
     [row] = found["gpus"]
-    assert row["agents"] == found["plan"]["fit"] > 200
-    lengths = [line["context_tokens"] for line in found["agents"]]
+    assert row["concurrent"] == found["plan"]["fit"] > 200
+    lengths = [line["context_tokens"] for line in found["concurrent"]]
     assert lengths[-1] == 1_000_000
-    fits = [line["NVIDIA-Nemotron-3-Nano-30B-A3B-FP8 (fp8)"] for line in found["agents"]]
+    fits = [line["NVIDIA-Nemotron-3-Nano-30B-A3B-FP8 (fp8)"] for line in found["concurrent"]]
     assert fits == sorted(fits, reverse=True)
 
 
 def test_another_model_is_set_beside_it() -> None:
     found = printed("--model", NANO, "--gpu", "h100", "--beside", "Qwen/Qwen3-32B-FP8")
-    line = next(one for one in found["agents"] if one["context_tokens"] == 32_768)
+    line = next(one for one in found["concurrent"] if one["context_tokens"] == 32_768)
     hybrid, dense = [value for name, value in line.items() if name != "context_tokens"]
     assert hybrid / dense > 10
-    assert found["agents"][-1]["Qwen3-32B-FP8 (fp8)"] is None
+    assert found["concurrent"][-1]["Qwen3-32B-FP8 (fp8)"] is None
 
 
 def test_the_environment_is_the_default(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_environment_is_the_default(tmp_path: Path) -> None:
 def test_it_reads_well_in_a_terminal() -> None:
     done = run_command("nemoflows", "gpus", "--model", NANO)
     assert done.returncode == 0
-    for words in ("1x h100", "refused", "emulated", "one agent:", "agents on 1x l40s", "█"):
+    for words in ("1x h100", "refused", "emulated", "one sequence:", "sequences on 1x l40s", "█"):
         assert words in done.stdout
 
 
@@ -73,7 +73,7 @@ def test_the_committed_table_is_what_it_prints() -> None:
     table = {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in rows[1:]}
     beside = ("Qwen/Qwen3-8B-FP8", "Qwen/Qwen3-32B-FP8", "Qwen/Qwen3-30B-A3B-FP8")
     for column, other in enumerate(beside, start=1):
-        for line in printed("--model", NANO, "--gpu", "h100", "--beside", other)["agents"]:
+        for line in printed("--model", NANO, "--gpu", "h100", "--beside", other)["concurrent"]:
             tokens, own, fit = line.values()
             if f"{tokens:,}" in table:
                 assert table[f"{tokens:,}"][0] == str(own)

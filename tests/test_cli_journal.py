@@ -9,28 +9,32 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.engines.registry import Engines
-from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Intent, Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec
 from nemoflows.settings import Settings
 from tests.support import request, run_command
 
 
-def paid(root: Path, run: str, n: int, *, usd: float | None = 0.25) -> Door:
-    """Pay for calls as a run, and return its door."""
-    engines = Engines(Settings(run=run), given={"scripted": Scripted([Rule(reply="hi", usd=usd)])})
-    door = Door(engines, Journal(str(root), run=run), settings=Settings(run=run))
-    asks = [Ask(request(f"{run} {number}"), lambda reply, _: reply.text) for number in range(n)]
-    asyncio.run(door.batch(asks))
-    return door
+def paid(root: Path, run: str, n: int, *, usd: float | None = 0.25) -> LLMClient:
+    """Pay for calls as a run, and return its llm."""
+    engines = Engines(Settings(run=run), given={"fake": FakeEngine([Rule(reply="hi", usd=usd)])})
+    llm = LLMClient(engines, Journal(str(root), run=run), settings=Settings(run=run))
+    asks = [
+        CallSpec(request(f"{run} {number}"), lambda reply, _: reply.text) for number in range(n)
+    ]
+    asyncio.run(llm.batch(asks))
+    return llm
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    door = paid(tmp_path / "j", "p/d/first", 3)
-    door.journal.begin(Intent("begun", "k", 1, 1.0, purpose="plan", model="a:b"))
+    llm = paid(tmp_path / "j", "p/d/first", 3)
+    llm.journal.begin(
+        Intent(kind="begun", key="k", number=1, at_s=1.0, purpose="plan", model="a:b")
+    )
     paid(tmp_path / "j", "second", 2, usd=None)
     return tmp_path / "j"
 
@@ -42,7 +46,7 @@ def journal(root: Path, *words: str | Path, fails: bool = False) -> str:
     return done.stdout
 
 
-def test_runs_are_listed_with_what_they_paid_and_what_is_uncertain(root: Path) -> None:
+def test_runs_are_listed_with_what_they_paid_and_what_is_in_doubt(root: Path) -> None:
     rows = {line.split()[0]: line.split() for line in journal(root, "runs").splitlines()[2:]}
     assert rows["p/d/first"][-4:] == ["3", "0.750000", "0", "1"]
     assert rows["second"][-4:] == ["2", "0.000000", "2", "0"]
@@ -101,7 +105,7 @@ def test_a_run_is_listed_where_pyflyte_put_it(corpus: Path) -> None:
     script.write_text('[{"purpose": "plan", "reply": "{\\"questions\\": [\\"How long?\\"]}"}]')
     done = run_command(
         "pyflyte", "run", "workflows/rag.py", "answer_question", "--question", "How long?",
-        "--corpus", corpus, "--tiers", json.dumps({"frontier": f"scripted:{script}"}),
+        "--corpus", corpus, "--policy", json.dumps({"frontier": f"fake:{script}"}),
     )  # fmt: skip
     assert "plan_research" not in done.stdout or done.returncode
     listed = run_command("nemoflows", "journal", "runs").stdout

@@ -3,94 +3,37 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nemoflows.coding import candidates, edits, snapshots, trials
-from nemoflows.coding.examine import examine
+from nemoflows.coding import edits, snapshots, testing
+from nemoflows.coding.candidates import candidate
 from nemoflows.coding.test_runs import TestRuns
-from nemoflows.coding.types import Edit, Patch
-from nemoflows.llm.client import Door
+from nemoflows.coding.testing import baseline_of
+from nemoflows.coding.types import Change, Edit, Effort, Patch
+from nemoflows.llm.client import LLMClient
 from nemoflows.sandbox.trees import Tree
-from nemoflows.tasks.flyte import testing
-from nemoflows.tasks.flyte.session import run
+from nemoflows.tasks.coding import sandbox
 from tests.coding import (
     HALF,
     ISSUE,
     RIGHT,
+    USD_PER_CALL,
     WRONG,
+    Providers,
     applies,
+    current,
+    fix,
     lending,
+    policy,
+    proposes,
     reply,
     task_of,
     with_runs,
 )
-from tests.loopback import ModelServer, data_parts
-
-USD_PER_CALL = 150e-6
-"""At a dollar a million tokens: 120 in, 30 out."""
-Script = Callable[[str, dict[str, Any], int], str]
-"""Purpose, request, how many of that purpose and model came before."""
-
-
-class Providers:
-    """Two models on one server, each scripted, every call counted."""
-
-    def __init__(self, server: ModelServer) -> None:
-        self.server = server
-        self.counts: dict[tuple[str, str], int] = {}
-        self._lock = threading.Lock()
-
-    def play(self, **scripts: Script) -> None:
-        """Answer by model: `small` and `large`."""
-
-        def script(purpose: str, body: dict[str, Any]) -> str:
-            place = (body["model"], purpose)
-            with self._lock:
-                n = self.counts.get(place, 0)
-                self.counts[place] = n + 1
-            return scripts[body["model"]](purpose, body, n)
-
-        self.server.script = script
-
-    @property
-    def n_calls(self) -> int:
-        return sum(self.counts.values())
-
-
-@pytest.fixture
-def providers(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Providers]:
-    server.models = ("small", "large")
-    monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", server.endpoints(usd_per_mtok=[1.0, 1.0]))
-    yield Providers(server)
-    run(testing.test_runs().aclose())
-
-
-def fix(repo: Path, **more: Any) -> Patch:
-    from workflows.coding import fix_issue
-
-    tiers = {"efficient": "local:small", "frontier": "local:large"}
-    from nemoflows import Tiers
-
-    inputs: dict[str, Any] = {"candidates": 3, "repairs": 2, "tiers": Tiers.model_validate(tiers)}
-    found: Patch = fix_issue(repo=str(repo), issue=ISSUE, **(inputs | more)).patch
-    return found
-
-
-def proposes(*edits: Edit | str) -> Script:
-    """Answer proposals in turn, the last one again and again."""
-
-    def script(purpose: str, _: dict[str, Any], n: int) -> str:
-        if purpose not in {"propose", "repair"}:
-            return ""
-        edit = edits[min(n, len(edits) - 1)]
-        return edit if isinstance(edit, str) else reply(edit)
-
-    return script
+from tests.loopback import data_parts
 
 
 def test_right_on_a_later_sample(providers: Providers, tmp_path: Path) -> None:
@@ -125,14 +68,6 @@ def test_right_only_after_seeing_the_failure(providers: Providers, tmp_path: Pat
     assert providers.counts["small", "repair"] == 2
     assert ("large", "repair") not in providers.counts
     assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
-
-
-def current(body: dict[str, Any]) -> str:
-    """Return the line at fault as the request shows it."""
-    shown = "\n".join(text for kind, _, text in data_parts(body) if kind == "file")
-    found = re.search(r"^    return (?:\d+|max\(fine, MAX_FINE_CENTS\))$", shown, re.MULTILINE)
-    assert found is not None
-    return found[0]
 
 
 def test_right_only_from_the_frontier(providers: Providers, tmp_path: Path) -> None:
@@ -223,9 +158,9 @@ def test_a_second_run_pays_nothing_and_runs_nothing(providers: Providers, tmp_pa
     repo = lending(tmp_path / "repo")
     providers.play(small=proposes(WRONG, HALF, RIGHT), large=proposes(""))
     first = fix(repo)
-    before = (providers.n_calls, testing.test_runs().n_run)
+    before = (providers.n_calls, sandbox.test_runs().n_run)
     second = fix(repo)
-    assert (providers.n_calls, testing.test_runs().n_run) == before
+    assert (providers.n_calls, sandbox.test_runs().n_run) == before
     assert second.diff == first.diff
     assert second.usd == first.usd
 
@@ -235,7 +170,7 @@ def test_candidates_that_are_alike_are_run_once(providers: Providers, tmp_path: 
     patch = fix(lending(tmp_path / "repo"), candidates=4)
     assert patch.candidate is not None
     assert patch.candidate.n_alike == 4
-    assert testing.test_runs().n_run == 3, "the baseline, the candidate, the winner again"
+    assert sandbox.test_runs().n_run == 3, "the baseline, the candidate, the winner again"
 
 
 def test_the_issue_and_the_files_are_data(providers: Providers, tmp_path: Path) -> None:
@@ -261,13 +196,13 @@ def test_a_budget_is_never_exceeded_and_what_is_left_out_is_said(
     budget_usd: float, providers: Providers, tmp_path: Path
 ) -> None:
     providers.play(small=proposes(HALF), large=proposes(HALF))
-    patch = fix(lending(tmp_path / "repo"), budget_usd=budget_usd)
+    patch = fix(lending(tmp_path / "repo"), policy(budget_usd=budget_usd))
     bill_usd = providers.n_calls * USD_PER_CALL
     assert bill_usd <= budget_usd
     assert patch.usd == pytest.approx(bill_usd)
     assert patch.status == "no candidate passed"
-    assert bool(patch.stopped) is (budget_usd < 0.015), patch.stopped
-    assert f"budget of ${budget_usd:.6f}" in patch.stopped or not patch.stopped
+    assert bool(patch.budget_note) is (budget_usd < 0.015), patch.budget_note
+    assert f"budget of ${budget_usd:.6f}" in patch.budget_note or not patch.budget_note
     if budget_usd < 1e-5:
         assert providers.n_calls == 0
 
@@ -279,11 +214,12 @@ def test_a_patch_that_was_found_within_the_budget_stays(
     providers.play(small=proposes(RIGHT), large=proposes(""))
     whole = fix(repo)
     assert whole.usd is not None
-    patch = fix(repo, budget_usd=whole.usd, fresh="")
-    assert (patch.diff, patch.stopped) == (whole.diff, ""), "replayed calls need no room"
-    [worst_usd] = re.findall(r"up to \$(\d+\.\d+)", fix(repo, budget_usd=0.01, fresh="a").stopped)
+    patch = fix(repo, policy(budget_usd=whole.usd))
+    assert (patch.diff, patch.budget_note) == (whole.diff, ""), "replayed calls need no room"
+    little = fix(repo, policy(budget_usd=0.01, cache_salt="a"))
+    [worst_usd] = re.findall(r"up to \$(\d+\.\d+)", little.budget_note)
     only_one = float(worst_usd) + 1.5 * USD_PER_CALL
-    tight = fix(repo, budget_usd=only_one, fresh="b")
+    tight = fix(repo, policy(budget_usd=only_one, cache_salt="b"))
     assert providers.counts["small", "propose"] == 3 + 1
     assert tight.status == "verified"
     assert "stopped early" in str(tight)
@@ -294,11 +230,11 @@ def test_a_model_without_a_price_is_refused_under_a_budget(
 ) -> None:
     monkeypatch.setenv("NEMOFLOWS_ENDPOINTS", providers.server.endpoints())
     with pytest.raises(Exception, match="price"):
-        fix(lending(tmp_path / "repo"), budget_usd=1.0)
+        fix(lending(tmp_path / "repo"), policy(budget_usd=1.0))
     assert providers.n_calls == 0
 
 
-def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
+def test_a_flaky_winner_is_called_so(llm: LLMClient, tmp_path: Path) -> None:
     """The odds that 40 pairs of throws are all alike are one in a million millions."""
     repo = lending(tmp_path / "repo")
     (repo / "tests" / "test_dice.py").write_text(
@@ -311,15 +247,16 @@ def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
 
     async def work(runs: TestRuns) -> Patch | None:
         for number in range(40):
-            more = {"repository": repository, "fresh": str(number)}
-            baseline = await examine(task_of(base, **more), base, runs)
+            more = {"repository": repository, "cache_salt": str(number)}
+            baseline = await baseline_of(task_of(base, **more), base, runs)
             dice = {"tests/test_dice.py::test_dice"}
             baseline = baseline.model_copy(update={"target": sorted({*baseline.target} - dice)})
-            made = candidates.candidate(base, right, tier="efficient")
-            tested = await trials.run_tests(baseline, [made], runs=runs)
-            patch = await candidates.select(baseline, tested, runs=runs, door=door)
-            if patch.status == "flaky":
-                return patch
+            made = candidate(base, right, tier="efficient")
+            change = Change(baseline=baseline, candidates=[made])
+            tested = await testing.run_tests(change, runs=runs)
+            selected = await testing.select(tested, runs=runs, llm=llm)
+            if selected.patch.status == "flaky":
+                return selected.patch
         return None
 
     patch = with_runs(tmp_path / "journal", work)
@@ -328,7 +265,6 @@ def test_a_flaky_winner_is_called_so(door: Door, tmp_path: Path) -> None:
 
 
 def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None:
-    from nemoflows import Tiers
     from workflows.coding import write_function
 
     body = "def double(x):\n    return 2 * x\n"
@@ -336,20 +272,20 @@ def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None
         path="solution.py", search="    raise NotImplementedError", replace="    return 2 * x"
     )
     new = Edit(path="solution.py", search="", replace=body)
-    tiers = Tiers.model_validate({"efficient": "local:small", "frontier": "local:large"})
     head = 'def double(x):\n    """Return twice x."""\n'
     for prompt, wanted, tests in (
         (head, edit, "def check(f):\n    assert f(2) == 4\n    assert f(0) == 0\ncheck(double)"),
         ("Write a function double that doubles.", new, "assert double(3) == 6"),
     ):
         providers.play(small=proposes(wanted), large=proposes(""))
-        patch = write_function(prompt=prompt, tests=tests, tiers=tiers, candidates=1).patch
+        one = Effort(candidates=1)
+        patch = write_function(prompt=prompt, tests=tests, policy=policy(), effort=one).patch
         assert patch.status == "verified", patch
-    embedded = write_function(
+    builtin = write_function(
         prompt="def d(x):\n    return 2 + x\n", tests="assert d(3) == 6\nassert d(5) == 10"
     ).patch
-    assert embedded.status == "verified"
-    assert "2 * x" in embedded.diff
+    assert builtin.status == "verified"
+    assert "2 * x" in builtin.diff
 
 
 def test_what_has_no_patch_says_what_to_do_next(
@@ -368,12 +304,12 @@ def test_what_has_no_patch_says_what_to_do_next(
     assert "next: No test fails" in capsys.readouterr().out
 
     test.write_text(head + "def test_x(): assert f() == 'x'\ndef test_y(): assert f() == 'y'\n")
-    none = fix_issue(repo=str(repo), issue=ISSUE, search_runs=2)
+    none = fix_issue(repo=str(repo), issue=ISSUE, effort=Effort(search_runs=2))
     assert none.patch.status == "no candidate passed"
     told = capsys.readouterr().out
     assert """--target_tests '["tests/test_m.py::test_x"]'""" in told
     assert "a search of 2 test runs" in told
-    assert "--tiers" in Path(str(none.page)).read_text("utf-8")
+    assert "--policy" in Path(str(none.report)).read_text("utf-8")
 
 
 def test_an_unrelated_failure_is_told_as_such(tmp_path: Path) -> None:
@@ -382,25 +318,24 @@ def test_an_unrelated_failure_is_told_as_such(tmp_path: Path) -> None:
     repo = lending(tmp_path / "repo")
     (repo / "tests" / "test_other.py").write_text("def test_other():\n    assert 1 == 2\n")
     fixed = fix_issue(repo=str(repo), issue=ISSUE, target_tests=["tests/test_loans.py"])
-    assert "verified, embedded tier: 6 passed, 1 failed (failed before, too)" in str(fixed.patch)
-    html = Path(str(fixed.page)).read_text("utf-8")
-    assert "embedded tier, first round: 6 passed, 1 failed (failed before, too)" in html
+    assert "verified, builtin tier: 6 passed, 1 failed (failed before, too)" in str(fixed.patch)
+    html = Path(str(fixed.report)).read_text("utf-8")
+    assert "builtin tier, first round: 6 passed, 1 failed (failed before, too)" in html
 
 
 def test_the_page_shows_it_all_as_text(providers: Providers, tmp_path: Path) -> None:
-    from nemoflows import Tiers
     from workflows.coding import fix_issue
 
     providers.play(
         small=proposes(reply(WRONG, why="<script>alert(1)</script>"), RIGHT), large=proposes("")
     )
-    tiers = Tiers.model_validate({"efficient": "local:small", "frontier": "local:large"})
     result = fix_issue(
-        repo=str(lending(tmp_path / "repo")), issue=f"<b>{ISSUE}", tiers=tiers, candidates=2
-    )
-    html = Path(str(result.page)).read_text("utf-8")
+        repo=str(lending(tmp_path / "repo")), issue=f"<b>{ISSUE}", policy=policy(),
+        effort=Effort(candidates=2),
+    )  # fmt: skip
+    html = Path(str(result.report)).read_text("utf-8")
     assert html.count("<script>") == 1, "the page's own"
     assert "&lt;b&gt;" in html
     assert "test_a_fine_has_an_upper_limit" in html
-    assert re.search(r"<span class=ins>\+    return min\(fine", html)
+    assert re.search(r'<span class="ins">\+    return min\(fine', html)
     assert "<code>repo</code>: 4 files" in html

@@ -1,4 +1,4 @@
-"""One suite for every engine: what the door relies on, whoever answers.
+"""One suite for every engine: what the client relies on, whoever answers.
 
 The paid remote engines are the real SDKs, against the tests' own server and against vLLM's.
 What vLLM's random weights answer is nonsense; its shape, its end and its count are not.
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nemoflows import calls
 from nemoflows.calls import (
     Answered,
     Attempt,
@@ -26,12 +25,13 @@ from nemoflows.calls import (
     Unanswered,
     Unusable,
     user,
+    values,
 )
-from nemoflows.engines import line
-from nemoflows.engines.protocol import Engine
-from nemoflows.engines.scripted import Rule
+from nemoflows.engines.base import Engine
+from nemoflows.engines.fake import Rule
+from nemoflows.engines.http import transport
 from nemoflows.errors import BadModel
-from nemoflows.rag import prompts, replies
+from nemoflows.rag import prompts
 from nemoflows.types import ModelRef
 from tests.engines import CONTEXT_TOKENS, GREEDY, chosen
 from tests.subjects import LOOPBACK, Subject
@@ -87,9 +87,9 @@ def test_a_cancelled_call_leaves_the_engine_usable(subject: Subject) -> None:
 
     async def work(engine: Engine) -> Outcome:
         task = asyncio.ensure_future(engine.complete(subject.ask_long(), attempts.append))
-        while subject.name != "embedded" and not subject.n_in_flight():
+        while subject.name != "builtin" and not subject.n_in_flight():
             await asyncio.sleep(0.005)  # on threads and processes that no event tells of
-            if subject.name == "scripted":
+            if subject.name == "fake":
                 break
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -110,23 +110,23 @@ def test_64_calls_at_once_get_each_its_own_answer(subject: Subject) -> None:
 
     async def work(engine: Engine) -> list[Outcome]:
         asked = [subject.structured(n) for n in range(64)]
-        if subject.name == "embedded":
-            asked = [prompts.plan(question, n=2, model=subject.model) for question in questions]
+        if subject.name == "builtin":
+            asked = [prompts.plan(question, n=2) for question in questions]
         calls = zip(asked, attempts, strict=True)
         return await asyncio.gather(*(engine.complete(one, to.append) for one, to in calls))
 
     outcomes = subject.drive(work)
-    if subject.name == "embedded":
-        read = [replies.read_plan(o.reply, n=2) for o in outcomes if isinstance(o, Answered)]
+    if subject.name == "builtin":
+        read = [prompts.read_plan(o.reply, n=2) for o in outcomes if isinstance(o, Answered)]
         assert read == [[question] for question in questions]
     else:
         assert [chosen(outcome) for outcome in outcomes] == list(range(64))
-    assert {len(one) for one in attempts} == {0 if subject.name == "embedded" else 1}
+    assert {len(one) for one in attempts} == {0 if subject.name == "builtin" else 1}
 
 
 def test_usage_has_one_meaning(subject: Subject) -> None:
     usage = subject.answer(subject.ask(TEXT)).usage
-    if subject.name == "embedded":
+    if subject.name == "builtin":
         assert usage is None, "the free tier counts nothing"
         return
     assert usage is not None
@@ -142,7 +142,7 @@ def test_a_paid_engine_reports_its_attempts_and_a_free_one_none(subject: Subject
     if subject.name in LOOPBACK:
         subject.server.faults.extend(["500", "reset"])
     _, attempts = subject.complete(subject.ask(TEXT))
-    expected = {"embedded": 0, "openai": 3, "anthropic": 3}.get(subject.name, 1)
+    expected = {"builtin": 0, "openai": 3, "anthropic": 3}.get(subject.name, 1)
     assert [attempt.number for attempt in attempts] == list(range(1, expected + 1))
     assert subject.make().paid == bool(attempts)
     for attempt in attempts:
@@ -183,21 +183,21 @@ def test_a_reply_can_be_followed_by_another_turn(subject: Subject) -> None:
     assert subject.answer(first.model_copy(update={"messages": turns})).text
 
 
-def test_identity_and_adapter_are_the_same_in_every_engine(subject: Subject) -> None:
+def test_fingerprint_and_wire_version_are_the_same_in_every_engine(subject: Subject) -> None:
     one, two = subject.make(), subject.make()
-    assert one.identity(subject.model) == two.identity(subject.model)
+    assert one.model_fingerprint(subject.model) == two.model_fingerprint(subject.model)
     if subject.in_process is None:  # local weights are known by what they are
-        assert one.identity(subject.model).startswith(str(subject.model))
-    assert one.adapter == two.adapter
+        assert one.model_fingerprint(subject.model).startswith(str(subject.model))
+    assert one.wire_version == two.wire_version
     family = "openai" if subject.name == "vllm-openai" else subject.dialect
-    assert re.fullmatch(rf"{family}-\d+", one.adapter)
+    assert re.fullmatch(rf"{family}-\d+", one.wire_version)
 
 
 def test_the_same_request_has_one_key_and_another_model_another(subject: Subject) -> None:
     def key(question: str, model: ModelRef) -> str:
         engine = subject.make()
-        asked = prompts.plan(question, n=3, model=model)
-        return asked.key(identity=engine.identity(model), adapter=engine.adapter)
+        asked = prompts.plan(question, n=3)
+        return engine.key(asked.model_copy(update={"model": model}))
 
     other = subject.model.model_copy(update={"name": "other"})
     assert key(QUESTION, subject.model) == key(QUESTION, subject.model)
@@ -233,19 +233,8 @@ def test_vectors_come_or_are_refused_by_name(subject: Subject) -> None:
         assert np.allclose(np.linalg.norm(found, axis=1), [1, 1])
 
 
-def test_relevances_come_or_are_refused_by_name(subject: Subject) -> None:
-    texts = ["Bread keeps for a week.", TEXT]
-    try:
-        found = subject.drive(lambda engine: engine.rerank(subject.model, QUESTION, texts))
-    except BadModel as error:
-        assert str(subject.model) in error.message  # noqa: PT017  (either end is the claim)
-        assert subject.name != "embedded"
-    else:
-        assert found[1] > found[0]
-
-
 def test_a_reply_fits_the_schema_that_was_asked_for(subject: Subject) -> None:
-    if subject.name == "embedded":
+    if subject.name == "builtin":
         pytest.skip("writes what the library's own prompts ask for, and no other schema")
     for n in (1, 17, 1_000_003):
         outcome, _ = subject.complete(subject.structured(n))
@@ -290,9 +279,9 @@ def test_a_deadline_is_typed_and_leaves_nothing_behind(subject: Subject) -> None
 def test_every_wish_about_thinking_is_taken(
     thinking: dict[str, Any] | None, subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "THINKING_ROOM_TOKENS", 500)  # within the tiny model's context
+    monkeypatch.setattr(values, "THINKING_ROOM_TOKENS", 500)  # within the tiny model's context
     endless = subject.is_random and (thinking or {}).get("mode", "unsaid") in {"on", "unsaid"}
-    if subject.name == "embedded":
+    if subject.name == "builtin":
         asked = subject.ask(TEXT, thinking=thinking)
     else:
         asked = subject.structured(3, thinking=thinking, sampling=GREEDY)
@@ -300,7 +289,7 @@ def test_every_wish_about_thinking_is_taken(
     if endless and isinstance(outcome, Unusable):
         assert outcome.reason == "truncated"
         assert outcome.reply.text == ""
-    elif subject.name == "embedded":
+    elif subject.name == "builtin":
         assert isinstance(outcome, Answered)
     else:
         assert chosen(outcome) == 3
@@ -328,5 +317,5 @@ def test_a_failing_provider_is_an_outcome_never_an_error(
     assert isinstance(outcome, Unanswered)
     assert (outcome.reason, outcome.transient) == (reason, transient)
     assert remote.server.url.removesuffix("/v1") in outcome.detail
-    assert len(attempts) == (line.MAX_ATTEMPTS if transient else 1)
+    assert len(attempts) == (transport.MAX_ATTEMPTS if transient else 1)
     assert all(STATUS.fullmatch(attempt.status) for attempt in attempts)

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from nemoflows.engines.openai import OpenAI
-from nemoflows.engines.protocol import Engine
+from nemoflows.engines.base import Engine
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec
 from nemoflows.models import Endpoint
 from nemoflows.money.ledger import Ledger, fold
-from nemoflows.rag import prompts, replies
+from nemoflows.rag import prompts
 from nemoflows.settings import Settings
 from nemoflows.types import Evidence, Finding, Passage
 from tests.loopback import ModelServer, completion
@@ -46,32 +46,32 @@ def sensible(subject: Subject) -> Subject:
 
 
 def test_a_plan_is_read(sensible: Subject) -> None:
-    reply = sensible.answer(prompts.plan(QUESTION, n=3, model=sensible.model))
-    assert replies.read_plan(reply, n=3) == [QUESTION]
+    reply = sensible.answer(sensible.of(prompts.plan(QUESTION, n=3)))
+    assert prompts.read_plan(reply, n=3) == [QUESTION]
 
 
 def test_quotes_are_read_and_stand_in_their_passage(sensible: Subject) -> None:
-    reply = sensible.answer(prompts.extract(QUESTION, PASSAGES, model=sensible.model))
-    found = replies.read_quotes(reply, PASSAGES, final=False)
+    reply = sensible.answer(sensible.of(prompts.extract(QUESTION, PASSAGES)))
+    found = prompts.read_quotes(reply, PASSAGES, final=False)
     assert found
     for quote in found:
         assert TEXT[quote.start - 7 : quote.end - 7] == quote.quote
 
 
 def test_a_query_is_read(sensible: Subject) -> None:
-    asked = prompts.rewrite(QUESTION, PASSAGES, [QUESTION], model=sensible.model)
-    assert replies.read_query(sensible.answer(asked)) != QUESTION
+    asked = sensible.of(prompts.rewrite(QUESTION, PASSAGES, [QUESTION]))
+    assert prompts.read_query(sensible.answer(asked)) != QUESTION
 
 
 def test_a_summary_is_read(sensible: Subject) -> None:
     evidence = FINDINGS[0].evidence
-    reply = sensible.answer(prompts.summarise(QUESTION, evidence, model=sensible.model))
-    assert replies.read_summary(reply)
+    reply = sensible.answer(sensible.of(prompts.summarise(QUESTION, evidence)))
+    assert prompts.read_summary(reply)
 
 
 def test_an_answer_is_read_and_its_citations_resolve(sensible: Subject) -> None:
-    reply = sensible.answer(prompts.synthesise(QUESTION, FINDINGS, model=sensible.model))
-    written = replies.read_answer(reply, FINDINGS, final=False)
+    reply = sensible.answer(sensible.of(prompts.synthesise(QUESTION, FINDINGS)))
+    written = prompts.read_answer(reply, FINDINGS, final=False)
     assert "[1]" in written.text
     assert [citation.document for citation in written.citations] == ["e.md"]
     assert written.dropped == []
@@ -84,11 +84,11 @@ def ledger(
 
     async def work() -> list[Any]:
         engines = Engines(settings, given={subject.dialect: engine()})
-        door = Door(engines, Journal(str(folder), run="test"), settings=settings)
-        await door.ask(Ask(subject.structured(), lambda reply, _: reply.text))
+        llm = LLMClient(engines, Journal(str(folder), run="test"), settings=settings)
+        await llm.complete(CallSpec(subject.structured(), lambda reply, _: reply.text))
         if subject.in_process is None:
-            await door.aclose()
-        return list(door.spent)
+            await llm.aclose()
+        return list(llm.spent)
 
     return fold(subject.run(work()))
 
@@ -96,9 +96,9 @@ def ledger(
 def test_a_call_of_unknown_price_is_counted_and_never_free(
     subject: Subject, tmp_path: Path
 ) -> None:
-    if subject.name == "embedded":
+    if subject.name == "builtin":
         pytest.skip("is free and not recorded")
-    endpoint = Endpoint(dialect="scripted")
+    endpoint = Endpoint(dialect="fake")
     total = ledger(subject, tmp_path, endpoint, subject.make)
     assert (total.n_calls, total.n_unpriced) == (1, 1)
     assert "1 of unknown price" in str(total)

@@ -11,21 +11,22 @@ import pytest
 
 from nemoflows import rag
 from nemoflows.calls import Part, Request, Thinking, thinking, wire
-from nemoflows.calls.parts import request as step_request
+from nemoflows.calls.contract import request as step_request
 from nemoflows.calls.wire import estimate_tokens
-from nemoflows.engines.openai import OpenAI
-from nemoflows.engines.scripted import Scripted
+from nemoflows.engines.fake import FakeEngine
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.errors import BadInput, BadModel
-from nemoflows.extraction.prompts import FIELDS
-from nemoflows.llm.bound import Desk
+from nemoflows.llm.bound import BoundClient, thoughtful
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.rag import escalation, prompts
+from nemoflows.rag.types import ContextPolicy, ResearchPlan
 from nemoflows.search import build_index, open_index
-from nemoflows.types import ContextPolicy, Index, ModelRef, ResearchPlan
+from nemoflows.typed.prompts import FIELDS
+from nemoflows.types import Index, ModelRef
 from tests.loopback import ModelServer
-from tests.support import make_door, request, run_command
+from tests.support import as_policy, make_llm, request, run_command
 
-MODEL = ModelRef.model_validate("scripted:x")
+MODEL = ModelRef.model_validate("fake:x")
 QUESTIONS = ["How long is the Elbe?", "Where does the Danube rise?", "How long does bread keep?"]
 
 
@@ -73,9 +74,9 @@ def test_auto_packs_where_that_takes_no_more_tokens(
     assert decided("auto", **changes).packs is packs
 
 
-def test_auto_searches_on_the_embedded_tier() -> None:
-    assert not decided("auto", "embedded", k=10, hops=2).packs
-    assert decided("pack", "embedded").packs
+def test_auto_searches_on_the_builtin_tier() -> None:
+    assert not decided("auto", "builtin", k=10, hops=2).packs
+    assert decided("pack", "builtin").packs
 
 
 def test_every_passage_comes_in_the_order_of_the_documents(index: Index) -> None:
@@ -87,7 +88,7 @@ def test_every_passage_comes_in_the_order_of_the_documents(index: Index) -> None
         assert text[passage.start : passage.end] == passage.text
     assert open_index(index).n_bytes == sum(
         len(open_index(index).document_text(name).encode())
-        for name in open_index(index).documents()
+        for name in {passage.document for passage in passages}
     )
 
 
@@ -101,11 +102,11 @@ def reading(asked: Request) -> str:
 def test_packed_agents_read_one_and_the_same_corpus_before_their_question(
     index: Index, tmp_path: Path
 ) -> None:
-    engine = Scripted(answer=reading)
-    desk = Desk(make_door(engine, tmp_path / "j"), MODEL)
+    engine = FakeEngine(answer=reading)
+    client = BoundClient(make_llm(engine, tmp_path / "j"), MODEL)
     passages = rag.packed(index)
     found = asyncio.run(
-        rag.research(QUESTIONS, index=index, desk=desk, k=2, hops=2, corpus=passages)
+        rag.research(QUESTIONS, index=index, client=client, k=2, hops=2, corpus=passages)
     )
     assert all(finding.evidence and not finding.queries for finding in found)
     extracts = [asked for asked in engine.asked if asked.purpose == "extract"]
@@ -134,10 +135,10 @@ def test_a_server_with_too_small_a_context_is_refused_before_the_first_call() ->
         near = ModelRef.model_validate("near:tiny")
 
         async def work(policy: ContextPolicy) -> ResearchPlan:
-            door = make_door(engine, "", endpoint="near")
-            desk = Desk(door, near)
+            llm = make_llm(engine, "", endpoint="near")
+            client = BoundClient(llm, near)
             return await rag.plan_research(
-                "How long is the Elbe?", desk=desk, n=2, context_policy=policy, others=[near]
+                "How long is the Elbe?", client=client, n=2, context_policy=policy, others=[near]
             )
 
         with pytest.raises(BadModel, match=r"4,096 tokens.*131,072.*Lower context_tokens"):
@@ -148,9 +149,9 @@ def test_a_server_with_too_small_a_context_is_refused_before_the_first_call() ->
 def test_each_step_of_the_flow_has_its_own_thinking() -> None:
     steps = [prompts.PLAN, prompts.EXTRACT, prompts.REWRITE, prompts.SUMMARISE, prompts.SYNTHESISE]
     for step in [*steps, FIELDS]:
-        asked = step_request(step, [], "words", {}, model=ModelRef())
-        assert thinking.thoughtful(asked, "auto").thinking == step.thinking
-    assert thinking.thoughtful(request(purpose="chat"), "auto").thinking is None
+        asked = step_request(step, [], "words", {})
+        assert thoughtful(asked, "auto").thinking == step.thinking
+    assert thoughtful(request(purpose="chat"), "auto").thinking is None
     assert prompts.EXTRACT.thinking.mode == prompts.REWRITE.thinking.mode == "off"
     assert prompts.SYNTHESISE.thinking.budget_tokens > 0
 
@@ -158,9 +159,7 @@ def test_each_step_of_the_flow_has_its_own_thinking() -> None:
 @pytest.mark.parametrize("policy", ["off", "on"])
 def test_an_explicit_wish_holds_for_every_purpose(policy: Any) -> None:
     for purpose in ("plan", "extract", "chat"):
-        assert thinking.thoughtful(request(purpose=purpose), policy).thinking == Thinking(
-            mode=policy
-        )
+        assert thoughtful(request(purpose=purpose), policy).thinking == Thinking(mode=policy)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,7 @@ def test_an_explicit_wish_holds_for_every_purpose(policy: Any) -> None:
         ("openai:gpt-6-luna", False),
         ("openai:gpt-4.1", False),
         ("nim:nvidia/nemotron-3-nano-30b-a3b", False),
-        ("embedded", False),
+        ("builtin", False),
     ],
 )
 def test_an_explicit_off_is_refused_where_a_model_always_thinks(
@@ -195,23 +194,23 @@ def test_the_workflow_packs_thinks_and_shows_both_costs(corpus: Path) -> None:
         done = run_command(
             "pyflyte", "run", "workflows/rag.py", "answer_question",
             "--question", QUESTIONS[0], "--corpus", corpus,
-            "--tiers", json.dumps({"efficient": "near:tiny", "frontier": "near:tiny"}),
-            "--context_policy", "pack", "--context_tokens", "20000", "--thinking", "on",
+            *as_policy(efficient="near:tiny", frontier="near:tiny", thinking="on"),
+            "--context_policy", "pack", "--context_tokens", "20000",
             env={"NEMOFLOWS_ENDPOINTS": server.endpoints("near", dialect="nim")},
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         assert "the corpus is packed" in done.stdout
         bodies = server.requests
     assert {body["chat_template_kwargs"]["enable_thinking"] for body in bodies} == {True}
-    [page] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("page:")]
+    [page] = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("report:")]
     assert "the corpus is packed" in Path(page).read_text(encoding="utf-8")
 
 
 def test_an_explicit_off_that_a_model_refuses_ends_the_run_before_any_call(corpus: Path) -> None:
     done = run_command(
         "pyflyte", "run", "workflows/rag.py", "answer_question",
-        "--question", QUESTIONS[0], "--corpus", corpus, "--thinking", "off",
-        "--tiers", json.dumps({"frontier": "anthropic:claude-opus-5-5"}),
+        "--question", QUESTIONS[0], "--corpus", corpus,
+        *as_policy(frontier="anthropic:claude-opus-5-5", thinking="off"),
         env={"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"},
     )  # fmt: skip
     assert done.returncode != 0

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -16,8 +15,7 @@ import pytest
 
 from nemoflows.errors import BadInput, CorpusError
 from nemoflows.search import build_index, fragments, open_index
-from nemoflows.search.integrity import Damaged, seal, unseal
-from nemoflows.search.store import Mapped, Rows, RowWriter, Store, offsets_path
+from nemoflows.storage.integrity import add_checksum
 from nemoflows.types import Index
 from tests.support import ROOT
 from tests.test_search import embed
@@ -139,7 +137,7 @@ def test_a_damaged_fragment_is_made_again_from_its_file(
 def test_damaged_vectors_are_embedded_again(corpus: str, root: str) -> None:
     index = build_index(corpus, root, embed=embed, embedder="words")
     vector = embed([QUERY])
-    before = open_index(index).nearest(vector, 5)
+    before = open_index(index).search("", 5, vector=vector)
     vectors = sorted(Path(root).glob("fragments/*/*.npy"))
     vectors[0].write_bytes(one_bit(vectors[0].read_bytes()))
     vectors[1].write_bytes(b"")
@@ -152,40 +150,15 @@ def test_damaged_vectors_are_embedded_again(corpus: str, root: str) -> None:
 
     again = build_index(corpus, root, embed=counted, embedder="words")
     assert len(asked) == 2
-    assert open_index(again).nearest(vector, 5) == before
+    assert open_index(again).search("", 5, vector=vector) == before
 
 
 def test_a_fragment_that_stays_damaged_is_an_error_and_no_endless_build(
     corpus: str, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fragments, "seal", lambda content: seal(content)[:-1])
+    monkeypatch.setattr(fragments, "add_checksum", lambda content: add_checksum(content)[:-1])
     with pytest.raises(CorpusError, match="cut short or changed"):
         build_index(corpus, root)
-
-
-@pytest.mark.parametrize("data", [b"", b"short", seal(b"text")[:-1], seal(b"text") + b"x"])
-def test_a_seal_holds_only_what_was_sealed(data: bytes) -> None:
-    assert unseal(seal(b"text"), "f") == b"text"
-    assert unseal(seal(b""), "f") == b""
-    with pytest.raises(Damaged, match=re.escape(f"f ({len(data)} bytes)")):
-        unseal(data, "f")
-
-
-def test_a_record_that_changed_or_is_not_there_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "rows.txt"
-    writer = RowWriter(path)
-    for record in (b"one", b"", b"three"):
-        writer.add(record)
-    writer.close()
-    rows = Rows(Mapped(path), np.load(offsets_path(path)), name="rows.txt")
-    assert (len(rows), rows.read([2, 0, 1]), rows.read([])) == (3, [b"three", b"one", b""], [])
-    with pytest.raises(Damaged, match=r"Record 3 of rows\.txt"):
-        rows.read([0, 3])
-    path.write_bytes(b"onethreE")
-    changed = Rows(Mapped(path), np.load(offsets_path(path)), name="rows.txt")
-    assert changed.read([0, 1]) == [b"one", b""]
-    with pytest.raises(Damaged, match=r"Record 2 of rows\.txt"):
-        changed.read([0, 2])
 
 
 def test_twenty_builds_killed_at_random_instants_lead_to_the_same_index(tmp_path: Path) -> None:
@@ -294,15 +267,3 @@ def test_broken_notes_on_a_corpus_count_as_none(corpus: str, root: str, notes: b
     again = build_index(corpus, root)
     assert (again.uri, again.n_indexed) == (index.uri, 0)
     assert json.loads(path.read_bytes()).keys() == {f"{n:03}.txt" for n in range(12)}
-
-
-def test_a_store_removes_and_measures_what_lies_in_it(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    store.write("a/b.txt", b"four")
-    store.write("a/c/d.txt", b"")
-    assert store.sizes("a") == {"b.txt": 4, "c/d.txt": 0}
-    store.remove("a/b.txt")
-    store.remove("a/b.txt")
-    assert store.names("a") == {"a/c/d.txt"}
-    with pytest.raises(FileNotFoundError):
-        store.read("a/b.txt")

@@ -103,9 +103,9 @@ def test_a_local_models_identity_follows_its_files_not_its_path(tmp_path: Path) 
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "model.safetensors").write_bytes(b"weights")
         refs.append(ModelRef(endpoint="dense", name=str(tmp_path / name)))
-    first, second = map(Dense().identity, refs)
+    first, second = map(Dense().model_fingerprint, refs)
     assert first == second
     (tmp_path / "two" / "config.json").write_text('{"pooling": "max"}')
-    assert Dense().identity(refs[1]) != first
+    assert Dense().model_fingerprint(refs[1]) != first
     hub = ModelRef(endpoint="dense", name="org/model", revision="abc")
-    assert Dense().identity(hub) == "dense:org/model@abc"
+    assert Dense().model_fingerprint(hub) == "dense:org/model@abc"

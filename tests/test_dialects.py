@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nemoflows.calls import Answered, Outcome
-from nemoflows.engines.dialects import RULES, effort
-from nemoflows.engines.openai import OpenAI
+from nemoflows.engines.openai.dialects import RULES, effort
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.errors import BadModel
 from nemoflows.models import BUILT_IN, CHAT_COMPLETIONS, Dialect, Endpoint
 from nemoflows.types import ModelRef

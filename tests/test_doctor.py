@@ -108,9 +108,10 @@ def test_a_model_that_is_not_served(server: ModelServer) -> None:
 
 def test_a_context_that_is_too_short(server: ModelServer) -> None:
     env = {"NEMOFLOWS_EFFICIENT": "near:tiny", "NEMOFLOWS_ENDPOINTS": server.endpoints("near")}
-    env["NEMOFLOWS_CONTEXT_TOKENS"] = "65536"
-    planted("efficient context", "32,768 tokens", "lower NEMOFLOWS_CONTEXT_TOKENS", env)
-    status, found = examined(env | {"NEMOFLOWS_CONTEXT_TOKENS": "32768"})
+    env["NEMOFLOWS_HARDWARE"] = '{"context_tokens": 65536}'
+    remedy = "lower `context_tokens` in NEMOFLOWS_HARDWARE"
+    planted("efficient context", "32,768 tokens", remedy, env)
+    status, found = examined(env | {"NEMOFLOWS_HARDWARE": '{"context_tokens": 32768}'})
     assert (status, found["efficient server"]["state"]) == (0, "ok")
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemoflows.coding import edits
+from nemoflows.coding.candidates import candidate, changed
 from nemoflows.coding.edits import Rejection
-from nemoflows.coding.types import Edit
+from nemoflows.coding.types import Candidate, Edit
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
@@ -106,10 +107,10 @@ def test_binary_files_are_refused() -> None:
 
 def test_windows_line_ends_stay() -> None:
     windows = Tree({"m.py": SOURCE.replace("\n", "\r\n").encode()})
-    changed = applied(
+    windows_again = applied(
         edit("    if x:\n        return 1", "    if x:\n        return 9"), of=windows
     )
-    data = changed.files["m.py"]
+    data = windows_again.files["m.py"]
     assert b"return 9\r\n" in data
     assert data.count(b"\n") == data.count(b"\r\n")
 
@@ -137,11 +138,9 @@ MIXED = st.lists(st.sampled_from(["a", "b", "", "a\r", "b\r", "\r", "a\rb"]), ma
 
 
 @given(MIXED, MIXED)
-def test_mixed_line_ends_survive_as_edits(old: list[str], new: list[str]) -> None:
+def test_mixed_line_ends_survive_as_a_candidate(old: list[str], new: list[str]) -> None:
     before, after = (Tree({"m.txt": "\n".join(each).encode()}) for each in (old, new))
-    made = edits.again(before, edits.between(before, after))
-    assert made is not None
-    assert made.hash == after.hash
+    assert changed(before, candidate(before, after, tier="efficient")).hash == after.hash
 
 
 LINES = st.lists(st.sampled_from(["a", "b", "  a", "", "c = 1", "\tx", "é"]), max_size=12)
@@ -153,7 +152,10 @@ def test_the_difference_of_two_trees_leads_from_one_to_the_other(
 ) -> None:
     before = Tree({"m.py": ("\n".join(old) + "\n" * ends).encode()})
     after = Tree({"m.py": ("\n".join(new) + "\n" * other_ends).encode()})
-    assert applied(*edits.between(before, after), of=before).hash == after.hash
+    made = Candidate.model_validate_json(
+        candidate(before, after, tier="efficient").model_dump_json()
+    )
+    assert changed(before, made).hash == after.hash
 
 
 NAMES = ["m.py", "with space.py", "é.py", "deep/er.py", 'quote".py']

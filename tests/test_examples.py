@@ -10,7 +10,7 @@ import pytest
 from flyteidl.admin import launch_plan_pb2, workflow_pb2
 
 from tests.loopback import ModelServer
-from tests.packages import package, pyflyte_package
+from tests.packages import environment, package, pyflyte_package
 from tests.support import ROOT, run_command
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -21,6 +21,14 @@ def test_an_example_is_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 60
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_run_by_a_test(path: Path) -> None:
+    tests = (ROOT / "tests").glob("test_*.py")
+    assert path.stem == "__init__" or any(
+        f'"examples/{path.name}"' in test.read_text(encoding="utf-8") for test in tests
+    )
+
+
 def test_your_own_workflow_from_the_four_tasks(corpus: Path) -> None:
     done = run_command(
         "pyflyte", "run", "examples/four_tasks.py", "brief", "--question", "How long is the Elbe?",
@@ -28,6 +36,7 @@ def test_your_own_workflow_from_the_four_tasks(corpus: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "1,094" in done.stdout
+    assert "@task" not in (ROOT / "examples" / "four_tasks.py").read_text(), "no glue"
 
 
 def test_asking_a_folder(corpus: Path) -> None:
@@ -120,12 +129,31 @@ def test_a_nightly_brief_on_a_cluster(corpus: Path, tmp_path: Path) -> None:
     spec = workflow_pb2.WorkflowSpec()
     [whole] = [text for name, text in files.items() if name.endswith("brief_2.pb")]
     spec.ParseFromString(whole)
-    nodes = {node.task_node.reference_id.name: node for node in spec.template.nodes}
-    changed = nodes["nemoflows.tasks.research.research"].task_node.overrides
-    assert changed.extended_resources.gpu_accelerator.device == "nvidia-h200"
-    task = package(tmp_path / "q", env, packages="examples.on_a_cluster")["research"]
-    assert task.extended_resources.gpu_accelerator.device == "nvidia-h100"
+    asked = [node.task_node.reference_id.name for node in spec.template.nodes]
+    assert "nemoflows.tasks.research.research.large" in asked
+    assert "nemoflows.tasks.research.research" not in asked
+    tasks = package(tmp_path / "q", env, packages="examples.on_a_cluster")
+    assert tasks["large"].extended_resources.gpu_accelerator.device == "nvidia-h200"
+    told = json.loads(environment(tasks["large"])["NEMOFLOWS_HARDWARE"])
+    assert told["engine_arguments"]["max_num_seqs"] == told["concurrent"] == 100
     [nightly] = [text for name, text in files.items() if "nightly_brief" in name]
     found = launch_plan_pb2.LaunchPlan()
     found.ParseFromString(nightly)
     assert found.spec.entity_metadata.schedule.cron_schedule.schedule == "0 2 * * *"
+
+
+def test_a_step_of_your_own_in_plain_python() -> None:
+    done = run_command("python", "examples/own_step.py")
+    assert done.returncode == 0, done.stdout
+    assert "urgency='high'" in done.stdout
+    assert "billing" in done.stdout
+    assert "cost: $0" in done.stdout
+
+
+def test_steps_of_your_own_as_cascades() -> None:
+    mails = json.dumps(["Urgency: high. Team: billing. The invoice was paid twice."])
+    done = run_command(
+        "pyflyte", "run", "examples/own_steps_flyte.py", "triage_mails", "--mails", mails
+    )
+    assert done.returncode == 0, done.stdout
+    assert "billing" in done.stdout

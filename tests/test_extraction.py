@@ -1,4 +1,4 @@
-"""The step from passages to records, over a scripted engine behind the one door."""
+"""The step from passages to records, over a fake engine behind the one llm."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from nemoflows.calls import Request, Thinking
-from nemoflows.engines.scripted import Rule, Scripted, request_text
+from nemoflows.engines.fake import FakeEngine, Rule, request_text
 from nemoflows.errors import EndpointDown, TooManyFailures
-from nemoflows.extraction import prompts
-from nemoflows.extraction.steps import fill_records
-from nemoflows.llm.bound import Desk
+from nemoflows.llm.bound import BoundClient
 from nemoflows.schemas import bounded
-from nemoflows.types import Extraction, ModelRef, Passage
-from tests.support import make_door
+from nemoflows.typed import prompts
+from nemoflows.typed.extract import fill_records
+from nemoflows.typed.types import Extraction
+from nemoflows.types import ModelRef, Passage
+from tests.support import make_llm
 
-MODEL = ModelRef.model_validate("scripted:x")
+MODEL = ModelRef.model_validate("fake:x")
 
 
 class City(BaseModel):
@@ -50,14 +51,16 @@ def answer(request: Request) -> str:
 
 
 def fill(
-    engine: Scripted, journal: Path, passages: list[Passage] = PASSAGES, **more: Any
+    engine: FakeEngine, journal: Path, passages: list[Passage] = PASSAGES, **more: Any
 ) -> list[Extraction[City]]:
-    desk = Desk(door=make_door(engine, journal), model=MODEL, salt=more.pop("salt", ""))
-    return asyncio.run(fill_records(passages, shape=SHAPE, desk=desk, **more))
+    client = BoundClient(
+        llm=make_llm(engine, journal), model=MODEL, cache_salt=more.pop("cache_salt", "")
+    )
+    return asyncio.run(fill_records(passages, shape=SHAPE, client=client, **more))
 
 
 def test_each_passage_is_one_request_and_one_extraction_in_order(tmp_path: Path) -> None:
-    engine = Scripted(answer=answer)
+    engine = FakeEngine(answer=answer)
     rows = fill(engine, tmp_path)
     assert len(engine.asked) == 10
     assert [row.value for row in rows] == [City(name=f"City{n}", people=n * 100) for n in range(10)]
@@ -67,22 +70,22 @@ def test_each_passage_is_one_request_and_one_extraction_in_order(tmp_path: Path)
 
 
 def test_a_second_run_replays_and_pays_nothing(tmp_path: Path) -> None:
-    first = fill(Scripted(answer=answer), tmp_path)
-    again = Scripted(answer=answer)
+    first = fill(FakeEngine(answer=answer), tmp_path)
+    again = FakeEngine(answer=answer)
     assert fill(again, tmp_path) == first
     assert again.asked == []
 
 
 def test_another_salt_asks_again(tmp_path: Path) -> None:
-    fill(Scripted(answer=answer), tmp_path)
-    again = Scripted(answer=answer)
-    fill(again, tmp_path, salt="fresh")
+    fill(FakeEngine(answer=answer), tmp_path)
+    again = FakeEngine(answer=answer)
+    fill(again, tmp_path, cache_salt="fresh")
     assert len(again.asked) == 10
 
 
 def test_an_invented_quote_is_asked_once_more_with_the_error(tmp_path: Path) -> None:
     bad = good(0).replace('"City0"', '"Town0"', 1)
-    rows = fill(engine := Scripted([Rule(reply=bad, times=1), Rule(reply=good(0))]), tmp_path,
+    rows = fill(engine := FakeEngine([Rule(reply=bad, times=1), Rule(reply=good(0))]), tmp_path,
                 PASSAGES[:1])  # fmt: skip
     assert len(engine.asked) == 2
     assert "'Town0' is not in the passage word for word" in request_text(engine.asked[1])
@@ -91,7 +94,7 @@ def test_an_invented_quote_is_asked_once_more_with_the_error(tmp_path: Path) -> 
 
 
 def test_a_quote_invented_twice_is_dropped_and_named(tmp_path: Path) -> None:
-    rows = fill(Scripted([Rule(reply=good(0).replace('"City0"', '"Town0"', 1))]), tmp_path,
+    rows = fill(FakeEngine([Rule(reply=good(0).replace('"City0"', '"Town0"', 1))]), tmp_path,
                 PASSAGES[:1])  # fmt: skip
     assert rows[0].value is not None
     assert [span.field for span in rows[0].spans] == ["people"]
@@ -109,48 +112,46 @@ def test_a_quote_invented_twice_is_dropped_and_named(tmp_path: Path) -> None:
 )
 def test_one_bad_passage_among_ten_is_data(tmp_path: Path, rule: Rule, words: str) -> None:
     rules = [rule, *(Rule(contains=f"City{n} ", reply=good(n)) for n in range(10))]
-    rows = fill(Scripted(rules), tmp_path)
+    rows = fill(FakeEngine(rules), tmp_path)
     assert [row.value is None for row in rows] == [n == 7 for n in range(10)]
     assert rows[7].problem.startswith(words)
 
 
 def test_replies_that_cannot_be_used_never_end_the_batch(tmp_path: Path) -> None:
-    rows = fill(Scripted([Rule(fault="refused")]), tmp_path)
+    rows = fill(FakeEngine([Rule(fault="refused")]), tmp_path)
     assert all(row.problem.startswith("refused") for row in rows)
 
 
 def test_mostly_unanswered_calls_end_the_step(tmp_path: Path) -> None:
     with pytest.raises(EndpointDown, match="10 of 10 items failed"):
-        fill(Scripted([Rule(fault="down")]), tmp_path)
+        fill(FakeEngine([Rule(fault="down")]), tmp_path)
     with pytest.raises(TooManyFailures):
-        fill(Scripted([Rule(fault="rejected")]), tmp_path / "other")
+        fill(FakeEngine([Rule(fault="rejected")]), tmp_path / "other")
 
 
 def test_a_record_that_is_not_there_is_not_asked_for_twice(tmp_path: Path) -> None:
     leaf = {"quote": "", "value": ""}
     reply = json.dumps({"record": {"name": leaf, "people": {"quote": "", "value": 0}}})
-    engine = Scripted([Rule(reply=reply)])
+    engine = FakeEngine([Rule(reply=reply)])
     rows = fill(engine, tmp_path, PASSAGES[:2])
     assert len(engine.asked) == 2
     assert [row.problem for row in rows] == ["The passage gives nothing of the record."] * 2
 
 
 def test_no_passages_are_no_calls(tmp_path: Path) -> None:
-    engine = Scripted(answer=answer)
+    engine = FakeEngine(answer=answer)
     assert fill(engine, tmp_path, []) == []
     assert engine.asked == []
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    fill(Scripted(answer=answer), tmp_path, progress=lambda done, n: told.append((done, n)))
+    fill(FakeEngine(answer=answer), tmp_path, progress=lambda done, n: told.append((done, n)))
     assert told[-1] == (10, 10)
 
 
 def ask(one: Passage) -> Request:
-    return prompts.fill(
-        one, outline=SHAPE.outline, schema=SHAPE.schema, output_tokens=512, model=MODEL
-    )
+    return prompts.fill(one, outline=SHAPE.outline, schema=SHAPE.schema, output_tokens=512)
 
 
 def test_the_request_carries_schema_room_and_the_fields_in_words() -> None:
@@ -163,7 +164,7 @@ def test_the_request_carries_schema_room_and_the_fields_in_words() -> None:
 
 
 def test_copying_fields_asks_for_no_thinking(tmp_path: Path) -> None:
-    engine = Scripted(answer=answer)
+    engine = FakeEngine(answer=answer)
     fill(engine, tmp_path, PASSAGES[:1])
     assert engine.asked[0].thinking == Thinking(mode="off")
 
@@ -190,6 +191,6 @@ def test_hostile_text_stays_between_its_fences(
     assert rendered.count(f"</data {fence}>") == 1
     name = {"quote": reply_of(f"{text}City"), "value": "City"}
     reply = json.dumps({"record": {"name": name, "people": {"quote": "City", "value": 1}}})
-    (row,) = fill(Scripted([Rule(reply=reply)]), tmp_path, [one])
+    (row,) = fill(FakeEngine([Rule(reply=reply)]), tmp_path, [one])
     assert row.value == City(name="City", people=1)
     assert one.text[row.spans[0].start - 10 : row.spans[0].end - 10] == row.spans[0].quote

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import pytest
 
 from nemoflows.calls import Answered, Attempt, Outcome, Unanswered, Unusable
-from nemoflows.engines import line
-from nemoflows.engines.anthropic import Anthropic
-from nemoflows.engines.openai import OpenAI
-from nemoflows.engines.protocol import Engine
+from nemoflows.engines.anthropic.engine import Anthropic
+from nemoflows.engines.base import Engine
+from nemoflows.engines.http import transport
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.models import Endpoint
 from tests.loopback import ModelServer
 from tests.support import request
@@ -104,7 +104,7 @@ def asked(request: pytest.FixtureRequest, server: ModelServer) -> Asked:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
 
 
 def test_there_are_enough_faults() -> None:
@@ -125,7 +125,7 @@ def test_a_fault_that_lasts_ends_typed_after_bounded_attempts(fault: str, asked:
     outcome, attempts = asked.after(*[fault] * 9)
     assert isinstance(outcome, Unanswered)
     assert (outcome.reason, outcome.transient) == (PASSING[fault], True)
-    assert len(attempts) == len(asked.server.requests) == line.MAX_ATTEMPTS
+    assert len(attempts) == len(asked.server.requests) == transport.MAX_ATTEMPTS
     assert "'near'" in outcome.detail
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.engines.registry import Engines
-from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec
 from nemoflows.models import Endpoint
-from nemoflows.money.gpu_time import GpuClock, process_age_s
+from nemoflows.money.gpu_time import GpuClock, GpuUse, process_age_s
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.support import request
@@ -80,7 +80,7 @@ def test_the_shares_add_up_to_the_time_that_was_busy(seed: int) -> None:
     assert shares == pytest.approx(clock.busy_s)
 
 
-class Slow(Scripted):
+class Slow(FakeEngine):
     """An engine that takes a while to start."""
 
     n_loads = 0
@@ -96,12 +96,14 @@ def test_calls_cost_their_share_and_the_run_what_lies_beside_them(tmp_path: Path
     engine = Slow([Rule(reply="fine", latency_s=0.1)])
     settings = Settings(run="test", endpoints={"vllm": RENTED})
     engines = Engines(settings, given={"vllm": engine})
-    door = Door(engines, Journal(str(tmp_path), run="test"), settings=settings)
-    asks = [Ask(request(str(n), model="vllm:x"), lambda reply, _: reply.text) for n in range(8)]
-    asyncio.run(door.batch(asks))
-    door.flush()
-    [used] = door.gpu_uses()
-    prices = [call.usd for call in door.spent]
+    llm = LLMClient(engines, Journal(str(tmp_path), run="test"), settings=settings)
+    asks = [
+        CallSpec(request(str(n), model="vllm:x"), lambda reply, _: reply.text) for n in range(8)
+    ]
+    asyncio.run(llm.batch(asks))
+    llm.flush()
+    [used] = map(GpuUse.model_validate_json, llm.journal.gpu_notes())
+    prices = [call.usd for call in llm.spent]
     assert None not in prices
     assert sum(usd or 0.0 for usd in prices) == pytest.approx(0.002 * used.busy_s)
     assert 0.1 <= used.busy_s < 0.2 + 0.1, "eight at once are not eight times as long"
@@ -111,12 +113,12 @@ def test_calls_cost_their_share_and_the_run_what_lies_beside_them(tmp_path: Path
 
 
 def test_a_servers_waiting_is_not_this_runs(tmp_path: Path) -> None:
-    own = RENTED.model_copy(update={"dialect": "scripted"})
+    own = RENTED.model_copy(update={"dialect": "fake"})
     settings = Settings(run="test", endpoints={"near": own})
-    engines = Engines(settings, given={"near": Scripted([Rule(reply="fine", latency_s=0.05)])})
-    door = Door(engines, Journal(str(tmp_path), run="test"), settings=settings)
-    asyncio.run(door.ask(Ask(request(model="near:x"), lambda reply, _: reply.text)))
-    door.flush()
-    [used] = door.gpu_uses()
+    engines = Engines(settings, given={"near": FakeEngine([Rule(reply="fine", latency_s=0.05)])})
+    llm = LLMClient(engines, Journal(str(tmp_path), run="test"), settings=settings)
+    asyncio.run(llm.complete(CallSpec(request(model="near:x"), lambda reply, _: reply.text)))
+    llm.flush()
+    [used] = map(GpuUse.model_validate_json, llm.journal.gpu_notes())
     assert used.overhead_usd == 0.0
     assert used.busy_s >= 0.05

@@ -54,7 +54,7 @@ def test_the_cache_holds_what_vllm_logged(
         ("Nano-30B-A3B", 2, 2096, 246, 344),
     ],
 )
-def test_an_agent_at_32k_takes(
+def test_a_sequence_at_32k_takes(
     name: str, cache_bytes: int, block_tokens: int, one_mib: int, caching_mib: int
 ) -> None:
     geometry = weights(name).geometry
@@ -105,7 +105,7 @@ def test_models_fit(name: str, gpu: str, count: int, kind: str) -> None:
 
 
 def test_a_plan_adds_up() -> None:
-    made = plan(weights("Nano-30B-A3B-FP8"), gpu="h100", agents=100)
+    made = plan(weights("Nano-30B-A3B-FP8"), gpu="h100", concurrent=100)
     memory, own = made.memory, made.sequence
     parts = memory.weights + memory.activations + memory.cuda + memory.cache + memory.spare
     assert parts == made.gpu.memory_bytes
@@ -122,28 +122,28 @@ def test_a_plan_adds_up() -> None:
         "enable_prefix_caching": False,
         "kv_cache_dtype": "fp8",
     }
-    assert f"{made.fit} agents" in str(made)
+    assert f"{made.fit} sequences" in str(made)
 
 
 def test_arguments_follow_the_plan() -> None:
-    split = plan(weights("Super-120B-A12B-FP8"), gpu="h100x4", agents=5000)
+    split = plan(weights("Super-120B-A12B-FP8"), gpu="h100x4", concurrent=5000)
     assert split.engine_arguments()["tensor_parallel_size"] == 4
     assert split.engine_arguments()["max_num_seqs"] == split.fit < 5000
     assert "wait" in str(split)
     assert plan(weights("Nano-4B-BF16"), gpu="t4x2").engine_arguments()["dtype"] == "half"
-    long = plan(weights("Nano-30B-A3B-FP8"), gpu="h200", context_tokens=1_000_000, agents=4)
+    long = plan(weights("Nano-30B-A3B-FP8"), gpu="h200", context_tokens=1_000_000, concurrent=4)
     assert long.environment() == {"VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
     assert split.environment() == {}
     full = plan(weights("Nano-30B-A3B-FP8"), gpu="h100", cache="bf16")
     assert "kv_cache_dtype" not in full.engine_arguments()
 
 
-def test_more_agents_take_more_gpus_until_none_holds_them() -> None:
+def test_more_sequences_take_more_gpus_until_none_holds_them() -> None:
     nano = weights("Nano-30B-A3B-FP8")
-    counts = [plan(nano, gpu="h100", agents=n).count for n in (1, 250, 500)]
+    counts = [plan(nano, gpu="h100", concurrent=n).count for n in (1, 250, 500)]
     assert counts == [1, 1, 2]
-    crowd = plan(nano, gpu="h100", agents=1_000_000)
-    assert (crowd.count, crowd.fit < crowd.agents) == (1, True)
+    crowd = plan(nano, gpu="h100", concurrent=1_000_000)
+    assert (crowd.count, crowd.fit < crowd.concurrent) == (1, True)
 
 
 def test_without_a_wish_the_least_memory_that_computes_natively_is_chosen() -> None:
@@ -223,10 +223,10 @@ def test_minima_agree_with_the_recipes_or_the_docstring_says_why_not() -> None:
     assert apart == EXPLAINED
 
 
-def test_ten_times_the_agents_is_true_of_long_contexts_only() -> None:
+def test_ten_times_the_sequences_is_true_of_long_contexts_only() -> None:
     def fits(name: str, context_tokens: int) -> int:
         model = weights(name, precision="fp8")
-        made: Plan = plan(model, gpu="h100x1", agents=1, context_tokens=context_tokens)
+        made: Plan = plan(model, gpu="h100x1", concurrent=1, context_tokens=context_tokens)
         return made.fit
 
     nano, small, large = NEMOTRON + "Nano-30B-A3B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B"

@@ -5,33 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from flytekit import ImageSpec
+from flytekit.configuration import ImageConfig
+from flytekit.core.python_auto_container import get_registerable_container_image
 from flytekit.image_spec.default_builder import create_docker_context
 
+from nemoflows.errors import BadInput
+from nemoflows.models.hardware import Hardware
 from nemoflows.settings import Settings
 from nemoflows.tasks.flyte import images
-from tests.support import BIN, ROOT
-
-
-def built(folder: Path) -> Path:
-    """Return a wheel of this checkout."""
-    command = [sys.executable, "-m", "uv", "build", "-q", "--wheel", "--out-dir", str(folder)]
-    subprocess.run([*command, str(ROOT)], check=True, timeout=240)
-    [wheel] = folder.glob("*.whl")
-    return wheel
+from nemoflows.types import ModelRef
+from tests.support import BIN
+from tests.wheels import built
 
 
 @pytest.mark.packages
 def test_the_commands_install_the_wheel_beside_what_is_there(tmp_path: Path) -> None:
     wheel = built(tmp_path / "dist")
     assert wheel.name == images.wheel_of(tmp_path).removeprefix("dist/")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert not [name for name in names if not name.startswith("nemoflows")]
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python3"
     kept = "click==8.1.8"  # older than what would be taken, as packages of an image are
@@ -88,8 +83,44 @@ def test_the_cpu_image_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "vllm" not in file
 
 
-def test_images_are_left_to_the_command_line_without_a_registry(tmp_path: Path) -> None:
+def test_images_are_left_to_the_command_line_without_a_registry() -> None:
     assert images.image(Settings(), gpu=True) is None
-    assert images.image(Settings(gpu_image="mine:1"), gpu=True) == "mine:1"
-    assert images.image(Settings(gpu_image="mine:1"), gpu=False) is None
-    assert images.wheel_of(tmp_path).startswith("nemoflows==")
+    assert images.image(Settings(hardware=Hardware(image="mine:1")), gpu=True) == "mine:1"
+    assert images.image(Settings(hardware=Hardware(image="mine:1")), gpu=False) is None
+
+
+def test_an_unpublished_version_without_its_wheel_is_refused_when_it_is_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not images.is_published()  # a checkout, as its metadata says
+    assert not images.wheel_of(tmp_path)
+    image = images.image(Settings(registry="ghcr.io/me"), gpu=False)
+    assert isinstance(image, ImageSpec)  # made, for a local run needs none
+    with pytest.raises(BadInput, match=r"no dist/nemoflows-.*make wheel.*NEMOFLOWS_REGISTRY"):
+        image.image_name()
+    config = ImageConfig.auto(img_name="mine:1")
+    with pytest.raises(BadInput, match="Nothing was registered"):
+        get_registerable_container_image(image, config)
+
+
+def test_a_version_from_an_index_is_installed_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "nemoflows-9.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: nemoflows\nVersion: 9.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert images.is_published()
+    for embedder, wanted in {
+        "": "nemoflows==9.1",
+        "dense:org/model": "'nemoflows[dense]==9.1'",
+        "openai:small": "'nemoflows[vectors]==9.1'",
+    }.items():
+        model = ModelRef.model_validate(embedder) if embedder else None
+        settings = Settings(registry="ghcr.io/me")
+        image = images.image(settings, gpu=False, embedder=model)
+        assert isinstance(image, ImageSpec)
+        assert image.commands[-1] == f"uv pip install --constraint /tmp/kept.txt {wanted}"
+        assert image.image_name().startswith("ghcr.io/me/nemoflows:")

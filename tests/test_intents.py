@@ -1,9 +1,8 @@
-"""Attempts are announced before they are made, so that one cut off is known to be uncertain."""
+"""Attempts are announced before they are made, so that one cut off is known to be in doubt."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -15,19 +14,19 @@ import fsspec
 import pytest
 
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered
-from nemoflows.engines.protocol import OnAttempt
-from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.engines.base import OnAttempt
+from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.journal import Intent, Journal, Record
-from nemoflows.journal.records import is_certain, uncertain
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask
+from nemoflows.journal.records import in_doubt, is_in_doubt
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec
 from nemoflows.money.ledger import fold
 from tests.loopback import ModelServer
-from tests.support import ROOT, make_door, request
+from tests.support import ROOT, make_llm, request
 
 
-def ask(door: Door, text: str = "hello") -> None:
-    asyncio.run(door.ask(Ask(request(text), lambda reply, _: reply.text)))
+def ask(llm: LLMClient, text: str = "hello") -> None:
+    asyncio.run(llm.complete(CallSpec(request(text), lambda reply, _: reply.text)))
 
 
 @pytest.mark.parametrize(
@@ -43,24 +42,26 @@ def ask(door: Door, text: str = "hello") -> None:
     ],
 )
 def test_only_a_refusal_is_certainly_not_billed(status: str, *, certain: bool) -> None:
-    assert is_certain(status) is certain
+    assert is_in_doubt(status) is not certain
 
 
-def lines(*intents: Intent) -> list[dict[str, object]]:
-    return [json.loads(intent.line()) for intent in intents]
+def lines(*intents: Intent) -> list[Intent]:
+    return [Intent.model_validate_json(intent.model_dump_json()) for intent in intents]
 
 
 def begun(key: str, number: int) -> Intent:
-    return Intent("begun", key, number, 1.0 * number, purpose="plan", model="a:b")
+    return Intent(
+        kind="begun", key=key, number=number, at_s=1.0 * number, purpose="plan", model="a:b"
+    )
 
 
 def ended(key: str, number: int, status: str) -> Intent:
-    return Intent("ended", key, number, 2.0, status=status)
+    return Intent(kind="ended", key=key, number=number, at_s=2.0, status=status)
 
 
 def test_what_was_begun_and_neither_recorded_nor_ended_was_killed() -> None:
     told = lines(begun("k1", 1), begun("k2", 1))
-    [cut] = uncertain("w", told, answered={"k1"})
+    [cut] = in_doubt("w", told, answered={"k1"})
     assert (cut.key, cut.number, cut.why, cut.writer) == ("k2", 1, "killed", "w")
     assert (cut.purpose, cut.model) == ("plan", "a:b")
 
@@ -71,20 +72,20 @@ def test_each_attempt_of_a_call_is_told_apart() -> None:
         begun("k", 2), ended("k", 2, "APIConnectionError"),
         begun("k", 3),
     )  # fmt: skip
-    assert [(cut.number, cut.why) for cut in uncertain("w", told, answered={"k"})] == [
+    assert [(cut.number, cut.why) for cut in in_doubt("w", told, answered={"k"})] == [
         (2, "APIConnectionError")
     ]
-    assert [cut.number for cut in uncertain("w", told, answered=set())] == [2, 3]
+    assert [cut.number for cut in in_doubt("w", told, answered=set())] == [2, 3]
 
 
 def test_an_answered_call_leaves_nothing_uncertain(tmp_path: Path) -> None:
-    door = make_door(Scripted([Rule(reply="{}")]), tmp_path)
+    llm = make_llm(FakeEngine([Rule(reply="{}")]), tmp_path)
     for n in range(5):
-        ask(door, str(n))
-    assert door.uncertain() == []
+        ask(llm, str(n))
+    assert llm.in_doubt() == []
 
 
-class Fails(Scripted):
+class Fails(FakeEngine):
     """Reports attempts that failed before its answer, or instead of one."""
 
     def __init__(self, *statuses: str, answers: bool) -> None:
@@ -107,30 +108,30 @@ def test_refusals_are_certain_and_broken_connections_are_not(
     tmp_path: Path, *, answers: bool
 ) -> None:
     engine = Fails("InternalServerError 500", "APIConnectionError", answers=answers)
-    door = make_door(engine, tmp_path)
-    ask(door)
-    assert [(cut.number, cut.why) for cut in door.uncertain()] == [(2, "APIConnectionError")]
+    llm = make_llm(engine, tmp_path)
+    ask(llm)
+    assert [(cut.number, cut.why) for cut in llm.in_doubt()] == [(2, "APIConnectionError")]
 
 
 def test_a_cancelled_call_is_uncertain_once(tmp_path: Path) -> None:
-    class Cancelled(Scripted):
+    class Cancelled(FakeEngine):
         async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
             del request
             on_attempt(Attempt(number=1, started_s=1, ended_s=2, status="cancelled"))
             raise asyncio.CancelledError
 
-    door = make_door(Cancelled([Rule(reply="{}")]), tmp_path)
+    llm = make_llm(Cancelled([Rule(reply="{}")]), tmp_path)
     with pytest.raises(asyncio.CancelledError):
-        ask(door)
-    assert [cut.why for cut in door.uncertain()] == ["cancelled"]
+        ask(llm)
+    assert [cut.why for cut in llm.in_doubt()] == ["cancelled"]
 
 
 KILLED = """
 import asyncio, json, sys
-from nemoflows.asks import Ask
+from nemoflows.llm.results import CallSpec
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm import Door
+from nemoflows.llm.client import LLMClient
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from tests.support import request
@@ -138,14 +139,14 @@ from tests.support import request
 url, root = sys.argv[1:]
 near = Endpoint(dialect="openai", base_url=url)
 settings = Settings(run="killed", endpoints={"near": near})
-door = Door(Engines(settings), Journal(root, run="killed"), settings=settings)
-asks = [Ask(request(str(n), model="near:tiny"), lambda reply, _: reply.text) for n in range(6)]
-asyncio.run(door.batch(asks))
+llm = LLMClient(Engines(settings), Journal(root, run="killed"), settings=settings)
+asks = [CallSpec(request(str(n), model="near:tiny"), lambda reply, _: reply.text) for n in range(6)]
+asyncio.run(llm.batch(asks))
 """
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_killed_process_leaves_what_was_in_flight_uncertain(scheme: str, tmp_path: Path) -> None:
+def test_a_killed_process_leaves_what_was_in_flight_in_doubt(scheme: str, tmp_path: Path) -> None:
     root = f"{scheme}{tmp_path / 'j'}"
     with ModelServer() as server:
         server.faults.extend(["", "", "hang:20", "hang:20", "hang:20", "hang:20"])
@@ -159,33 +160,33 @@ def test_a_killed_process_leaves_what_was_in_flight_uncertain(scheme: str, tmp_p
             assert child.poll() is None
         child.send_signal(signal.SIGKILL)
         child.wait()
-    cut = Journal(root, run="killed").uncertain()
+    cut = Journal(root, run="killed").in_doubt()
     assert len(cut) == 4
     assert {(attempt.why, attempt.model, attempt.purpose) for attempt in cut} == {
         ("killed", "near:tiny", "summarise")
     }
-    assert Journal(root, run="another").uncertain() == []
+    assert Journal(root, run="another").in_doubt() == []
 
 
 def test_an_object_store_takes_two_puts_per_call() -> None:
     root = f"memory://{uuid.uuid4()}"
-    door = make_door(Scripted([Rule(reply="{}")]), root)
+    llm = make_llm(FakeEngine([Rule(reply="{}")]), root)
     for n in range(5):
-        ask(door, str(n))
+        ask(llm, str(n))
     files, inner = fsspec.core.url_to_fs(root)
     names = [path.removeprefix(inner).split("/")[1] for path in files.find(inner)]
     assert sorted(names) == ["calls"] * 5 + ["intents"] * 5
 
 
-def test_the_ledger_says_how_many_are_uncertain() -> None:
-    told = str(fold([], n_unrecorded=1, n_uncertain=3))
+def test_the_ledger_says_how_many_are_in_doubt() -> None:
+    told = str(fold([], n_unrecorded=1, n_in_doubt=3))
     assert "3 attempts cut off, perhaps billed" in told
 
 
 def test_a_damaged_record_is_set_aside(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "j"), run="r")
-    door = make_door(Scripted([Rule(reply="{}")]), tmp_path / "j")
-    ask(door)
+    llm = make_llm(FakeEngine([Rule(reply="{}")]), tmp_path / "j")
+    ask(llm)
     [path] = (tmp_path / "j" / "calls").rglob("*.json")
     path.write_bytes(b"{torn")
     assert journal.get(path.stem) is None
@@ -214,4 +215,4 @@ def test_half_a_last_line_is_none(tmp_path: Path) -> None:
     [path] = (tmp_path / "j" / "intents" / "r").iterdir()
     with path.open("ab") as file:
         file.write(b'{"kind": "beg')
-    assert [cut.key for cut in Journal(str(tmp_path / "j"), run="r").uncertain()] == ["k"]
+    assert [cut.key for cut in Journal(str(tmp_path / "j"), run="r").in_doubt()] == ["k"]

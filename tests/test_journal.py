@@ -16,6 +16,7 @@ from nemoflows.calls import Answered, Reply, Unusable, Usage
 from nemoflows.errors import BadInput
 from nemoflows.journal import Journal, Receipt, Record
 from nemoflows.journal.book import SEGMENT_LINES
+from nemoflows.types import ModelRef
 from tests.support import ROOT, request
 
 KEY = "ab" + "0" * 62
@@ -52,6 +53,17 @@ def test_a_record_comes_back_as_it_was(root: str) -> None:
     assert Journal(root).get(KEY) == record()
 
 
+def test_a_model_of_an_older_journal_keeps_its_adapter() -> None:
+    old = ModelRef.model_validate({"endpoint": "vllm", "name": "m", "adapter": "mine"})
+    assert old == ModelRef.model_validate("vllm:m+mine")
+
+
+def test_a_record_that_cannot_be_written_is_counted_and_not_raised(root: str) -> None:
+    journal = Journal(root)
+    assert not journal.put(record().model_copy(update={"model": "m\udc80"}))
+    assert journal.n_lost == 1
+
+
 def test_an_unusable_outcome_comes_back_as_one(root: str) -> None:
     outcome = Unusable(reason="refused", detail="no", reply=Reply(stop="refusal"))
     Journal(root).put(record().model_copy(update={"outcome": outcome}))
@@ -77,7 +89,7 @@ def test_the_layout_is_one_file_per_key(tmp_path: Path) -> None:
     Journal(str(tmp_path / "j")).put(record())
     files = [str(p.relative_to(tmp_path / "j")) for p in (tmp_path / "j").rglob("*.json")]
     assert files == [f"calls/ab/{KEY}.json"]
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob(".tmp-*"))
 
 
 def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
@@ -114,6 +126,55 @@ def test_receipts_are_lines_of_this_process(tmp_path: Path) -> None:
     [segment] = (tmp_path / "j" / "receipts" / "r1").iterdir()
     rows = [json.loads(line) for line in segment.read_text().splitlines()]
     assert [row["key"] for row in rows] == [KEY] * 3
+
+
+OLD_LINES = (
+    '{"key":"a","replayed":false,"at_s":2.0,"step":"s","task":"escalate","tier":"frontier"}',
+    '{"key":"b","replayed":true,"at_s":1.0}',
+    '{"key":"c","replayed":true,"at_s":3.0,"newer":{"x":1}}',
+    '{"key":"d","repl',
+)
+
+
+def test_receipts_of_older_and_newer_versions_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "j" / "receipts" / "r1"
+    folder.mkdir(parents=True)
+    (folder / "w-0.jsonl").write_text("\n".join(OLD_LINES))
+    found = Journal(str(tmp_path / "j"), run="r1").receipts()
+    assert [(line.key, line.first_key, line.escalated) for line in found] == [
+        ("b", "", False), ("a", "s", True), ("c", "", False)
+    ]  # fmt: skip
+    own = Receipt(key="a", replayed=False, at_s=1.0, task="escalate")
+    again = Receipt.read(own.model_dump_json().encode())
+    assert not again.escalated, "only older lines go by the task"
+
+
+OLD_INTENTS = (
+    {"kind": "begun", "number": 1, "at_s": 1.0, "purpose": "plan", "model": "a:b"},
+    {"kind": "ended", "number": 1, "at_s": 2.0, "status": "APIConnectionError"},
+    {"kind": "begun", "number": 2, "at_s": 3.0, "purpose": "plan", "model": "a:b"},
+    {"kind": "ended", "number": 2, "at_s": 4.0, "status": "unsent"},
+)
+
+
+def test_attempts_of_an_older_version_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "j" / "intents" / "r1"
+    folder.mkdir(parents=True)
+    (folder / "w-0.jsonl").write_text("\n".join(json.dumps({"key": "k", **x}) for x in OLD_INTENTS))
+    [cut] = Journal(str(tmp_path / "j"), run="r1").in_doubt()
+    assert (cut.number, cut.why, cut.at_s) == (1, "APIConnectionError", 1.0)
+
+
+def test_a_record_of_an_older_version_is_read(tmp_path: Path) -> None:
+    line = record().model_dump_json(by_alias=True)
+    head, found, rest = line.partition(',"request"')
+    assert found
+    path = tmp_path / "j" / "calls" / "ab" / f"{KEY}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{head}\n{found}{rest}")
+    journal = Journal(str(tmp_path / "j"))
+    assert journal.get(KEY) == record()
+    assert (journal.outcome(KEY) or record()).outcome == record().outcome
 
 
 def test_receipts_on_an_object_store_are_segments() -> None:

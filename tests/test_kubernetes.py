@@ -16,25 +16,29 @@ from tests.support import ROOT
 
 pytestmark = pytest.mark.packages
 NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
-POD = json.dumps({
+POD: dict[str, Any] = {
     "node_selector": {"pool": "gpu"}, "labels": {"team": "search"}, "annotations": {"a": "b"},
     "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "volume_claim": "models", "image_pull_secret": "nvcr",
-})  # fmt: skip
-SHARED = {
-    "NEMOFLOWS_GPU": "h100x2",
-    "NEMOFLOWS_POD": POD,
-    "NEMOFLOWS_SECRETS": '{"HF_TOKEN": "a/b"}',
-}
-BINDINGS = {
-    "in process": {"NEMOFLOWS_EFFICIENT": f"vllm:{NANO}", **SHARED},
-    "vllm": {"NEMOFLOWS_EFFICIENT": f"sidecar:{NANO}", **SHARED},
-    "nim": {"NEMOFLOWS_EFFICIENT": f"sidecar:{NANO}", "NEMOFLOWS_SIDECAR": "nim",
-            "NEMOFLOWS_GPU_IMAGE": "nvcr.io/nim/nvidia/x:1", **SHARED},
-    "ollama": {"NEMOFLOWS_EFFICIENT": "sidecar:nvidia/NVIDIA-Nemotron-3-Nano-4B-GGUF",
-               "NEMOFLOWS_SIDECAR": "ollama", "NEMOFLOWS_GPU_IMAGE": "ollama/ollama:1",
-               **SHARED},
 }  # fmt: skip
+
+
+def binding(model: str, **hardware: object) -> dict[str, str]:
+    return {
+        "NEMOFLOWS_EFFICIENT": model,
+        "NEMOFLOWS_GPU": "h100x2",
+        "NEMOFLOWS_HARDWARE": json.dumps({"pod": POD, **hardware}),
+        "NEMOFLOWS_SECRETS": '{"HF_TOKEN": "a/b"}',
+    }
+
+
+GGUF = "sidecar:nvidia/NVIDIA-Nemotron-3-Nano-4B-GGUF"
+BINDINGS = {
+    "in process": binding(f"vllm:{NANO}"),
+    "vllm": binding(f"sidecar:{NANO}"),
+    "nim": binding(f"sidecar:{NANO}", server="nim", image="nvcr.io/nim/nvidia/x:1"),
+    "ollama": binding(GGUF, server="ollama", image="ollama/ollama:1"),
+}
 
 
 @pytest.fixture(scope="module", params=["32.0.1", "37.0.1"])
@@ -81,7 +85,8 @@ def test_every_pod_is_one_of_the_api(client: Path, tmp_path: Path) -> None:
 
 
 def test_pods_of_tests_are_alone(client: Path, tmp_path: Path) -> None:
-    env = {"PYTHONPATH": f"{client}:{ROOT}", "NEMOFLOWS_POD": '{"isolate_tests": true}'}
+    alone_please = json.dumps({"pod": {"isolate_tests": True}})
+    env = {"PYTHONPATH": f"{client}:{ROOT}", "NEMOFLOWS_HARDWARE": alone_please}
     templates = package(tmp_path / "alone", env)
     alone = {name: one for name, one in templates.items() if pod(one)}
     assert set(alone) == {"examine", "search_repair", "run_tests", "select"}

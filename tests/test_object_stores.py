@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import fsspec
@@ -71,6 +72,16 @@ def test_a_damaged_index_in_an_object_store_is_made_anew(s3: str, tmp_path: Path
         assert open_index(again, cache=str(tmp_path / f"again{number}")).search("puffin") == before
 
 
+def test_a_file_that_is_gone_from_an_object_store_is_named(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "c", {"a.txt": "A puffin."})
+    index = build_index(corpus, f"memory://{uuid.uuid4()}")
+    fsspec.filesystem("memory").rm_file(f"{index.uri}/names.jsonl")
+    for _ in range(2):
+        with pytest.raises(CorpusError, match=r"names\.jsonl is missing"):
+            open_index(index, cache=str(tmp_path / "cache"))
+    read_all(build_index(corpus, index.uri.partition("/indexes")[0]), str(tmp_path / "cache"))
+
+
 def test_an_object_that_may_not_be_read_is_skipped_and_tried_again(
     s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,11 +105,11 @@ def test_an_object_that_may_not_be_read_is_skipped_and_tried_again(
     assert build_index(f"{s3}/corpus", str(tmp_path / "root")).n_documents == 2
 
 
-def test_a_stretch_that_cannot_be_read_is_an_error_and_no_text(s3: str, tmp_path: Path) -> None:
+def test_a_range_that_cannot_be_read_is_an_error_and_no_text(s3: str, tmp_path: Path) -> None:
     corpus = write(tmp_path / "c", {"a.txt": "A puffin."})
     index = build_index(corpus, f"{s3}/base")
     search = open_index(index, cache=str(tmp_path / "cache"))
     assert search.search("puffin")
     fsspec.filesystem("s3").rm_file(f"{index.uri}/passages.jsonl")
-    with pytest.raises(CorpusError, match=r"stretches of .* cannot be read"):
+    with pytest.raises(CorpusError, match=r"ranges of .* cannot be read"):
         search.search("puffin")

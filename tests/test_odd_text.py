@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nemoflows.engines.embedded import extract, plan, rewrite, summarise, synthesise
-from nemoflows.engines.embedded.prose import is_code, readable
+from nemoflows.engines.builtin import extract, plan, rewrite, summarise, synthesise
+from nemoflows.engines.builtin.prose import is_code, readable
 from nemoflows.language.sentences import sentences
 from nemoflows.types import Finding, Passage
 
@@ -162,7 +162,7 @@ def test_every_mark_of_an_answer_is_a_quote_and_nothing_is_said_without_one(
     found = extract(question, [passage(text)])
     answer = synthesise(question, [Finding(question=question, evidence=found)])
     assert bool(answer) == bool(found)
-    assert bool(summarise(question, found)) == bool(found)
+    assert bool(summarise(found)) == bool(found)
     for n in range(len(found) + 1, 12):
         assert f" [{n}]" not in answer
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pytest
 
 from nemoflows.calls import Answered, Attempt, Outcome, Unanswered, Unusable, Usage
-from nemoflows.engines import line
-from nemoflows.engines.openai import OpenAI
+from nemoflows.engines.http import transport
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef
@@ -24,7 +24,7 @@ MODEL = ModelRef.model_validate("local:tiny")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(line, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> OpenAI:
@@ -72,14 +72,13 @@ def test_what_is_asked_for_is_sent(server: ModelServer) -> None:
         server,
         system="Be brief.",
         json_schema={"type": "object"},
-        stop=["END"],
         sampling={"temperature": 0.0, "seed": 7},
         tools=[{"name": "f", "description": "d", "schema": {"type": "object"}}],
     )
     [body] = server.requests
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
-    assert (body["temperature"], body["seed"], body["stop"]) == (0.0, 7, ["END"])
+    assert (body["temperature"], body["seed"]) == (0.0, 7)
     assert body["tools"][0]["function"]["name"] == "f"
 
 
@@ -105,7 +104,7 @@ def test_a_lasting_fault_ends_after_bounded_attempts(
     outcome, attempts = complete(server, *[fault] * 10)
     assert isinstance(outcome, Unanswered)
     assert (outcome.reason, outcome.transient) == (reason, True)
-    assert len(attempts) == len(server.requests) == line.MAX_ATTEMPTS
+    assert len(attempts) == len(server.requests) == transport.MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize("fault", ["400", "401", "403", "404", "413", "429:insufficient_quota"])
@@ -233,5 +232,3 @@ def test_the_dialect_refuses_what_it_has_not() -> None:
     engine = engine_at("http://127.0.0.1:9/v1")
     with pytest.raises(BadModel, match="cannot embed"):
         drive(engine, engine.embed(MODEL, ["x"], query=False))
-    with pytest.raises(BadModel, match="cannot rerank"):
-        drive(engine, engine.rerank(MODEL, "x", ["y"]))

@@ -17,8 +17,9 @@ import pytest
 
 import nemoflows
 from nemoflows.journal import Journal
+from nemoflows.rag.types import ResearchPlan
 from nemoflows.search import build_index
-from nemoflows.types import ModelRef, ResearchPlan, Tiers
+from nemoflows.types import ModelRef, Policy
 from tests.loopback import ModelServer
 from tests.object_stores import KEYS, serve_s3
 from tests.pods import outputs_of, prepare_pod
@@ -60,7 +61,7 @@ def test_the_next_attempt_repeats_nothing_that_was_recorded(
     inputs = {
         "plan": ResearchPlan(question="q", questions=QUESTIONS, hops=1),
         "index": build_index(str(corpus), str(tmp_path / "index")),
-        "tiers": Tiers(efficient=ModelRef.model_validate("local:tiny")),
+        "policy": Policy(efficient=ModelRef.model_validate("local:tiny")),
     }
     with ModelServer(latency_s=0.05) as server:
         env = s3 | {"NEMOFLOWS_ENDPOINTS": server.endpoints(), "NEMOFLOWS_CONCURRENCY": "2"}
@@ -80,9 +81,9 @@ def test_the_next_attempt_repeats_nothing_that_was_recorded(
     assert "not durable" not in said
     outputs = outputs_of(nemoflows.research, tmp_path / "1" / "out")
     assert outputs is not None, said
-    assert len(outputs["findings"]) == len(QUESTIONS)
+    assert len(outputs["research"].findings) == len(QUESTIONS)
     assert n_after == 2 * len(QUESTIONS) - len(recorded), "only what was not recorded is asked"
-    cut = Journal("s3://raw/nemoflows/journal", run=RUN).uncertain()
+    cut = Journal("s3://raw/nemoflows/journal", run=RUN).in_doubt()
     assert len(cut) >= n_before - len(recorded)
     assert {found.why for found in cut} <= {"killed"}
 
@@ -115,7 +116,7 @@ def test_no_secret_is_left_anywhere(faults: list[str], corpus: Path, tmp_path: P
             [
                 sys.executable, "-m", "flytekit.clis.sdk_in_container.pyflyte", "-vv", "run",
                 "workflows/rag.py", "answer_question", "--question", "How long is the Elbe?",
-                "--corpus", str(corpus), "--tiers", json.dumps(named),
+                "--corpus", str(corpus), "--policy", json.dumps(named),
             ],
             env={**os.environ, **CANARIES, "HOME": str(home), "TMPDIR": str(tmp_path),
                  "PYTHONPATH": ".", "NEMOFLOWS_ENDPOINTS": json.dumps(declared)},
@@ -126,6 +127,6 @@ def test_no_secret_is_left_anywhere(faults: list[str], corpus: Path, tmp_path: P
     assert authorizations <= {"Bearer canary-near-3", "Bearer canary-far-4"}
     assert "canary" not in done.stdout + done.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any("nemoflows" in str(path) for path in files), "journal, index and page are looked at"
+    assert any("nemoflows" in str(path) for path in files), "journal, index, report are looked at"
     for path in files:
         assert b"canary" not in path.read_bytes(), path

@@ -15,20 +15,21 @@ import pytest
 
 import nemoflows
 from nemoflows.calls import Outcome, Request
-from nemoflows.engines.protocol import OnAttempt
-from nemoflows.engines.scripted import Rule, Scripted
-from nemoflows.llm.results import Ask
+from nemoflows.engines.base import OnAttempt
+from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.llm.results import CallSpec
+from nemoflows.rag.types import ResearchPlan
 from nemoflows.search import build_index
 from nemoflows.tasks.flyte.preemption import STATUS, end_gracefully_on_sigterm
-from nemoflows.types import ModelRef, ResearchPlan, Tiers
+from nemoflows.types import ModelRef, Policy
 from tests.loopback import ModelServer
 from tests.pods import prepare_pod, run_pod
-from tests.support import make_door, request
+from tests.support import make_llm, request
 
 QUESTIONS = [f"How long is the Elbe? {n}" for n in range(6)]
 
 
-class Slow(Scripted):
+class Slow(FakeEngine):
     """Answers when it is told to."""
 
     def __init__(self) -> None:
@@ -41,18 +42,18 @@ class Slow(Scripted):
         return await super().complete(request, on_attempt)
 
 
-def test_a_drained_door_lets_calls_land_and_begins_none(tmp_path: Path) -> None:
+def test_a_drained_client_lets_calls_land_and_begins_none(tmp_path: Path) -> None:
     engine = Slow()
-    door = make_door(engine, tmp_path)
+    llm = make_llm(engine, tmp_path)
 
     async def work() -> None:
-        asks = [Ask(request(str(n)), lambda reply, _: reply.text) for n in range(4)]
-        flying = [asyncio.ensure_future(door.ask(ask)) for ask in asks[:3]]
-        while door.runway.n_flying < 3:  # noqa: ASYNC110  (a count, not an event)
+        asks = [CallSpec(request(str(n)), lambda reply, _: reply.text) for n in range(4)]
+        flying = [asyncio.ensure_future(llm.complete(ask)) for ask in asks[:3]]
+        while llm.in_flight.n_in_flight < 3:  # noqa: ASYNC110  (a count, not an event)
             await asyncio.sleep(0)
-        draining = asyncio.ensure_future(door.drain())
+        draining = asyncio.ensure_future(llm.drain())
         await asyncio.sleep(0)
-        late = asyncio.ensure_future(door.ask(asks[3]))
+        late = asyncio.ensure_future(llm.complete(asks[3]))
         await asyncio.sleep(0.01)
         assert not draining.done()
         engine.go.set()
@@ -62,8 +63,8 @@ def test_a_drained_door_lets_calls_land_and_begins_none(tmp_path: Path) -> None:
         late.cancel()
 
     asyncio.run(work())
-    assert len(door.spent) == 3
-    assert door.uncertain() == []
+    assert len(llm.spent) == 3
+    assert llm.in_doubt() == []
 
 
 def test_only_the_main_thread_has_a_handler() -> None:
@@ -78,14 +79,14 @@ def test_a_pod_that_is_taken_away_ends_as_the_system_failing(
 ) -> None:
     index = build_index(str(corpus), str(tmp_path / "index"))
     plan = ResearchPlan(question="q", questions=QUESTIONS, hops=1)
-    tiers = Tiers(efficient=ModelRef.model_validate("local:tiny"))
+    policy = Policy(efficient=ModelRef.model_validate("local:tiny"))
     with ModelServer(latency_s=latency_s) as server:
         env = {
             "NEMOFLOWS_ENDPOINTS": server.endpoints(),
             "NEMOFLOWS_JOURNAL": str(tmp_path / "journal"),
             "NEMOFLOWS_GRACE_S": str(grace_s),
         }
-        inputs = {"plan": plan, "index": index, "tiers": tiers}
+        inputs = {"plan": plan, "index": index, "policy": policy}
         command, places = prepare_pod(nemoflows.research, tmp_path / "first", env=env, **inputs)
         child = subprocess.Popen(command, **places, stderr=subprocess.PIPE, text=True)
         while len(server.requests) < len(QUESTIONS):
@@ -117,7 +118,7 @@ def test_gpu_tasks_may_run_on_nodes_that_are_taken_away() -> None:
     )
     for efficient, expected in (
         ("vllm:x/y", [True, True, False, False]),
-        ("embedded", [False] * 4),
+        ("builtin", [False] * 4),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import pytest
 
 from nemoflows.calls import Part, Thinking, Usage, user, wire
-from nemoflows.engines.scripted import Rule, Scripted
-from nemoflows.llm.results import Ask
+from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.llm.results import CallSpec
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.money.ledger import fold
 from nemoflows.money.prices import most_input_tokens, price_usd, worst_usd
 from nemoflows.types import ModelRef
-from tests.support import make_door, request
+from tests.support import make_llm, request
 
 AT_S = datetime(2026, 11, 17, 9, tzinfo=UTC).timestamp()
 """A peak hour of DeepSeek's."""
@@ -158,18 +158,18 @@ def test_what_nobody_prices_costs_none() -> None:
 
 
 def test_an_unknown_price_stays_unknown_from_end_to_end(tmp_path: Path) -> None:
-    door = make_door(Scripted([Rule(reply="fine")]), tmp_path)
-    done = asyncio.run(door.ask(Ask(request(), lambda reply, _: reply.text)))
-    [call] = door.calls(done.calls)
-    record = door.journal.get(call.key)
+    llm = make_llm(FakeEngine([Rule(reply="fine")]), tmp_path)
+    done = asyncio.run(llm.complete(CallSpec(request(), lambda reply, _: reply.text)))
+    [call] = llm.calls(done.calls)
+    record = llm.journal.get(call.key)
     assert record is not None
     assert (record.usd, call.usd) == (None, None)
     assert "1 of unknown price" in str(fold([call]))
 
 
 def test_no_model_costs_nothing() -> None:
-    assert price("embedded") == 0.0
-    assert most("embedded", BUILT_IN["embedded"]) == 0.0
+    assert price("builtin") == 0.0
+    assert most("builtin", BUILT_IN["builtin"]) == 0.0
 
 
 def most(spelling: str, endpoint: Endpoint, n_input: int = 50_000) -> float | None:
@@ -219,10 +219,10 @@ def test_no_tokeniser_makes_more_tokens_than_bytes(text: str) -> None:
 
 
 def test_thinking_counts_towards_the_worst_case(tmp_path: Path) -> None:
-    door = make_door(Scripted([Rule(reply="x")]), tmp_path, endpoint="near")
-    door.settings.endpoints["near"] = Endpoint(dialect="scripted", usd_per_mtok=(0.0, 1.0))
-    still = door.worst_usd(request(model="near:x", max_output_tokens=100))
-    deep = door.worst_usd(
+    llm = make_llm(FakeEngine([Rule(reply="x")]), tmp_path, endpoint="near")
+    llm.settings.endpoints["near"] = Endpoint(dialect="fake", usd_per_mtok=(0.0, 1.0))
+    still = llm.worst_usd(request(model="near:x", max_output_tokens=100))
+    deep = llm.worst_usd(
         request(
             model="near:x",
             max_output_tokens=100,

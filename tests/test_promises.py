@@ -10,28 +10,28 @@ from pathlib import Path
 import pytest
 
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Usage
-from nemoflows.engines.batch_notes import Desk, Forgetful
-from nemoflows.engines.openai import OpenAI
-from nemoflows.engines.protocol import OnAttempt
-from nemoflows.engines.scripted import Rule, Scripted
+from nemoflows.engines.anthropic.notes import BatchRegistry
+from nemoflows.engines.base import OnAttempt
+from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.journal import Journal
-from nemoflows.journal.records import is_certain
-from nemoflows.journal.stores import LocalStore, RemoteStore
+from nemoflows.journal.records import is_in_doubt
 from nemoflows.journal.summary import runs
-from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.money.prices import price_usd
 from nemoflows.settings import Settings
+from nemoflows.storage.store import LocalStore, ObjectStore, open_store
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer
-from tests.support import make_door, request
+from tests.support import make_llm, request
 
 LONE = "\ud800"
 
 
-def ask(text: str = "hello") -> Ask[str]:
-    return Ask(request(text), lambda reply, _: reply.text)
+def ask(text: str = "hello") -> CallSpec[str]:
+    return CallSpec(request(text), lambda reply, _: reply.text)
 
 
 def only_record(root: Path) -> Path:
@@ -40,43 +40,43 @@ def only_record(root: Path) -> Path:
 
 
 def test_a_newer_versions_record_is_replayed_and_never_set_aside(tmp_path: Path) -> None:
-    asyncio.run(make_door(Scripted([Rule(reply="hi")]), tmp_path).ask(ask()))
+    asyncio.run(make_llm(FakeEngine([Rule(reply="hi")]), tmp_path).complete(ask()))
     path = only_record(tmp_path)
     told = json.loads(path.read_bytes())
     told["outcome"]["reply"]["newer"] = 1
     told["request"]["newer"] = told["newer"] = {"x": 1}
     path.write_text(json.dumps(told))
-    engine = Scripted([Rule(reply="other")])
-    door = make_door(engine, tmp_path)
-    done = asyncio.run(door.ask(ask()))
-    assert isinstance(done, Done)
+    engine = FakeEngine([Rule(reply="other")])
+    llm = make_llm(engine, tmp_path)
+    done = asyncio.run(llm.complete(ask()))
+    assert isinstance(done, Success)
     assert done.value == "hi"
     assert engine.asked == []
-    assert door.uncertain() == []
-    assert len(list(door.journal.records())) == 1
+    assert llm.in_doubt() == []
+    assert len(list(llm.journal.records())) == 1
     assert path.exists()
 
 
 def test_a_record_that_another_version_alone_can_read_stops_the_run(tmp_path: Path) -> None:
-    asyncio.run(make_door(Scripted([Rule(reply="hi")]), tmp_path).ask(ask()))
+    asyncio.run(make_llm(FakeEngine([Rule(reply="hi")]), tmp_path).complete(ask()))
     path = only_record(tmp_path)
     told = json.loads(path.read_bytes())
     told["outcome"]["reply"]["stop"] = "a new way to stop"
     path.write_text(json.dumps(told))
-    engine = Scripted([Rule(reply="other")])
+    engine = FakeEngine([Rule(reply="other")])
     with pytest.raises(BadInput, match=r"another version.*it is paid"):
-        asyncio.run(make_door(engine, tmp_path).ask(ask()))
+        asyncio.run(make_llm(engine, tmp_path).complete(ask()))
     assert engine.asked == []
     assert path.exists()
 
 
 def test_a_newer_versions_note_still_says_that_a_batch_is_under_way() -> None:
-    notes = Forgetful()
-    desk = Desk(notes, "anthropic-batch")
-    note = desk.found(desk.announce(["k1"], 0.0), "msgbatch_1")
+    notes = open_store(f"memory://{uuid.uuid4()}")
+    registry = BatchRegistry(notes, "anthropic-batch")
+    note = registry.found(registry.announce(["k1"], 0.0), "msgbatch_1")
     [name] = notes.names("batches")
     notes.write(name, json.dumps({**json.loads(notes.read(name) or b""), "newer": 1}).encode())
-    assert desk.open() == [note]
+    assert registry.open() == [note]
 
 
 def test_one_key_asked_twice_at_once_is_paid_once_on_a_slow_far_store(
@@ -85,19 +85,19 @@ def test_one_key_asked_twice_at_once_is_paid_once_on_a_slow_far_store(
     import time
 
     reads = iter([0.0, 0.3])
-    read = RemoteStore.read
+    read = ObjectStore.read
 
-    def slow(self: RemoteStore, name: str) -> bytes | None:
+    def slow(self: ObjectStore, name: str) -> bytes | None:
         data = read(self, name)
         time.sleep(next(reads, 0.0))
         return data
 
-    monkeypatch.setattr(RemoteStore, "read", slow)
-    engine = Scripted([Rule(reply="hi")])
-    door = make_door(engine, f"memory://{uuid.uuid4()}")
+    monkeypatch.setattr(ObjectStore, "read", slow)
+    engine = FakeEngine([Rule(reply="hi")])
+    llm = make_llm(engine, f"memory://{uuid.uuid4()}")
 
     async def both() -> None:
-        await asyncio.gather(door.ask(ask()), door.ask(ask()))
+        await asyncio.gather(llm.complete(ask()), llm.complete(ask()))
 
     asyncio.run(both())
     assert len(engine.asked) == 1
@@ -106,26 +106,28 @@ def test_one_key_asked_twice_at_once_is_paid_once_on_a_slow_far_store(
 def test_draining_sends_nothing_that_waits_for_its_turn() -> None:
     with ModelServer(latency_s=0.5) as server:
         engine = OpenAI(Endpoint(dialect="openai", base_url=server.url), name="near", deadline_s=60)
-        door = make_door(engine, "", endpoint="near")
+        llm = make_llm(engine, "", endpoint="near")
         asks = [
-            Ask(request(str(n), model="near:tiny"), lambda reply, _: reply.text) for n in range(40)
+            CallSpec(request(str(n), model="near:tiny"), lambda reply, _: reply.text)
+            for n in range(40)
         ]
 
-        async def work() -> list[Done[str] | Failed]:
-            batch = asyncio.ensure_future(door.batch(asks, max_failed=1.0))
+        async def work() -> list[Success[str] | Failure]:
+            await llm.preflight(ModelRef.model_validate("near:tiny"))
+            batch = asyncio.ensure_future(llm.batch(asks, max_failed=1.0))
             while len(server.requests) < 16:  # noqa: ASYNC110  (threads)
                 await asyncio.sleep(0.01)
-            await asyncio.wait_for(door.drain(), 10)
+            await asyncio.wait_for(llm.drain(), 10)
             n_sent = len(server.requests)
             results = await asyncio.wait_for(batch, 10)
             assert len(server.requests) == n_sent
-            await door.aclose()
+            await llm.aclose()
             return results
 
         results = asyncio.run(work())
         n_sent = len(server.requests)
-    assert sum(isinstance(result, Done) for result in results) == n_sent < 40
-    unsent = [result for result in results if isinstance(result, Failed)]
+    assert sum(isinstance(result, Success) for result in results) == n_sent < 40
+    unsent = [result for result in results if isinstance(result, Failure)]
     assert {(result.reason, result.transient) for result in unsent} == {("cancelled", True)}
 
 
@@ -154,33 +156,33 @@ def deep(n: int) -> dict[str, object]:
     ids=["model", "id", "note", "block", "tool", "deep"],
 )
 def test_whatever_a_provider_sends_is_recorded(changes: dict[str, object], tmp_path: Path) -> None:
-    class Odd(Scripted):
+    class Odd(FakeEngine):
         async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
             await super().complete(request, on_attempt)
             return Answered(reply=Reply.model_validate({"text": "hi", **changes}))
 
     engine = Odd([Rule(reply="hi")])
-    asyncio.run(make_door(engine, tmp_path).ask(ask()))
-    assert make_door(engine, tmp_path).journal.durable
-    again = Scripted([Rule(reply="other")])
-    assert isinstance(asyncio.run(make_door(again, tmp_path).ask(ask())), Done)
+    asyncio.run(make_llm(engine, tmp_path).complete(ask()))
+    assert make_llm(engine, tmp_path).journal.durable
+    again = FakeEngine([Rule(reply="other")])
+    assert isinstance(asyncio.run(make_llm(again, tmp_path).complete(ask())), Success)
     assert again.asked == []
 
 
 def test_a_call_that_could_not_be_written_is_not_paid_again_by_its_own_process(
     tmp_path: Path,
 ) -> None:
-    engine = Scripted([Rule(reply="hi")])
-    door = make_door(engine, tmp_path / "j")
+    engine = FakeEngine([Rule(reply="hi")])
+    llm = make_llm(engine, tmp_path / "j")
     (tmp_path / "j" / "calls").write_text("in the way")
-    assert isinstance(asyncio.run(door.ask(ask())), Done)
+    assert isinstance(asyncio.run(llm.complete(ask())), Success)
     (tmp_path / "j" / "calls").unlink()
-    assert isinstance(asyncio.run(door.ask(ask())), Done)
+    assert isinstance(asyncio.run(llm.complete(ask())), Success)
     assert len(engine.asked) == 1
 
 
 def test_asking_again_hides_no_attempt_that_was_cut_off(tmp_path: Path) -> None:
-    class Breaks(Scripted):
+    class Breaks(FakeEngine):
         async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
             self.asked.append(request)
             if len(self.asked) < 3:
@@ -188,17 +190,17 @@ def test_asking_again_hides_no_attempt_that_was_cut_off(tmp_path: Path) -> None:
                 return Unanswered(reason="down", detail="gone", transient=True)
             return await super().complete(request, on_attempt)
 
-    door = make_door(Breaks([Rule(reply="hi")]), tmp_path)
+    llm = make_llm(Breaks([Rule(reply="hi")]), tmp_path)
     for _ in range(3):
-        asyncio.run(door.ask(ask()))
-    assert [cut.why for cut in door.uncertain()] == ["APIConnectionError"] * 2
+        asyncio.run(llm.complete(ask()))
+    assert [cut.why for cut in llm.in_doubt()] == ["APIConnectionError"] * 2
 
 
 @pytest.mark.parametrize("status", ["x 502", "x 504", "x 524", "x 408", "x 499", "x 200"])
 def test_a_gateways_timeout_may_be_billed(status: str) -> None:
-    assert not is_certain(status)
-    assert is_certain("x 429")
-    assert is_certain("x 500")
+    assert is_in_doubt(status)
+    assert not is_in_doubt("x 429")
+    assert not is_in_doubt("x 500")
 
 
 def test_half_a_line_does_not_swallow_the_next(
@@ -216,21 +218,21 @@ def test_half_a_line_does_not_swallow_the_next(
 
 
 def test_a_run_that_recorded_nothing_is_listed(tmp_path: Path) -> None:
-    class Gone(Scripted):
+    class Gone(FakeEngine):
         async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
             self.asked.append(request)
             on_attempt(Attempt(number=1, started_s=1, ended_s=2, status="deadline"))
             return Unanswered(reason="deadline", detail="gone", transient=True)
 
-    asyncio.run(make_door(Gone([Rule(reply="hi")]), tmp_path).ask(ask()))
+    asyncio.run(make_llm(Gone([Rule(reply="hi")]), tmp_path).complete(ask()))
     [run] = runs(Journal(str(tmp_path)))
-    assert (run.run, run.calls, run.uncertain) == ("test", 0, 1)
+    assert (run.run, run.calls, run.in_doubt) == ("test", 0, 1)
 
 
 def test_a_second_ask_that_is_refused_leaves_the_first_ones_reason(tmp_path: Path) -> None:
-    engine = Scripted([Rule(fault="truncated", times=1), Rule(fault="rejected")])
-    failed = asyncio.run(make_door(engine, tmp_path).ask(ask()))
-    assert isinstance(failed, Failed)
+    engine = FakeEngine([Rule(fault="truncated", times=1), Rule(fault="rejected")])
+    failed = asyncio.run(make_llm(engine, tmp_path).complete(ask()))
+    assert isinstance(failed, Failure)
     assert failed.reason == "truncated"
     assert len(engine.asked) == 2
 
@@ -259,6 +261,6 @@ def test_a_compatible_endpoint_must_say_where_it_is() -> None:
         settings.endpoint(ModelRef.model_validate("mine:x"))
 
 
-@pytest.mark.parametrize("spelling", ["vllm:/mo dels/nano", "scripted:/tmp/new comer/s.json"])
+@pytest.mark.parametrize("spelling", ["vllm:/mo dels/nano", "fake:/tmp/new comer/s.json"])
 def test_a_path_may_hold_spaces(spelling: str) -> None:
     assert str(ModelRef.model_validate(spelling)) == spelling

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from nemoflows.calls import Part, Request, wire
 from nemoflows.rag import prompts
-from nemoflows.types import Evidence, Finding, ModelRef, Passage
+from nemoflows.types import Evidence, Finding, Passage
+from tests.support import request
 
-MODEL = ModelRef.model_validate("openai:m")
 PASSAGE = Passage(id="a:0-5", document="a", start=0, end=5, text="Hello", heading="H > I")
 QUOTE = Evidence(quote="Hello", document="a", start=0, end=5, heading="H")
 FINDING = Finding(question="Who?", summary="Somebody.", evidence=[QUOTE, QUOTE])
 REQUESTS = {
-    "plan": prompts.plan("Who?", n=3, model=MODEL),
-    "extract": prompts.extract("Who?", [PASSAGE], model=MODEL),
-    "rewrite": prompts.rewrite("Who?", [PASSAGE], ["who"], model=MODEL),
-    "summarise": prompts.summarise("Who?", [QUOTE], model=MODEL),
-    "synthesise": prompts.synthesise("Who?", [FINDING, FINDING], model=MODEL),
+    "plan": prompts.plan("Who?", n=3),
+    "extract": prompts.extract("Who?", [PASSAGE]),
+    "rewrite": prompts.rewrite("Who?", [PASSAGE], ["who"]),
+    "summarise": prompts.summarise("Who?", [QUOTE]),
+    "synthesise": prompts.synthesise("Who?", [FINDING, FINDING]),
 }
 
 
@@ -89,11 +89,11 @@ def test_nothing_untrusted_is_among_our_own_words() -> None:
     quote = QUOTE.model_copy(update={"quote": canary})
     finding = Finding(question=canary, summary=canary, evidence=[quote])
     asked = [
-        prompts.plan(canary, n=3, model=MODEL),
-        prompts.extract(canary, [tainted], model=MODEL),
-        prompts.rewrite(canary, [tainted], [canary], model=MODEL),
-        prompts.summarise(canary, [quote], model=MODEL),
-        prompts.synthesise(canary, [finding], model=MODEL),
+        prompts.plan(canary, n=3),
+        prompts.extract(canary, [tainted]),
+        prompts.rewrite(canary, [tainted], [canary]),
+        prompts.summarise(canary, [quote]),
+        prompts.synthesise(canary, [finding]),
     ]
     asked += [wire.ask_again(one, reply_text=canary, error=canary * 99) for one in asked]
     for one in asked:
@@ -109,10 +109,18 @@ def test_nothing_untrusted_is_among_our_own_words() -> None:
 
 def test_relevance_does_not_change_a_prompt() -> None:
     scored = PASSAGE.model_copy(update={"score": 9.5})
-    again = prompts.extract("Who?", [scored], model=MODEL)
+    again = prompts.extract("Who?", [scored])
     assert again.key() == REQUESTS["extract"].key()
 
 
 def test_the_same_inputs_are_the_same_bytes() -> None:
-    again: Request = prompts.extract("Who?", [PASSAGE], model=MODEL)
+    again: Request = prompts.extract("Who?", [PASSAGE])
     assert again.model_dump_json() == REQUESTS["extract"].model_dump_json()
+
+
+def test_steps_that_end_an_agent_come_before_those_that_start_one() -> None:
+    order = [prompts.SYNTHESISE, prompts.SUMMARISE, prompts.EXTRACT, prompts.PLAN]
+    turns = [step.priority for step in order]
+    assert turns == sorted(set(turns))
+    assert prompts.REWRITE.priority == prompts.EXTRACT.priority, "one loop of one agent"
+    assert request(purpose="chat").priority == max(turns), "no step of an agent waits for it"

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 
-import nemoflows
+import nemoflows as installed
+from tests.stub import PLACE, stub
+
+nemoflows: Any = installed
+"""Without its stub, which leaves out what Python makes of the names."""
 
 TASKS = {
     "build_index", "retrieve", "extract", "summarise", "synthesise", "plan_research", "research",
-    "escalate", "estimate_frontier", "report", "shadow", "snapshot", "coding_task",
+    "escalate", "answer", "estimate_frontier", "report", "shadow", "snapshot", "coding_task",
     "function_task", "examine", "plan_change",
     "propose", "repair", "escalate_change", "search_repair", "run_tests", "select", "review",
-    "report_change",
+    "solve", "report_change",
 }  # fmt: skip
 
 
-FACTORIES = {"extract_as"}
+FACTORIES = {"ask_as", "classify_as", "extract_as"}
+HELPERS = {"Bound", "bind", "mapped", "open_client"}
 
 
 def test_all_is_sorted_and_complete() -> None:
     assert nemoflows.__all__ == sorted(nemoflows.__all__)
-    assert set(nemoflows.__all__) >= TASKS | FACTORIES
+    assert set(nemoflows.__all__) >= TASKS | FACTORIES | HELPERS
     assert dir(nemoflows) == nemoflows.__all__
 
 
@@ -44,15 +50,29 @@ def test_a_task_is_documented_input_by_input(name: str) -> None:
     assert set(task.python_interface.inputs) <= documented
 
 
-@pytest.mark.parametrize("name", sorted(set(nemoflows.__all__) - TASKS - FACTORIES))
+@pytest.mark.parametrize("name", sorted(set(nemoflows.__all__) - TASKS - FACTORIES - HELPERS))
 def test_a_value_is_documented(name: str) -> None:
     value = getattr(nemoflows, name)
     assert inspect.getdoc(value), name
     assert value.model_config["frozen"]
 
 
-def test_a_factory_is_documented_argument_by_argument() -> None:
-    text = inspect.getdoc(nemoflows.extract_as) or ""
+@pytest.mark.parametrize("name", sorted(FACTORIES))
+def test_a_factory_is_documented_argument_by_argument(name: str) -> None:
+    factory = getattr(nemoflows, name)
+    text = inspect.getdoc(factory) or ""
     documented = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
-    assert set(inspect.signature(nemoflows.extract_as).parameters) <= documented
+    assert set(inspect.signature(factory).parameters) <= documented
     assert {"Returns:", "Raises:"} <= set(text.split())
+
+
+@pytest.mark.parametrize("name", sorted(HELPERS - {"Bound"}))
+def test_a_helper_is_documented_argument_by_argument(name: str) -> None:
+    helper = getattr(nemoflows, name)
+    text = inspect.getdoc(helper) or ""
+    documented = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
+    assert set(inspect.signature(helper).parameters) <= documented
+
+
+def test_type_checkers_read_the_same_names() -> None:
+    assert PLACE.read_text() == stub()

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from nemoflows.calls import Reply
 from nemoflows.errors import BadReply
-from nemoflows.extraction.reading import NOTHING, Filled, read_record
 from nemoflows.schemas import Shape, bounded
+from nemoflows.typed.reading import NOTHING, Filled, read_record
 from nemoflows.types import Passage
 
 TEXT = """INVOICE 0417 of 3 November 2026

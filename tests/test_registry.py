@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from nemoflows.calls import Answered
-from nemoflows.engines.anthropic import Anthropic
+from nemoflows.engines.anthropic.engine import Anthropic
+from nemoflows.engines.base import Engine
+from nemoflows.engines.builtin import Builtin
 from nemoflows.engines.dense import Dense
-from nemoflows.engines.embedded import Embedded
-from nemoflows.engines.openai import OpenAI
-from nemoflows.engines.protocol import Engine
+from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.engines.registry import Engines
-from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.engines.vllm import Vllm
 from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint
@@ -36,8 +36,8 @@ def ref(spelling: str) -> ModelRef:
 @pytest.mark.parametrize(
     ("spelling", "kind"),
     [
-        ("embedded", Embedded),
-        ("scripted:x", Scripted),
+        ("builtin", Builtin),
+        ("fake:x", FakeEngine),
         ("dense:org/model", Dense),
         ("near:x", OpenAI),
         ("far:x", Anthropic),
@@ -61,7 +61,11 @@ def test_two_endpoints_have_two_engines_even_at_one_address() -> None:
 def test_an_engine_knows_its_endpoints_name_address_and_deadline() -> None:
     engine = Engines(SETTINGS).of(ref("near:a"))
     assert isinstance(engine, OpenAI)
-    assert (engine.line.name, engine.line.endpoint, engine.line.deadline_s) == ("near", NEAR, 7.5)
+    assert (engine.transport.name, engine.transport.endpoint, engine.transport.deadline_s) == (
+        "near",
+        NEAR,
+        7.5,
+    )
 
 
 def test_every_script_is_an_engine_of_its_own(tmp_path: Path) -> None:
@@ -70,7 +74,7 @@ def test_every_script_is_an_engine_of_its_own(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps([{"reply": name}]))
 
     async def said(name: str) -> str:
-        model = f"scripted:{tmp_path / name}"
+        model = f"fake:{tmp_path / name}"
         outcome = await engines.of(ref(model)).complete(request(model=model), lambda _: None)
         assert isinstance(outcome, Answered)
         return outcome.reply.text
@@ -79,27 +83,25 @@ def test_every_script_is_an_engine_of_its_own(tmp_path: Path) -> None:
         return [await said(name) for name in ("a", "b", "a")]
 
     assert asyncio.run(both()) == ["a", "b", "a"]
-    assert engines.of(ref(f"scripted:{tmp_path / 'a'}")) is engines.of(
-        ref(f"scripted:{tmp_path / 'a'}")
-    )
+    assert engines.of(ref(f"fake:{tmp_path / 'a'}")) is engines.of(ref(f"fake:{tmp_path / 'a'}"))
 
 
 def test_a_given_engine_wins_over_the_dialects_own() -> None:
-    mine = Scripted([Rule(reply="x")])
-    engines = Engines(SETTINGS, given={"near": mine, "embedded": mine})
-    assert engines.of(ref("near:a")) is engines.of(ref("embedded")) is mine
+    mine = FakeEngine([Rule(reply="x")])
+    engines = Engines(SETTINGS, given={"near": mine, "builtin": mine})
+    assert engines.of(ref("near:a")) is engines.of(ref("builtin")) is mine
     assert isinstance(engines.of(ref("far:a")), Anthropic)
 
 
 def test_a_given_script_answers_for_every_script_of_its_endpoint() -> None:
-    mine = Scripted([Rule(reply="x")])
-    engines = Engines(SETTINGS, given={"scripted": mine})
-    assert engines.of(ref("scripted:a")) is engines.of(ref("scripted:b")) is mine
+    mine = FakeEngine([Rule(reply="x")])
+    engines = Engines(SETTINGS, given={"fake": mine})
+    assert engines.of(ref("fake:a")) is engines.of(ref("fake:b")) is mine
 
 
 def test_given_engines_are_copied_not_kept() -> None:
     given: dict[str, Engine] = {}
-    Engines(SETTINGS, given=given).of(ref("embedded"))
+    Engines(SETTINGS, given=given).of(ref("builtin"))
     assert given == {}
 
 
@@ -109,7 +111,7 @@ def test_an_unknown_endpoint_names_the_known_ones_and_where_to_declare_more() ->
 
 
 def test_an_engine_alone_declares_no_endpoint() -> None:
-    engines = Engines(SETTINGS, given={"nowhere": Scripted()})
+    engines = Engines(SETTINGS, given={"nowhere": FakeEngine()})
     with pytest.raises(BadModel, match="No endpoint is called 'nowhere'"):
         engines.of(ref("nowhere:x"))
 
@@ -141,11 +143,11 @@ def test_closing_forgets_the_engines_and_the_next_ask_makes_new_ones() -> None:
 
 def test_closing_twice_or_unused_is_harmless() -> None:
     engines = Engines(SETTINGS)
-    engines.of(ref("embedded"))
+    engines.of(ref("builtin"))
 
     async def close() -> None:
         await engines.aclose()
         await engines.aclose()
 
     asyncio.run(close())
-    assert isinstance(engines.of(ref("embedded")), Embedded)
+    assert isinstance(engines.of(ref("builtin")), Builtin)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from nemoflows.coding import functions, snapshots
-from nemoflows.coding.examine import examine
 from nemoflows.coding.mutation import mutate
 from nemoflows.coding.mutation.search import Found, search
 from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import Baseline, Suspect
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
@@ -50,7 +50,7 @@ def suspects(tree: Tree) -> list[Suspect]:
 
 def searched(tree: Tree, **more: int) -> tuple[Baseline, Found]:
     async def work(runs: TestRuns) -> tuple[Baseline, Found]:
-        baseline = await examine(task_of(tree), tree, runs)
+        baseline = await baseline_of(task_of(tree), tree, runs)
         return baseline, await search(baseline, tree, runs, **more)
 
     return with_runs("", work)
@@ -122,7 +122,7 @@ def test_suspicion_falls_on_what_only_failing_tests_ran() -> None:
             ),
         }
     )
-    baseline = with_runs("", lambda runs: examine(task_of(tree), tree, runs))
+    baseline = with_runs("", lambda runs: baseline_of(task_of(tree), tree, runs))
     scores = {(s.path, s.line): s.score for s in baseline.suspects}
     assert scores["m.py", 3] == 1.0
     assert scores["m.py", 2] == pytest.approx(0.5**0.5, abs=1e-3)
@@ -149,7 +149,7 @@ def test_tests_that_judge_nothing_are_refused() -> None:
     ):
         task = task_of(tree, target_tests=target)
         with pytest.raises(BadInput, match=told):
-            with_runs("", partial(examine, task, tree))
+            with_runs("", partial(baseline_of, task, tree))
     with pytest.raises(BadInput, match=r"check\(NAME\)"):
         functions.tree(SOURCE, "def check(f):\n    assert f([]) == 0\n")
 
@@ -160,7 +160,7 @@ def test_make_demo_fix_gives_a_patch_that_git_takes(tmp_path: Path) -> None:
         "pyflyte", "run", "workflows/coding.py", "fix_issue", "--repo", LENDING, "--issue", issue
     )
     assert done.returncode == 0, done.stdout
-    assert "verified, embedded tier: 6 passed" in done.stdout
+    assert "verified, builtin tier: 6 passed" in done.stdout
     assert "cost: $0 (no model was called)" in done.stdout
     diff = next((tmp_path / "home").rglob("*.diff"))
     import shutil

@@ -9,7 +9,7 @@ import pytest
 
 from nemoflows.calls import Reply
 from nemoflows.errors import BadReply
-from nemoflows.rag import replies
+from nemoflows.rag import prompts
 from nemoflows.types import Evidence, Finding, Passage
 
 TEXT = "First one.\nThe Elbe\n rises  high. Last."
@@ -37,51 +37,51 @@ def sentences(*rows: tuple[str, list[int]]) -> Reply:
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"other": 1}', '{"questions": "x"}'])
 def test_what_is_not_the_asked_shape_is_named(text: str) -> None:
     with pytest.raises(BadReply, match=r"JSON|must be an object"):
-        replies.read_plan(Reply(text=text), n=3)
+        prompts.read_plan(Reply(text=text), n=3)
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"questions": ' * 50_000])
 def test_endless_nesting_is_a_bad_reply(text: str) -> None:
     with pytest.raises(BadReply, match="not JSON"):
-        replies.read_plan(Reply(text=text), n=3)
+        prompts.read_plan(Reply(text=text), n=3)
 
 
 def test_a_lone_surrogate_in_an_escape_is_replaced() -> None:
-    found = replies.read_summary(Reply(text='{"summary": "cut \\ud83d"}'))
+    found = prompts.read_summary(Reply(text='{"summary": "cut \\ud83d"}'))
     assert found == "cut \ufffd"
     assert found.encode()
 
 
 def test_control_characters_in_a_string_are_read() -> None:
-    assert replies.read_summary(Reply(text='{"summary": "a\tb\nc"}')) == "a\tb\nc"
+    assert prompts.read_summary(Reply(text='{"summary": "a\tb\nc"}')) == "a\tb\nc"
 
 
 def test_an_error_names_a_few_wrong_items_only() -> None:
     rows = [{"passage": "P" * 500, "quote": f"invented {n} " * 50} for n in range(99)]
     with pytest.raises(BadReply) as caught:
-        replies.read_quotes(reply(quotes=rows), [PASSAGE], final=True)
+        prompts.read_quotes(reply(quotes=rows), [PASSAGE], final=True)
     assert len(caught.value.message) < 600
 
 
 def test_a_plan_is_tidied_and_bounded() -> None:
     asked = reply(questions=[" a  b ", "a b", "", 3, "c", "d"])
-    assert replies.read_plan(asked, n=2) == ["a b", "c"]
+    assert prompts.read_plan(asked, n=2) == ["a b", "c"]
 
 
 def test_a_plan_without_questions_is_rejected() -> None:
     with pytest.raises(BadReply, match="no question"):
-        replies.read_plan(reply(questions=["", " "]), n=2)
+        prompts.read_plan(reply(questions=["", " "]), n=2)
 
 
 def test_a_quote_gets_its_offsets() -> None:
-    [found] = replies.read_quotes(
+    [found] = prompts.read_quotes(
         reply(quotes=[{"passage": "P1", "quote": "First one."}]), [PASSAGE], final=False
     )
     assert (found.start, found.end, found.heading) == (10, 20, "H")
 
 
 def test_white_space_may_differ_and_the_documents_own_is_kept() -> None:
-    [found] = replies.read_quotes(
+    [found] = prompts.read_quotes(
         reply(quotes=[{"passage": "P1", "quote": "The Elbe rises high."}]), [PASSAGE], final=False
     )
     assert found.quote == "The Elbe\n rises  high."
@@ -99,37 +99,37 @@ def test_white_space_may_differ_and_the_documents_own_is_kept() -> None:
 )
 def test_an_invented_quote_is_sent_back(row: dict[str, str]) -> None:
     with pytest.raises(BadReply, match="Not word for word"):
-        replies.read_quotes(reply(quotes=[row]), [PASSAGE], final=False)
+        prompts.read_quotes(reply(quotes=[row]), [PASSAGE], final=False)
     with pytest.raises(BadReply, match="Not word for word"):
-        replies.read_quotes(reply(quotes=[row]), [PASSAGE], final=True)
+        prompts.read_quotes(reply(quotes=[row]), [PASSAGE], final=True)
 
 
 def test_at_the_last_try_an_invented_quote_does_not_cost_the_true_ones() -> None:
     rows = [{"passage": "P1", "quote": "Last."}, {"passage": "P1", "quote": "invented"}]
     with pytest.raises(BadReply):
-        replies.read_quotes(reply(quotes=rows), [PASSAGE], final=False)
-    [found] = replies.read_quotes(reply(quotes=rows), [PASSAGE], final=True)
+        prompts.read_quotes(reply(quotes=rows), [PASSAGE], final=False)
+    [found] = prompts.read_quotes(reply(quotes=rows), [PASSAGE], final=True)
     assert found.quote == "Last."
 
 
 def test_no_quotes_is_an_answer() -> None:
-    assert replies.read_quotes(reply(quotes=[]), [PASSAGE], final=False) == []
+    assert prompts.read_quotes(reply(quotes=[]), [PASSAGE], final=False) == []
 
 
 @pytest.mark.parametrize("row", ["text", {"passage": "P1"}, {"passage": "P1", "quote": " "}, None])
 def test_a_quote_of_another_shape_is_rejected(row: Any) -> None:
     with pytest.raises(BadReply, match="`passage` and `quote`"):
-        replies.read_quotes(reply(quotes=[row]), [PASSAGE], final=True)
+        prompts.read_quotes(reply(quotes=[row]), [PASSAGE], final=True)
 
 
 def test_citations_are_renumbered_in_reading_order() -> None:
-    written = replies.read_answer(sentences(("B.", [4]), ("A.", [2, 4])), FINDINGS, final=False)
+    written = prompts.read_answer(sentences(("B.", [4]), ("A.", [2, 4])), FINDINGS, final=False)
     assert written.text == "B. [1] A. [2][1]"
     assert [(c.number, c.start) for c in written.citations] == [(1, 9), (2, 5)]
 
 
 def test_one_stretch_quoted_twice_is_one_citation() -> None:
-    written = replies.read_answer(sentences(("A.", [1, 3])), FINDINGS, final=False)
+    written = prompts.read_answer(sentences(("A.", [1, 3])), FINDINGS, final=False)
     assert written.text == "A. [1]"
     assert len(written.citations) == 1
 
@@ -137,36 +137,36 @@ def test_one_stretch_quoted_twice_is_one_citation() -> None:
 def test_a_number_that_no_quote_has_is_sent_back_then_dropped() -> None:
     asked = sentences(("A.", [1, 99]), ("B.", [0]))
     with pytest.raises(BadReply, match="quotes 1 to 4 only"):
-        replies.read_answer(asked, FINDINGS, final=False)
-    written = replies.read_answer(asked, FINDINGS, final=True)
+        prompts.read_answer(asked, FINDINGS, final=False)
+    written = prompts.read_answer(asked, FINDINGS, final=True)
     assert written.text == "A. [1] B."
     assert len(written.dropped) == 2
     assert written.unsupported == ["B."]
 
 
 def test_marks_that_a_model_writes_itself_are_taken_out() -> None:
-    written = replies.read_answer(
+    written = prompts.read_answer(
         sentences(("A is so [99], it is [1, 2].", [1])), FINDINGS, final=False
     )
     assert written.text == "A is so, it is. [1]"
 
 
 def test_sentences_without_support_are_listed() -> None:
-    written = replies.read_answer(sentences(("A.", []), ("B.", [1])), FINDINGS, final=False)
+    written = prompts.read_answer(sentences(("A.", []), ("B.", [1])), FINDINGS, final=False)
     assert written.unsupported == ["A."]
 
 
 @pytest.mark.parametrize("rows", [[], [{"text": "A."}], [{"text": "A.", "citations": ["1"]}], [1]])
 def test_an_answer_of_another_shape_is_rejected(rows: Any) -> None:
     with pytest.raises(BadReply):
-        replies.read_answer(reply(sentences=rows), FINDINGS, final=True)
+        prompts.read_answer(reply(sentences=rows), FINDINGS, final=True)
 
 
 def test_summaries_and_queries() -> None:
-    assert replies.read_summary(reply(summary=" x ")) == "x"
-    assert replies.read_query(reply(query=" a\n b ")) == "a b"
+    assert prompts.read_summary(reply(summary=" x ")) == "x"
+    assert prompts.read_query(reply(query=" a\n b ")) == "a b"
     with pytest.raises(BadReply, match="empty"):
-        replies.read_summary(reply(summary=" "))
+        prompts.read_summary(reply(summary=" "))
 
 
 @pytest.mark.parametrize(
@@ -182,4 +182,4 @@ def test_a_sentence_that_begins_with_an_empty_line_begins_a_paragraph(
     texts: list[str], shown: str
 ) -> None:
     asked = sentences(*((text, [1]) for text in texts))
-    assert replies.read_answer(asked, FINDINGS, final=False).text == shown
+    assert prompts.read_answer(asked, FINDINGS, final=False).text == shown

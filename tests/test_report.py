@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from nemoflows import page
 from nemoflows.calls import Usage
+from nemoflows.coding.types import Candidate
+from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.llm.results import CallSpec
+from nemoflows.money.budgets import Account
 from nemoflows.money.gpu_time import GpuUse
 from nemoflows.money.ledger import Spent, fold
 from nemoflows.money.savings import Savings, Scenario, ShadowSample
-from nemoflows.page.money import usd
-from nemoflows.types import Finding
+from nemoflows.reporting import ReportData, ReportNotes, assemble, notes_of, render
+from nemoflows.reporting.change import superseded_proposals
+from nemoflows.reporting.money import usd
+from nemoflows.settings import Settings
+from nemoflows.types import Finding, Policy
 from tests.loopback import ModelServer
-from tests.support import run_command
-from tests.test_page import Reader
+from tests.support import make_llm, request, run_command
+from tests.test_report_html import Reader
 
 QUESTION = "How long is the Elbe?"
 AT_S = 1_795_000_000.0
@@ -32,7 +41,7 @@ def call(key: str, **more: object) -> Spent:
 
 def shown(*calls: Spent, **more: object) -> str:
     given = {"calls": list(calls), "ledger": fold(calls), "run": "r"} | more
-    return page.render(page.Page.model_validate(given))
+    return render(ReportData.model_validate(given))
 
 
 def text_of(html: str) -> str:
@@ -54,11 +63,11 @@ def test_an_amount_is_never_zero_where_it_is_only_small_or_unknown(
 def test_the_cards_say_what_the_run_came_to() -> None:
     calls = [
         call("a"),
-        call("b", step="s", reason="invalid"),
-        call("c", step="s", replayed=True),
-        call("d", tier="frontier", task="escalate"),
+        call("b", first_key="s", reason="invalid"),
+        call("c", first_key="s", replayed=True),
+        call("d", tier="frontier", task="their_own", escalated=True),
     ]
-    ledger = fold(calls, n_uncertain=2, uncertain_usd=0.125)
+    ledger = fold(calls, n_in_doubt=2, in_doubt_usd=0.125)
     text = text_of(shown(*calls, ledger=ledger, budget_usd=2.0))
     for words in (
         "$1.00the run's work",
@@ -67,7 +76,7 @@ def test_the_cards_say_what_the_run_came_to() -> None:
         "$2.00budget50%",
         "75%of input read from a cache",
         "$0.25discarded",
-        "2uncertain attemptsat most $0.125",
+        "2attempts in doubtat most $0.125",
     ):
         assert words in text, words
 
@@ -103,7 +112,7 @@ def test_a_scenario_shows_its_basis_its_saving_and_its_interval() -> None:
     assert "75%less than all frontier" in text
     assert "2.0 timesthe cost of all small frontier" in text
     assert "share 0.80 of their terms (0.75 to 0.85)" in text
-    assert 'class=whisker style="left:70.00%;width:30.00%"' in html
+    assert 'class="whisker" style="left:70.00%;width:30.00%"' in html
 
 
 def test_pauses_between_attempts_of_a_run_are_left_out_of_its_timeline() -> None:
@@ -112,6 +121,101 @@ def test_pauses_between_attempts_of_a_run_are_left_out_of_its_timeline() -> None
     assert "6.0 s, 3,600 s of pauses left out" in text_of(html)
     assert re.findall(r'tick tefficient" style="left:([\d.]+)%', html) == ["0.00", "33.33", "66.67"]
     assert "agent 1" in html
+
+
+def test_each_call_stands_behind_the_pauses_before_it() -> None:
+    calls = [call(f"{n}", started_s=AT_S + 3_600.0 * n) for n in range(5)]
+    html = shown(*reversed(calls))
+    assert "10.0 s, 14,392 s of pauses left out" in text_of(html)
+    found = re.findall(r'tick tefficient" style="left:([\d.]+)%', html)
+    assert found == ["80.00", "60.00", "40.00", "20.00", "0.00"]
+
+
+OWN = "triage <of> letters"
+
+
+def test_a_users_own_steps_are_shown_as_ours_are() -> None:
+    calls = [
+        call("a", purpose=OWN, tier="middle"),
+        call("b", purpose=OWN, started_s=AT_S + 3.0),
+        call("c", purpose="extract", started_s=AT_S + 1.0),
+    ]
+    found = Savings(scenarios=[Scenario(name="as run", usd=1.0, basis="b", by_purpose={OWN: 0.5})])
+    html = shown(*calls, title="Letters of May", savings=found)
+    text = text_of(html)
+    assert html.count("<title>Letters of May</title>") == 1
+    assert "answer" not in html.partition("<body>")[2]
+    assert f"{OWN}$0.5 · 2 calls" in text
+    assert re.search(r'tefficient" style="width:50.00%"[^>]*></i><i class="bar tmiddle"', html)
+    assert f"By step: {OWN} $0.5." in text
+    assert f"{OWN}m22.002.002.00" in text.replace(" m", "m").replace("m 2", "m2").replace(" 2", "2")
+    assert text.index(f"step {OWN}") < text.index("extract1 calls")
+
+
+def letters(tmp_path: Path, **more: object) -> ReportData:
+    """Return the report data of a run of one step of a user's own."""
+    made = make_llm(FakeEngine([Rule(reply="x", usd=0.01)]), tmp_path)
+    account = Account(task="letters", tier="frontier")
+    asked = [CallSpec(request(text), lambda reply, _: reply.text, account=account) for text in "ab"]
+    keys = [asyncio.run(made.complete(each)).calls[0] for each in asked]
+    made.history.flush()
+    settings = Settings.model_validate({"frontier": "anthropic:claude-opus-5-5"})
+    notes = notes_of(made.history)
+    assert sorted(notes.call_keys) == sorted(keys), "it noted nothing, so its receipts say it"
+    return assemble(notes.model_copy(update=more), made.history, settings)
+
+
+def test_a_run_that_notes_nothing_is_held_against_other_models_too(tmp_path: Path) -> None:
+    data = letters(tmp_path)
+    assert data.ledger.n_calls == 2
+    assert data.tiers == {"efficient": "builtin", "frontier": data.calls[0].model}
+    assert [scenario.name.partition(" (")[0] for scenario in data.savings.scenarios] == [
+        "as run",
+        "all frontier",
+        "all small frontier",
+        "as run, with batches",
+    ]
+
+
+def test_a_call_that_the_next_tier_answered_again_is_not_in_the_counterfactual(
+    tmp_path: Path,
+) -> None:
+    data = letters(tmp_path)
+    [_, whole, *_] = data.savings.scenarios
+    [_, less, *_] = letters(tmp_path / "2", superseded=[data.calls[0].key]).savings.scenarios
+    assert whole.usd == pytest.approx(0.02)
+    assert less.usd == pytest.approx(0.01)
+
+
+def test_proposals_before_the_frontiers_are_not_in_the_counterfactual() -> None:
+    policy = Policy.model_validate({"efficient": "near:m", "frontier": "far:m"})
+    calls = [
+        call("a", purpose="propose"),
+        call("b", purpose="propose"),
+        call("c", purpose="propose", tier="frontier"),
+        call("d", purpose="plan_change"),
+    ]
+    near = Candidate(splices=[], tree="a", tier="efficient", calls=["a" * 64])
+    far = Candidate(splices=[], tree="c", tier="frontier", calls=["c" * 64])
+    for rounds, keys in (([[near]], set()), ([[near], [far]], {"a" * 64, "b" * 64})):
+        assert superseded_proposals(rounds[-1] + rounds[0], calls, policy) == keys
+
+
+def test_what_an_earlier_version_noted_is_read() -> None:
+    earlier = {
+        "answer": {"question": QUESTION, "text": "1,094 km. [1]"},
+        "findings": [{"question": QUESTION, "summary": "1,094 km."}],
+        "contexts": [],
+        "index": None,
+        "tiers": {"efficient": "builtin", "frontier": "builtin"},
+        "reading": "",
+        "budget_usd": None,
+        "shadow": {"share": 0.0, "n_calls": 0, "pairs": [], "budget_note": ""},
+        "call_keys": ["k"],
+    }
+    notes = ReportNotes.model_validate_json(json.dumps(earlier))
+    assert notes.heading == QUESTION
+    assert notes.call_keys == ["k"]
 
 
 def test_gpu_time_stands_beside_the_calls() -> None:
@@ -125,14 +229,16 @@ def test_every_call_is_in_the_table_and_a_large_run_stays_small() -> None:
     html = shown(*calls)
     assert html.count("<tr>") >= 2_000
     assert len(html.encode()) < 2_000_000
-    assert "<p class=filter hidden>" in html, "shown by the script alone"
+    assert '<p class="filter" hidden>' in html, "shown by the script alone"
     assert len(re.findall(r"<script>", html)) == 1
     assert "http" not in html.replace("http-equiv", "")
 
 
 def test_the_script_is_allowed_by_its_hash_alone() -> None:
     html = shown(call("a"))
-    assert re.search(r"script-src 'sha256-[A-Za-z0-9+/=]{44}'", html)
+    [script] = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
     assert "unsafe-inline'; script-src" in html
 
 
@@ -159,9 +265,9 @@ def ask(env: dict[str, str], corpus: Path, *more: str) -> str:
 def test_a_report_is_rebuilt_from_the_journal(
     priced: dict[str, str], corpus: Path, tmp_path: Path, server: ModelServer
 ) -> None:
-    out = ask(priced, corpus, "--shadow_share", "1.0", "--budget_usd", "1")
+    out = ask(priced, corpus, "--policy", '{"shadow_share": 1.0, "budget_usd": 1}')
     assert out.startswith("exit 0"), out
-    [path] = re.findall(r"page: (\S+\.html)", out)
+    [path] = re.findall(r"report: (\S+\.html)", out)
     first = Path(path).read_text("utf-8")
     assert "all frontier (far:tiny)" in first
     assert "2 of 2 calls of the efficient tier were asked of the frontier too" in text_of(first)
@@ -186,10 +292,10 @@ def test_a_run_that_was_killed_has_a_report_of_its_calls(
     assert not out.startswith("exit 0")
     done = run_command("nemoflows", "report", "reported", env=priced)
     assert done.returncode == 0, done.stdout
-    [path] = re.findall(r"page: (\S+\.html)", done.stdout)
+    [path] = re.findall(r"report: (\S+\.html)", done.stdout)
     assert "It has not come to an answer yet" in Path(path).read_text("utf-8")
     assert "for 2 calls" in done.stdout
-    assert "unanswered" in run_command("nemoflows", "runs", env=priced).stdout
+    assert "extract, plan" in run_command("nemoflows", "runs", env=priced).stdout
 
 
 def test_an_unknown_run_is_a_clear_error(priced: dict[str, str]) -> None:

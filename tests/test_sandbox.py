@@ -367,14 +367,14 @@ def test_all_this_holds_for_an_ordinary_user_too() -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
-def test_two_keepers_never_run_as_the_same_user() -> None:
+def test_two_fork_servers_never_run_as_the_same_user() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become others")
-    (one, first), (two, second) = users.claim(), users.claim()
+    (one, first), (two, second) = users.lease(), users.lease()
     with first, second:
         assert one != two
     with subprocess.Popen(["sleep", "60"], user=one, extra_groups=[]) as stray:
-        three, third = users.claim()
+        three, third = users.lease()
         third.close()
         stray.kill()
     assert three != one

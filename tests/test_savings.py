@@ -10,15 +10,15 @@ from statistics import fmean
 
 import pytest
 
-from nemoflows.audit.shadow import agreement, ask_both
 from nemoflows.calls import Usage
+from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.engines.registry import Engines
-from nemoflows.engines.scripted import Rule, Scripted
 from nemoflows.errors import BadInput
 from nemoflows.journal import Journal
-from nemoflows.llm.bound import Desk
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask
+from nemoflows.llm.bound import BoundClient
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec
+from nemoflows.llm.shadow import agreement, ask_both
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.money.budgets import Account, Budget
 from nemoflows.money.intervals import LEAST_SAMPLES, mean_interval, ratio_interval, share_interval
@@ -35,15 +35,15 @@ from nemoflows.money.savings import (
     tokens_per_byte,
 )
 from nemoflows.settings import Settings
-from nemoflows.types import ModelRef, Tiers
+from nemoflows.types import ModelRef, Policy
 from tests.support import request
 
-TIERS = Tiers.model_validate({"efficient": "near:small", "frontier": "anthropic:claude-opus-5-5"})
+POLICY = Policy.model_validate({"efficient": "near:small", "frontier": "anthropic:claude-opus-5-5"})
 NEAR = Endpoint(dialect="openai", usd_per_mtok=(0.05, 0.2))
 OPUS = (4.0, 20.0)
 """USD per million tokens in and out, November 2026."""
 FAR = Endpoint(dialect="openai", usd_per_mtok=OPUS)
-FAR_TIERS = Tiers.model_validate({"efficient": "near:small", "frontier": "far:large"})
+FAR_POLICY = Policy.model_validate({"efficient": "near:small", "frontier": "far:large"})
 AT_S = 1_795_000_000.0
 
 
@@ -54,7 +54,7 @@ def endpoint_of(model: ModelRef) -> Endpoint:
 def call(
     key: str, *, tier: str = "efficient", n_in: int = 1_000, out: int = 100, **more: object
 ) -> Spent:
-    model = TIERS.efficient if tier == "efficient" else TIERS.frontier
+    model = POLICY.efficient if tier == "efficient" else POLICY.frontier
     usage = Usage(input_tokens=n_in, output_tokens=out)
     usd = price_usd(model, endpoint_of(model), usage, at_s=AT_S)
     told = {"key": key, "purpose": "extract", "model": str(model), "usage": usage, "usd": usd}
@@ -64,7 +64,7 @@ def call(
 
 
 def savings(calls: Sequence[Spent], **more: object) -> Savings:
-    return compare(calls, TIERS, endpoint_of=endpoint_of, **more)  # type: ignore[arg-type]
+    return compare(calls, POLICY, endpoint_of=endpoint_of, **more)  # type: ignore[arg-type]
 
 
 def scenario(found: Savings, name: str) -> Scenario:
@@ -85,8 +85,8 @@ def test_every_step_is_priced_on_the_frontier_and_on_a_small_one() -> None:
 
 
 def test_a_step_that_was_asked_twice_counts_once() -> None:
-    first, second = call("a", step="a", reason="invalid"), call("b", step="a", out=300)
-    other = call("c", step="c")
+    first, second = call("a", first_key="a", reason="invalid"), call("b", first_key="a", out=300)
+    other = call("c", first_key="c")
     assert steps([first, second, other]) == [second, other]
     opus_usd = (2_000 * OPUS[0] + 400 * OPUS[1]) / 1e6
     assert scenario(savings([first, second, other]), "all frontier").usd == pytest.approx(opus_usd)
@@ -109,7 +109,7 @@ def test_gpu_time_beside_the_calls_belongs_to_the_run_alone() -> None:
 def test_measured_bytes_per_token_convert_the_input() -> None:
     ours = call("a", n_in=1_000, prompt_bytes=4_000)
     theirs = call("b", tier="frontier", n_in=2_000, prompt_bytes=4_000)
-    assert tokens_per_byte([ours, theirs]) == {"near:small": 0.25, str(TIERS.frontier): 0.5}
+    assert tokens_per_byte([ours, theirs]) == {"near:small": 0.25, str(POLICY.frontier): 0.5}
     found = scenario(savings([ours, theirs]), "all frontier")
     own_usd = (2_000 * OPUS[0] + 100 * OPUS[1]) / 1e6
     assert found.usd == pytest.approx(2 * own_usd)
@@ -119,7 +119,7 @@ def test_measured_bytes_per_token_convert_the_input() -> None:
 def test_an_unknown_price_leaves_the_scenario_unknown() -> None:
     found = savings([call("a", usd=None)])
     assert scenario(found, "as run").usd is None
-    nobody = Tiers.model_validate({"efficient": "near:small", "frontier": "openai:nobody"})
+    nobody = Policy.model_validate({"efficient": "near:small", "frontier": "openai:nobody"})
     found = compare([call("a")], nobody, endpoint_of=endpoint_of)
     assert scenario(found, "all frontier").usd is None
     assert scenario(found, "all small").usd is not None
@@ -159,7 +159,7 @@ def one_run(seed: int) -> bool:
     sample = ShadowSample(share=0.25, pairs=[pair(draw, f"{n}", *sizes[n]) for n in drawn])
     # The arithmetic of the table, without looking it up 400,000 times.
     found = scenario(
-        compare(calls, FAR_TIERS, endpoint_of=lambda _: FAR, shadow=sample), "all frontier"
+        compare(calls, FAR_POLICY, endpoint_of=lambda _: FAR, shadow=sample), "all frontier"
     )
     truth_usd = sum(n_in * OPUS[0] + 1.3 * out * OPUS[1] for n_in, out in sizes) / 1e6
     assert found.low_usd is not None
@@ -210,35 +210,35 @@ def test_agreement_is_the_share_of_terms_in_both(one: str, other: str, share: fl
     assert agreement(one, other) == pytest.approx(share)
 
 
-def desk(folder: Path, *, cap_usd: float | None = None) -> tuple[Desk, Scripted]:
-    small = Scripted([Rule(reply="short reply", usage=Usage(input_tokens=100, output_tokens=20))])
-    large = Scripted([Rule(reply="short", usage=Usage(input_tokens=120, output_tokens=26))])
-    own = {"near": NEAR.model_copy(update={"dialect": "scripted"})}
-    own["far"] = Endpoint(dialect="scripted", usd_per_mtok=OPUS)
+def client(folder: Path, *, cap_usd: float | None = None) -> tuple[BoundClient, FakeEngine]:
+    small = FakeEngine([Rule(reply="short reply", usage=Usage(input_tokens=100, output_tokens=20))])
+    large = FakeEngine([Rule(reply="short", usage=Usage(input_tokens=120, output_tokens=26))])
+    own = {"near": NEAR.model_copy(update={"dialect": "fake"})}
+    own["far"] = Endpoint(dialect="fake", usd_per_mtok=OPUS)
     settings = Settings(run="test", endpoints=own)
     engines = Engines(settings, given={"near": small, "far": large})
-    door = Door(engines, Journal(str(folder), run="test"), settings=settings)
+    llm = LLMClient(engines, Journal(str(folder), run="test"), settings=settings)
     account = Account(task="shadow", tier="frontier", budget=Budget(cap_usd))
-    return Desk(door, ModelRef.model_validate("far:large"), account=account), large
+    return BoundClient(llm, ModelRef.model_validate("far:large"), account=account), large
 
 
-def answered(own: Desk, n: int = 200) -> list[str]:
+def answered(own: BoundClient, n: int = 200) -> list[str]:
     asks = [
-        Ask(request(f"{number}", model="near:small"), lambda reply, _: reply.text)
+        CallSpec(request(f"{number}", model="near:small"), lambda reply, _: reply.text)
         for number in range(n)
     ]
-    return [key for done in asyncio.run(own.door.batch(asks)) for key in done.calls]
+    return [key for done in asyncio.run(own.llm.batch(asks)) for key in done.calls]
 
 
-def sample(own: Desk, keys: Sequence[str], share: float) -> ShadowSample:
-    return asyncio.run(ask_both(keys, efficient=TIERS.efficient, desk=own, share=share))
+def sample(own: BoundClient, keys: Sequence[str], share: float) -> ShadowSample:
+    return asyncio.run(ask_both(keys, efficient=POLICY.efficient, client=own, share=share))
 
 
 def test_a_share_of_the_calls_is_asked_of_both(tmp_path: Path) -> None:
-    own, large = desk(tmp_path)
+    own, large = client(tmp_path)
     keys = answered(own)
     found = sample(own, [*keys, *keys, "0" * 64], 0.5)
-    assert (found.n_calls, found.share, found.stopped) == (200, 0.5, "")
+    assert (found.n_calls, found.share, found.budget_note) == (200, 0.5, "")
     assert 70 <= len(found.pairs) <= 130
     assert len(large.asked) == len(found.pairs)
     assert {request.purpose for request in large.asked} == {"summarise"}
@@ -246,24 +246,24 @@ def test_a_share_of_the_calls_is_asked_of_both(tmp_path: Path) -> None:
     assert (first.output_tokens, first.shadow_output_tokens) == (20, 26)
     assert first.shadow_usd == pytest.approx((120 * OPUS[0] + 26 * OPUS[1]) / 1e6)
     assert first.agreement == pytest.approx(2 / 3)
-    again, untouched = desk(tmp_path)
+    again, untouched = client(tmp_path)
     assert sample(again, keys, 0.5) == found
     assert not untouched.asked, "a sample is drawn and paid once"
 
 
 def test_a_sample_keeps_within_its_budget(tmp_path: Path) -> None:
-    own, large = desk(tmp_path)
+    own, large = client(tmp_path)
     keys = answered(own)
-    worst = own.door.worst_usd(request("100", model="far:large")) or 0.0
-    poor, large = desk(tmp_path, cap_usd=2.5 * worst)
+    worst = own.llm.worst_usd(request("100", model="far:large")) or 0.0
+    poor, large = client(tmp_path, cap_usd=2.5 * worst)
     found = sample(poor, keys, 1.0)
     assert 2 <= len(found.pairs) == len(large.asked) < 200
-    assert "Of the budget of" in found.stopped
+    assert "Of the budget of" in found.budget_note
     assert poor.account.budget.used_usd <= 2.5 * worst
 
 
 def test_nothing_is_asked_by_default_and_no_nonsense_is(tmp_path: Path) -> None:
-    own, large = desk(tmp_path)
+    own, large = client(tmp_path)
     keys = answered(own, 3)
     assert sample(own, keys, 0.0) == ShadowSample()
     for share in (-0.1, 1.5, float("nan")):

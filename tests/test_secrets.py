@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from nemoflows.errors import NoGpu
 from nemoflows.gpus import plan
+from nemoflows.models.endpoints import SidecarKind
+from nemoflows.models.hardware import Hardware
 from nemoflows.models.weights import weights_of
 from nemoflows.settings import Settings
-from nemoflows.tasks import overrides
-from nemoflows.tasks.flyte import binding, decorator, secrets
-from nemoflows.types import ModelRef
+from nemoflows.tasks import client, overrides
+from nemoflows.tasks.flyte import secrets
+from nemoflows.tasks.flyte.binding import Binding
+from nemoflows.types import ModelRef, Policy
 from tests.loopback import ModelServer
 from tests.support import run_command
 
@@ -65,8 +68,8 @@ def test_secrets_are_named_and_never_given() -> None:
     ("kind", "model", "efficient", "told"),
     [
         ("cpu", f"sidecar:{NANO}", True, "without a GPU"),
-        ("gpu", f"sidecar:{NANO}", True, "registered with NEMOFLOWS_EFFICIENT="),
-        ("sidecar", f"vllm:{NANO}", True, "registered with NEMOFLOWS_EFFICIENT="),
+        ("gpu", f"sidecar:{NANO}", True, "registered with the efficient model builtin"),
+        ("sidecar", f"vllm:{NANO}", True, "registered with the efficient model builtin"),
         ("sidecar", f"sidecar:{NANO}", False, "a CPU task always"),
     ],
 )
@@ -74,24 +77,25 @@ def test_a_pod_refuses_a_model_that_was_not_bound_to_it(
     kind: Any, model: str, told: str, monkeypatch: pytest.MonkeyPatch, *, efficient: bool
 ) -> None:
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "e1")
-    monkeypatch.setattr(decorator, "BINDING", binding.Binding(kind))
+    monkeypatch.setattr(client, "BINDING", Binding(Settings(), Policy(), kind))
     with pytest.raises(NoGpu, match=told):
-        decorator.refuse_without_gpu(
-            ModelRef.model_validate(model), "research", efficient=efficient
-        )
+        client.refuse_without_gpu(ModelRef.model_validate(model), "research", efficient=efficient)
 
 
 def test_a_pod_takes_the_model_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model = ModelRef.model_validate(f"sidecar:{NANO}")
-    decorator.refuse_without_gpu(model, "research", efficient=True)  # here: a server of your own
+    client.refuse_without_gpu(model, "research", efficient=True)  # here: a server of your own
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "e1")
-    monkeypatch.setattr(decorator, "BINDING", binding.Binding("sidecar"))
-    decorator.refuse_without_gpu(model, "research", efficient=True)
+    monkeypatch.setattr(client, "BINDING", Binding(Settings(), Policy(), "sidecar"))
+    client.refuse_without_gpu(model, "research", efficient=True)
 
 
 def test_the_endpoint_sidecar_is_the_server_that_the_settings_name() -> None:
     model = ModelRef.model_validate(f"sidecar:{NANO}")
-    found = {kind: Settings(sidecar=kind).endpoint(model) for kind in ("vllm", "nim", "ollama")}
+    found = {
+        kind: Settings(hardware=Hardware(server=kind)).endpoint(model)
+        for kind in get_args(SidecarKind)
+    }
     assert [one.dialect for one in found.values()] == ["vllm-server", "nim", "compatible"]
     assert found["ollama"].base_url.endswith(":11434/v1")
     assert {one.key_env for one in found.values()} == {""}

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemoflows.language.answer_types import answer_type, answers
 from nemoflows.language.sentences import sentences
 
 PAGE = """# Retrying
@@ -132,60 +131,3 @@ def test_lines_of_fields_are_separate_statements() -> None:
 def test_sentences_of_one_paragraph_share_its_number() -> None:
     found = sentences("One. Two.\n\nThree.")
     assert [each.block for each in found] == [0, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("question", "kind"),
-    [
-        ("Who wrote it?", "person"),
-        ("Which French king came first?", "person"),
-        ("When did it end?", "date"),
-        ("In what year was it built?", "date"),
-        ("What sea lay to the east when he died?", "place"),
-        ("Where is the config?", "place"),
-        ("How many were there?", "number"),
-        ("What is the percentage of gas stations that ran out?", "quantity"),
-        ("How long does it take?", "quantity"),
-        ("Why is it slow?", "reason"),
-        ("What was the reason for the war?", "reason"),
-        ("How do I install it?", "method"),
-        ("What is tenacity?", "definition"),
-        ("What does WAL stand for?", "definition"),
-        ("What is the theory known as?", "name"),
-        ("Does it work?", "polar"),
-        ("Tell me about rivers.", ""),
-        ("", ""),
-    ],
-)
-def test_the_asking_word_tells_the_kind_of_answer(question: str, kind: str) -> None:
-    assert answer_type(question) == kind
-
-
-@pytest.mark.parametrize(
-    ("question", "holds", "lacks"),
-    [
-        ("When was it built?", "It was built in 1871.", "It was built quickly."),
-        ("How many ships?", "They had twelve ships.", "They had many ships."),
-        ("What percentage left?", "About 20% left.", "About 20 people left."),
-        ("How long did it last?", "It lasted 7 years.", "It lasted for 7 rounds."),
-        ("How much did it cost?", "It cost $5.", "It cost a lot."),
-        ("How far is it?", "It is 5 km away.", "It is 5 stops away."),
-        ("Who fumbled?", "Then Newton fumbled.", "Then somebody fumbled."),
-        ("Where was it?", "It was in Paris.", "It was red."),
-        ("Why did it fail?", "It failed because of rain.", "It failed."),
-        ("How do I run it?", "Start it by typing the name.", "It is a program."),
-        ("What is a fumble?", "A fumble is a lost ball.", "The fumble came late."),
-        ("What is it called?", "It is known as miasma.", "It is bad air."),
-    ],
-)
-def test_a_sentence_with_the_asked_kind_beats_one_without(
-    question: str, holds: str, lacks: str
-) -> None:
-    kind = answer_type(question)
-    assert answers(kind, question, holds) > answers(kind, question, lacks)
-
-
-def test_what_the_question_names_itself_is_no_answer() -> None:
-    assert answers("date", "What happened in 1999?", "Much happened in 1999.") == 0
-    assert answers("person", "Who beat Newton?", "They beat Newton.") == 0
-    assert answers("polar", "Is it?", "It is.") == 0

@@ -22,16 +22,18 @@ from nemoflows.errors import BadInput, BadModel, EndpointDown, NemoflowsError, N
 from nemoflows.journal import Receipt
 from nemoflows.settings import command_id
 from nemoflows.tasks import task
+from nemoflows.tasks.client import ready, refuse_without_gpu
 from nemoflows.tasks.flyte import session as session_module
-from nemoflows.tasks.flyte.decorator import BOUND, GPU, ready, refuse_without_gpu
+from nemoflows.tasks.flyte.decorator import BINDING
 from nemoflows.tasks.flyte.session import Session, in_pod, run, session
-from nemoflows.types import ModelRef
+from nemoflows.types import ModelRef, Policy
 from tests.support import run_command
 
 WEIGHTS = ModelRef.model_validate("vllm:org/model")
 EXECUTION = {"PROJECT": "p", "DOMAIN": "d", "ID": "execution1"}
 ERRORS: dict[str, Exception] = {}
 """What the task below raises, by name."""
+RECEIPT = Receipt(key="ab12", replayed=False, at_s=1.5)
 
 InPod = Callable[[str], None]
 
@@ -80,7 +82,7 @@ def pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[InPod]:
 @task()
 def step(kind: str) -> str:
     """Note a receipt, then raise what `kind` names or return it."""
-    session().door.journal.receipt(Receipt(key="ab12", replayed=False, at_s=1.5))
+    session().llm.journal.receipt(RECEIPT)
     if kind in ERRORS:
         raise ERRORS[kind]
     return kind
@@ -150,7 +152,7 @@ def test_a_session_is_kept_while_the_environment_stays() -> None:
         ("NEMOFLOWS_RUN", "another"),
         ("NEMOFLOWS_CONCURRENCY", "3"),
         ("NEMOFLOWS_OFFLINE", "0"),
-        ("NEMOFLOWS_FRONTIER", "scripted:x"),
+        ("NEMOFLOWS_FRONTIER", "fake:x"),
     ],
 )
 def test_a_changed_variable_makes_a_new_session_and_the_old_one_comes_back(
@@ -160,7 +162,7 @@ def test_a_changed_variable_makes_a_new_session_and_the_old_one_comes_back(
     with monkeypatch.context() as changed:
         changed.setenv(name, value)
         assert session() is not first
-        assert session().door is not first.door
+        assert session().llm is not first.llm
     assert session() is first
 
 
@@ -182,7 +184,7 @@ def test_an_unreadable_environment_is_a_clear_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_run_on_a_laptop_is_named_after_its_command() -> None:
-    assert session().run == session().door.journal.run == command_id()
+    assert session().run == session().llm.journal.run == command_id()
     assert session().run.startswith("local-")
 
 
@@ -199,7 +201,7 @@ def test_a_pods_run_is_its_execution(pod: InPod) -> None:
     assert not in_pod()
     pod("memory://bucket/raw")
     assert in_pod()
-    assert session().run == session().door.journal.run == "p/d/execution1"
+    assert session().run == session().llm.journal.run == "p/d/execution1"
 
 
 def test_a_named_run_wins_over_both(pod: InPod, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,9 +214,9 @@ def test_a_named_run_wins_over_both(pod: InPod, monkeypatch: pytest.MonkeyPatch)
 def test_a_laptop_keeps_journal_and_index_at_home(tmp_path: Path, warnings: list[str]) -> None:
     home = tmp_path / "home" / ".nemoflows"
     current = session()
-    assert current.door.journal.root == str(home / "journal")
+    assert current.llm.journal.root == str(home / "journal")
     assert current.index_root == f"{home}/index"
-    assert current.door.journal.durable
+    assert current.llm.journal.durable
     assert warnings == []
 
 
@@ -222,12 +224,12 @@ def test_places_that_are_named_win(
     pod: InPod, tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEMOFLOWS_JOURNAL", str(tmp_path / "mine"))
-    monkeypatch.setenv("NEMOFLOWS_INDEX", "s3://other/index")
+    monkeypatch.setenv("NEMOFLOWS_HOME", "s3://other/place")
     for prefix in ("", "s3://bucket/raw", str(tmp_path / "raw")):
         if prefix:
             pod(prefix)
-        assert session().door.journal.root == str(tmp_path / "mine")
-        assert session().index_root == "s3://other/index"
+        assert session().llm.journal.root == str(tmp_path / "mine")
+        assert session().index_root == "s3://other/place/index"
     assert warnings == []
 
 
@@ -237,9 +239,9 @@ def test_pods_share_a_journal_and_an_index_in_their_bucket(
 ) -> None:
     pod(prefix)
     shared = f"{prefix.partition('/bucket')[0]}/bucket/nemoflows"
-    assert session().door.journal.root == f"{shared}/journal"
+    assert session().llm.journal.root == f"{shared}/journal"
     assert session().index_root == f"{shared}/index"
-    assert session().door.journal.durable
+    assert session().llm.journal.durable
     assert warnings == []
 
 
@@ -249,8 +251,8 @@ def test_a_pod_without_an_object_store_has_no_journal_and_says_so_once(
 ) -> None:
     pod(f"{scheme}{tmp_path}/raw")
     for _ in range(3):
-        assert not session().door.journal.durable
-        assert session().door.journal.root == ""
+        assert not session().llm.journal.durable
+        assert session().llm.journal.root == ""
     [warning] = warnings
     assert "not durable" in warning
     assert "NEMOFLOWS_JOURNAL" in warning
@@ -261,9 +263,9 @@ def test_a_journal_that_is_turned_off_needs_no_warning(
     pod: InPod, tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEMOFLOWS_JOURNAL", "off")
-    assert not session().door.journal.durable
+    assert not session().llm.journal.durable
     pod(str(tmp_path / "raw"))
-    assert not session().door.journal.durable
+    assert not session().llm.journal.durable
     assert warnings == []
 
 
@@ -318,27 +320,31 @@ def test_receipts_are_put_at_the_end_of_a_task_however_it_ends(
     except Exception:  # noqa: BLE001  (that it raises is another test's claim)
         assert kind != "fine"
     [path] = store.find(f"{root}/receipts/mine")
-    assert store.cat_file(path) == b'{"key":"ab12","replayed":false,"at_s":1.5}\n'
+    [line] = store.cat_file(path).splitlines()
+    assert Receipt.model_validate_json(line) == RECEIPT
 
 
 def test_a_cpu_task_never_takes_a_model_that_needs_a_gpu(pod: InPod) -> None:
     pod("memory://bucket/raw")
     with pytest.raises(NoGpu) as caught:
-        ready(WEIGHTS, task_name="synthesise")
+        ready(WEIGHTS, Policy(), task="synthesise", efficient=False)
     for words in ("'vllm:org/model'", "'synthesise' is a CPU task always", "Name an endpoint"):
         assert words in caught.value.message
     assert "NEMOFLOWS_EFFICIENT" not in caught.value.message
 
 
-@pytest.mark.skipif(GPU, reason="this environment binds its efficient tasks to a GPU")
+@pytest.mark.skipif(
+    BINDING.kind == "gpu", reason="this environment binds its efficient tasks to a GPU"
+)
 def test_an_efficient_task_that_was_registered_without_a_gpu_says_how_to_get_one(
     pod: InPod,
 ) -> None:
     pod("memory://bucket/raw")
     with pytest.raises(NoGpu) as caught:
-        ready(WEIGHTS, task_name="research", efficient=True)
+        ready(WEIGHTS, Policy(), task="research", efficient=True)
+    own = BINDING.policy.efficient
     for words in (
-        f"'research' is registered with NEMOFLOWS_EFFICIENT={BOUND.efficient}, without a GPU",
+        f"'research' is registered with the efficient model {own}, without a GPU",
         "Register again with NEMOFLOWS_EFFICIENT=vllm:org/model",
         "No call was made.",
     ):
@@ -351,16 +357,17 @@ def test_an_efficient_task_that_was_registered_without_a_gpu_says_how_to_get_one
 )
 @pytest.mark.parametrize("efficient", [True, False])
 def test_a_machine_without_a_gpu_is_told_what_to_name_instead(efficient: bool) -> None:
-    with pytest.raises(NoGpu, match=r"without an NVIDIA GPU\. Name an endpoint .* `embedded`"):
+    with pytest.raises(NoGpu, match=r"without an NVIDIA GPU\. Name an endpoint .* `builtin`"):
         refuse_without_gpu(WEIGHTS, "research", efficient=efficient)
 
 
 def test_a_registration_with_a_gpu_lets_efficient_tasks_alone_take_the_model() -> None:
     code = (
         "from nemoflows.errors import NoGpu\n"
-        "from nemoflows.tasks.flyte.decorator import TIERS, refuse_without_gpu as refuse\n"
-        "refuse(TIERS.efficient, 'research', efficient=True)\n"
-        "try:\n    refuse(TIERS.efficient, 'synthesise', efficient=False)\n"
+        "from nemoflows.tasks import POLICY\n"
+        "from nemoflows.tasks.client import refuse_without_gpu as refuse\n"
+        "refuse(POLICY.efficient, 'research', efficient=True)\n"
+        "try:\n    refuse(POLICY.efficient, 'synthesise', efficient=False)\n"
         "except NoGpu as error:\n    print('refused', error)\n"
     )
     env = {"NEMOFLOWS_EFFICIENT": str(WEIGHTS), "FLYTE_INTERNAL_EXECUTION_ID": "execution1"}
@@ -369,14 +376,14 @@ def test_a_registration_with_a_gpu_lets_efficient_tasks_alone_take_the_model() -
     assert "refused 'vllm:org/model' runs inside the task" in done.stdout
 
 
-@pytest.mark.parametrize("model", ["embedded", "scripted:x", "dense:org/model"])
+@pytest.mark.parametrize("model", ["builtin", "fake:x", "dense:org/model"])
 def test_a_model_that_needs_no_gpu_is_ready_everywhere(model: str, pod: InPod) -> None:
     found = ModelRef.model_validate(model)
-    assert ready(found, task_name="synthesise") is session()
+    assert ready(found, Policy(), task="synthesise", efficient=False) is session()
     pod("memory://bucket/raw")
-    assert ready(found, task_name="synthesise") is session()
+    assert ready(found, Policy(), task="synthesise", efficient=False) is session()
 
 
 def test_an_unknown_endpoint_is_refused_before_any_call() -> None:
     with pytest.raises(BadModel, match="No endpoint is called 'nowhere'"):
-        ready(ModelRef.model_validate("nowhere:x"), task_name="research", efficient=True)
+        ready(ModelRef.model_validate("nowhere:x"), Policy(), task="research", efficient=True)

@@ -6,34 +6,36 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from nemoflows import settings
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.models import Endpoint
-from nemoflows.types import ModelRef, Tiers
+from nemoflows.models.hardware import Hardware
+from nemoflows.types import ModelRef, Policy
 
 
 def model(spelling: str) -> ModelRef:
     return ModelRef.model_validate(spelling)
 
 
-def test_the_default_of_both_tiers_is_embedded() -> None:
-    assert settings.load().tiers() == Tiers()
-    assert str(Tiers().efficient) == "embedded"
+def test_the_default_of_both_tiers_is_builtin() -> None:
+    assert settings.load().default_policy() == Policy()
+    assert str(Policy().efficient) == "builtin"
 
 
 def test_tiers_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEMOFLOWS_EFFICIENT", "vllm:nvidia/x@main+lora#fp8")
-    tiers = settings.load().tiers()
-    assert tiers.efficient == ModelRef(
-        endpoint="vllm", name="nvidia/x", revision="main", adapter="lora", label="fp8"
+    policy = settings.load().default_policy()
+    assert policy.efficient == ModelRef(
+        endpoint="vllm", name="nvidia/x", revision="main", lora="lora", label="fp8"
     )
 
 
 @pytest.mark.parametrize(
     "spelling",
     [
-        "embedded",
+        "builtin",
         "openai:gpt-6-luna",
         "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8",
         "vllm:/mnt/weights/nano",
@@ -62,7 +64,7 @@ def test_an_sdk_address_with_a_secret_in_it_is_refused(monkeypatch: pytest.Monke
 
 
 def test_an_unknown_endpoint_names_the_known_ones() -> None:
-    with pytest.raises(BadModel, match=r"'nowhere'.*embedded, .*openai.*NEMOFLOWS_ENDPOINTS"):
+    with pytest.raises(BadModel, match=r"'nowhere'.*builtin, .*openai.*NEMOFLOWS_ENDPOINTS"):
         settings.load().endpoint(model("nowhere:x"))
 
 
@@ -101,8 +103,10 @@ def test_an_sdk_address_is_honoured_for_its_built_in_endpoint(
         ("NEMOFLOWS_JOURNAL", "s3://user:canary@bucket/journal"),
         ("NEMOFLOWS_JOURNAL", "s3://bucket/journal?token=canary"),
         ("NEMOFLOWS_JOURNAL", "http://u:canary@h\u2100/x"),
-        ("NEMOFLOWS_INDEX", "simplecache::s3://user:canary@bucket/index"),
-        ("NEMOFLOWS_REPORTS", "s3://user:canary@bucket/pages"),
+        ("NEMOFLOWS_HOME", "simplecache::s3://user:canary@bucket/home"),
+        ("NEMOFLOWS_HARDWARE", '{"weights": "s3://user:canary@bucket/weights"}'),
+        ("NEMOFLOWS_HARDWARE", '{"engine_arguments": {"hf_token": "canary"}}'),
+        ("NEMOFLOWS_HARDWARE", "{canary"),
     ],
 )
 def test_a_bad_setting_is_named_without_its_value(
@@ -112,6 +116,18 @@ def test_a_bad_setting_is_named_without_its_value(
     with pytest.raises(BadInput, match="NEMOFLOWS_") as caught:
         settings.load()
     assert name.removeprefix("NEMOFLOWS_").lower() in caught.value.message.lower()
+    assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "value", ['{"efficient": "sk-canary"}', "frontier: sk-canary x", "sk-canary", "{sk-canary"]
+)
+def test_a_bad_policy_of_the_environment_is_named_without_its_value(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEMOFLOWS_POLICY", value)
+    with pytest.raises(BadInput, match="The policy ") as caught:
+        settings.load().default_policy()
     assert "canary" not in caught.value.message
 
 
@@ -157,3 +173,9 @@ def test_a_command_has_one_id(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_loopback_is_told_from_the_rest(url: str, *, expected: bool) -> None:
     assert settings.is_loopback(url) is expected
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "aws_secret_access_key"])
+def test_a_key_anywhere_in_engine_arguments_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="may hold a key"):
+        Hardware.model_validate({"engine_arguments": {"loader": [{name: "x"}]}})

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.coding import test_runs
-from nemoflows.coding.examine import examine
-from nemoflows.coding.mutation.search import passes
-from nemoflows.coding.test_runs import Ran, TestRuns, Wish
+from nemoflows.coding import edits, test_runs
+from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
+from nemoflows.coding.testing import baseline_of
+from nemoflows.coding.types import Edit
+from nemoflows.coding.verdict import passes
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.runs import Ended
 from nemoflows.sandbox.trees import Tree
@@ -181,8 +182,8 @@ def test_a_finished_run_is_not_repeated_and_a_damaged_record_is(tmp_path: Path) 
     tree = Tree({path: text.encode() for path, text in BASE.items()})
 
     async def twice(runs: TestRuns) -> tuple[bool, int]:
-        await runs.run(task_of(tree), tree, Wish())
-        _, replayed = await runs.run(task_of(tree), tree, Wish())
+        await runs.run(task_of(tree), tree, RunOptions())
+        _, replayed = await runs.run(task_of(tree), tree, RunOptions())
         return replayed, runs.n_run
 
     assert with_runs(tmp_path, twice) == (True, 1)
@@ -204,13 +205,24 @@ def test_a_finished_run_is_not_repeated_and_a_damaged_record_is(tmp_path: Path) 
 def test_a_command_that_runs_no_pytest_is_refused(command: str, word: str) -> None:
     tree = Tree({"a.py": b""})
     with pytest.raises(BadInput, match=word):
-        with_runs("", lambda runs: examine(task_of(tree, test_command=command), tree, runs))
+        with_runs("", lambda runs: baseline_of(task_of(tree, test_command=command), tree, runs))
 
 
 def test_a_repository_without_tests_is_refused() -> None:
     tree = Tree({"a.py": b"x = 1\n"})
     with pytest.raises(BadInput, match="no test was collected"):
-        with_runs("", lambda runs: examine(task_of(tree), tree, runs))
+        with_runs("", lambda runs: baseline_of(task_of(tree), tree, runs))
+
+
+def test_a_repository_may_have_the_name_of_this_library() -> None:
+    """Else a change of ours would be judged by the installed code, and no file could be added."""
+    test = "from nemoflows.m import f\ndef test_new():\n    assert f(1) == 2\n"
+    base = {"nemoflows/__init__.py": "", "nemoflows/m.py": WRONG, "test_m.py": test}
+    baseline, report = verdict_over(base, {"nemoflows/m.py": HONEST})
+    assert passes(report, baseline), report
+    before = Tree({path: text.encode() for path, text in base.items()})
+    added = edits.apply(before, [Edit(path="nemoflows/more.py", search="", replace="x = 1\n")])
+    assert isinstance(added, Tree)
 
 
 def test_a_report_that_nobody_can_read_is_no_end_of_the_flow() -> None:
@@ -239,7 +251,7 @@ def test_a_record_of_a_weaker_level_is_not_taken_for_more(tmp_path: Path) -> Non
     tree = Tree({path: text.encode() for path, text in BASE.items()})
 
     async def once(runs: TestRuns) -> bool:
-        return (await runs.run(task_of(tree), tree, Wish()))[1]
+        return (await runs.run(task_of(tree), tree, RunOptions()))[1]
 
     assert with_runs(tmp_path, once) is False
     record = next(tmp_path.rglob("tests/*/*.json"))
@@ -253,7 +265,7 @@ def test_a_run_that_was_killed_from_outside_is_not_recorded(tmp_path: Path) -> N
     tree = Tree({"test_m.py": b"import os\ndef test_a():\n    os.kill(os.getpid(), 9)\n"})
 
     async def once(runs: TestRuns) -> bool:
-        return (await runs.run(task_of(tree), tree, Wish()))[0].was_killed
+        return (await runs.run(task_of(tree), tree, RunOptions()))[0].was_killed
 
     assert with_runs(tmp_path, once)
     assert not list(tmp_path.rglob("tests/*/*.json"))
@@ -264,7 +276,7 @@ def test_a_command_that_stops_early_is_told_so(option: str) -> None:
     tree = Tree({path: text.encode() for path, text in BASE.items()})
     task = task_of(tree, test_command=f"pytest {option}")
     with pytest.raises(BadInput, match="leave them out"):
-        with_runs("", lambda runs: examine(task, tree, runs))
+        with_runs("", lambda runs: baseline_of(task, tree, runs))
 
 
 def test_a_journal_that_takes_no_record_costs_no_run(tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nemoflows.calls import Answered, Outcome, Unusable
+from nemoflows.calls.contract import Step
 from nemoflows.engines.vllm import Vllm, installed, is_nemotron, weights_hash
-from nemoflows.engines.vllm.identity import READ_WHOLE_BYTES
+from nemoflows.engines.vllm.fingerprint import READ_WHOLE_BYTES
 from nemoflows.engines.vllm.running import LOGGING
 from nemoflows.errors import BadModel
+from nemoflows.rag.prompts import PLAN, SYNTHESISE
 from nemoflows.types import ModelRef
 from tests.engines import CONTEXT_TOKENS, GREEDY, LONG, SCHEMA, InProcess, valid
 from tests.support import ROOT
@@ -75,17 +78,6 @@ def test_without_a_budget_thinking_fills_the_context(in_process: InProcess) -> N
 
 
 @pytest.mark.vllm
-def test_a_stop_ends_the_text_and_is_not_in_it(in_process: InProcess) -> None:
-    free = in_process.loop.run(in_process.ask(max_output_tokens=40, sampling=GREEDY))
-    assert isinstance(free, Unusable)
-    stop = free.reply.text[8:10]
-    again = in_process.ask(max_output_tokens=40, sampling=GREEDY, stop=[stop])
-    outcome = in_process.loop.run(again)
-    assert isinstance(outcome, Answered)
-    assert outcome.reply.text == free.reply.text[: free.reply.text.index(stop)].strip()
-
-
-@pytest.mark.vllm
 def test_a_longer_prompt_counts_more_input(in_process: InProcess) -> None:
     counts = []
     for text in ("hello", "hello " * 50):
@@ -118,17 +110,16 @@ def test_a_cancelled_call_is_cancelled_in_the_engine(in_process: InProcess) -> N
 def test_the_last_step_of_an_agent_passes_the_first_steps_of_others(in_process: InProcess) -> None:
     ended: list[str] = []
 
-    async def one(purpose: str, n: int) -> None:
-        await in_process.ask(
-            f"{purpose} {n}", purpose=purpose, json_schema=SCHEMA, max_output_tokens=400
-        )
-        ended.append(purpose)
+    async def one(step: Step, n: int) -> None:
+        said: dict[str, Any] = {"purpose": step.name, "priority": step.priority}
+        await in_process.ask(f"{step.name} {n}", **said, json_schema=SCHEMA, max_output_tokens=400)
+        ended.append(step.name)
 
     async def crowd() -> None:
-        early = [asyncio.ensure_future(one("plan", n)) for n in range(200)]
+        early = [asyncio.ensure_future(one(PLAN, n)) for n in range(200)]
         while in_process.n_unfinished() < 200:  # noqa: ASYNC110  (another process works)
             await asyncio.sleep(0.001)
-        await asyncio.gather(*early, *(one("synthesise", n) for n in range(8)))
+        await asyncio.gather(*early, *(one(SYNTHESISE, n) for n in range(8)))
 
     in_process.loop.run(crowd())
     places = [place for place, purpose in enumerate(ended) if purpose == "synthesise"]
@@ -149,12 +140,12 @@ def test_local_weights_are_known_by_what_they_are(tmp_path: Path) -> None:
     assert weights_hash(first) == weights_hash(copy) != weights_hash(other)
     keys = Vllm({}, deadline_s=1)
     spelled = [ModelRef.model_validate(f"vllm:{path}") for path in (first, copy, other)]
-    identities = [keys.identity(model) for model in spelled]
+    identities = [keys.model_fingerprint(model) for model in spelled]
     assert identities[0] == identities[1] != identities[2]
     assert str(tmp_path) not in identities[0]
     quantised = Vllm({"quantization": "fp8", "max_num_seqs": 8}, deadline_s=1)
-    assert quantised.identity(spelled[0]) != identities[0]
-    assert "max_num_seqs" not in quantised.identity(spelled[0])
+    assert quantised.model_fingerprint(spelled[0]) != identities[0]
+    assert "max_num_seqs" not in quantised.model_fingerprint(spelled[0])
 
 
 def test_weights_of_one_shape_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:

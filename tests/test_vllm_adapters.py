@@ -45,11 +45,11 @@ def test_each_adapter_changes_what_is_written_and_the_base_stays(
 ) -> None:
     async def one_by_one() -> list[str]:
         places = [None, *adapters, None]
-        return [written(await in_process.ask(adapter=place, **ASKED)) for place in places]
+        return [written(await in_process.ask(lora=place, **ASKED)) for place in places]
 
     async def at_once() -> list[str]:
         places = [None, *adapters] * 3
-        asks = [in_process.ask(adapter=place, **ASKED) for place in places]
+        asks = [in_process.ask(lora=place, **ASKED) for place in places]
         return [written(outcome) for outcome in await asyncio.gather(*asks)]
 
     base, *changed, again = in_process.loop.run(one_by_one())
@@ -71,7 +71,7 @@ def test_an_adapter_for_another_model_is_refused_and_the_engine_goes_on(
     renamed = {name.replace("q_proj", "gate_proj"): kept for name, kept in tensors.items()}
     save_file(renamed, other / "adapter_model.safetensors")
     with pytest.raises(BadModel, match=r"(?s)refuses the adapter .*gate_proj"):
-        in_process.loop.run(in_process.ask(adapter=other, **ASKED))
+        in_process.loop.run(in_process.ask(lora=other, **ASKED))
     assert written(in_process.loop.run(in_process.ask(**ASKED)))
 
 
@@ -86,9 +86,9 @@ def test_the_cpu_build_keeps_a_slot_empty_for_the_base(
         for seed in (4, 5)
     ]
     for place in (*adapters, more[0]):
-        in_process.loop.run(in_process.ask(adapter=place, **ASKED))
+        in_process.loop.run(in_process.ask(lora=place, **ASKED))
     with pytest.raises(BadModel, match=r"has 5 slots .* Raise max_loras"):
-        in_process.loop.run(in_process.ask(adapter=more[1], **ASKED))
+        in_process.loop.run(in_process.ask(lora=more[1], **ASKED))
 
 
 def make_fake(folder: Path, *, weights: bytes = b"w" * 64, config: str = '{"r": 8}') -> Path:
@@ -110,12 +110,12 @@ def test_an_adapter_is_part_of_the_key_by_its_content_not_its_place(tmp_path: Pa
     engine = Vllm({}, deadline_s=1)
     base = ModelRef.model_validate("vllm:org/base")
     keys = [
-        request(model=str(model)).key(identity=engine.identity(model), adapter=engine.adapter)
+        engine.key(request(model=str(model)))
         for model in (base, spelled(one), spelled(copy), spelled(retrained))
     ]
     assert keys[1] == keys[2]
     assert len({keys[0], keys[1], keys[3]}) == 3
-    assert str(tmp_path) not in engine.identity(spelled(one))
+    assert str(tmp_path) not in engine.model_fingerprint(spelled(one))
     numbers = [find(spelled(place), offline=True).number for place in (one, copy, retrained)]
     assert numbers[0] == numbers[1] != numbers[2]
 

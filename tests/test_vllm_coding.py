@@ -18,15 +18,17 @@ def test_proposals_in_one_batch_fit_the_schema_and_none_passes(tiny: Path, tmp_p
 
     repo = lending(tmp_path / "repo")
     code = (
-        "import sys\nfrom nemoflows import Tiers\nfrom workflows.coding import fix_issue\n"
-        f"tiers = Tiers.model_validate({{'efficient': 'vllm:{tiny}', 'frontier': 'embedded'}})\n"
-        "fix_issue(repo=sys.argv[1], issue=sys.argv[2], tiers=tiers, candidates=6, repairs=2,\n"
-        "          thinking='off')\n"
+        "import sys\nfrom nemoflows import Effort, Policy\n"
+        "from workflows.coding import fix_issue\n"
+        f"policy = Policy(efficient='vllm:{tiny}', frontier='builtin', thinking='off')\n"
+        "fix_issue(repo=sys.argv[1], issue=sys.argv[2], policy=policy,\n"
+        "          effort=Effort(candidates=6, repairs=2))\n"
     )
+    arguments = ARGUMENTS | {"max_model_len": 8192}
     done = run_command(
         "python", "-c", code, repo, ISSUE, timeout_s=580,
         env={
-            "NEMOFLOWS_VLLM": json.dumps(ARGUMENTS | {"max_model_len": 8192}),
+            "NEMOFLOWS_HARDWARE": json.dumps({"engine_arguments": arguments}),
             "VLLM_CPU_KVCACHE_SPACE": "1",
         },
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What becomes of calls when vLLM's engine is stopped or dies under them, seen from the door."""
+"""What becomes of calls when vLLM's engine is stopped or dies under them, seen from the client."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from nemoflows.calls import Answered, Outcome, Request
 from nemoflows.engines.vllm import Vllm
 from nemoflows.errors import EndpointDown
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import Ask, Done, Failed
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Failure, Success
 from tests.engines import ARGUMENTS, LONG, InProcess, choices, chosen
-from tests.support import make_door
+from tests.support import make_llm
 
 pytestmark = pytest.mark.vllm
 N_QUICK, N_LONG = 8, 32
@@ -45,11 +45,11 @@ async def until(count: int, own: InProcess) -> None:
         await asyncio.sleep(0.005)
 
 
-def asks(own: InProcess, schema: dict[str, Any], numbers: range) -> list[Ask[str]]:
+def asks(own: InProcess, schema: dict[str, Any], numbers: range) -> list[CallSpec[str]]:
     requests = [
         own.request(f"thing {n}", json_schema=schema, max_output_tokens=3500) for n in numbers
     ]
-    return [Ask(request, lambda reply, _: reply.text) for request in requests]
+    return [CallSpec(request, lambda reply, _: reply.text) for request in requests]
 
 
 def test_an_engine_without_room_for_an_adapter_is_started_again_when_it_is_idle(
@@ -63,7 +63,7 @@ def test_an_engine_without_room_for_an_adapter_is_started_again_when_it_is_idle(
         base = [own.ask(f"b {n}", json_schema=LONG, max_output_tokens=3500) for n in range(2)]
         running = [asyncio.ensure_future(one) for one in base]
         await until(2, own)
-        adapted = await own.ask(adapter=adapter, json_schema=choices(5), max_output_tokens=200)
+        adapted = await own.ask(lora=adapter, json_schema=choices(5), max_output_tokens=200)
         assert all(task.done() for task in running), "what was in flight ended first"
         return [task.result() for task in running], adapted
 
@@ -79,20 +79,20 @@ def test_an_engine_without_room_for_an_adapter_is_started_again_when_it_is_idle(
 def test_after_a_death_all_in_flight_are_answered_and_what_finished_is_not_asked_again(
     own: InProcess, tmp_path: Path
 ) -> None:
-    door = make_door(own.engine, tmp_path / "journal", endpoint="vllm")
+    llm = make_llm(own.engine, tmp_path / "journal", endpoint="vllm")
     quick, long = asks(own, choices(1), range(N_QUICK)), asks(own, LONG, range(N_LONG))
 
-    async def batch() -> list[Done[str] | Failed]:
-        task = asyncio.ensure_future(door.batch([*quick, *long]))
-        while len(door.spent) < N_QUICK:  # noqa: ASYNC110  (another process works)
+    async def batch() -> list[Success[str] | Failure]:
+        task = asyncio.ensure_future(llm.batch([*quick, *long]))
+        while len(llm.spent) < N_QUICK:  # noqa: ASYNC110  (another process works)
             await asyncio.sleep(0.005)
         await until(N_LONG, own)
         kill(own)
         return await task
 
     results = own.loop.run(batch())
-    assert all(isinstance(result, Done) for result in results), results
-    statuses = [attempts(door, own, ask.request) for ask in (*quick, *long)]
+    assert all(isinstance(result, Success) for result in results), results
+    statuses = [attempts(llm, own, ask.request) for ask in (*quick, *long)]
     assert statuses[:N_QUICK] == [["ok"]] * N_QUICK
     assert statuses[N_QUICK:] == [["EngineDeadError", "ok"]] * N_LONG
     assert [slot.deaths for slot in own.engine._slots.values()] == [1]
@@ -101,29 +101,29 @@ def test_after_a_death_all_in_flight_are_answered_and_what_finished_is_not_asked
 def test_a_second_death_is_transient_and_shows_the_engine_s_last_lines(
     own: InProcess, tmp_path: Path
 ) -> None:
-    door = make_door(own.engine, tmp_path / "journal", endpoint="vllm")
+    llm = make_llm(own.engine, tmp_path / "journal", endpoint="vllm")
     lost = asks(own, LONG, range(8))
 
-    async def killed() -> list[Done[str] | Failed | BaseException]:
-        single = [asyncio.ensure_future(door.ask(ask)) for ask in lost]
+    async def killed() -> list[Success[str] | Failure | BaseException]:
+        single = [asyncio.ensure_future(llm.complete(ask)) for ask in lost]
         await until(len(lost), own)
         kill(own)
         return await asyncio.gather(*single, return_exceptions=True)
 
     for result in own.loop.run(killed()):
-        assert isinstance(result, Failed)
+        assert isinstance(result, Failure)
         assert result.transient
         assert "died 2 times" in result.detail
         assert len(result.detail.splitlines()) > 3, "the engine's last log lines are quoted"
         assert isinstance(result.error(), EndpointDown)
-    assert door.spent == []
+    assert llm.spent == []
     with pytest.raises(EndpointDown, match=r"8 of 8 items failed(.|\n)*died 2 times"):
-        own.loop.run(door.batch(lost))
+        own.loop.run(llm.batch(lost))
 
 
-def attempts(door: Door, own: InProcess, request: Request) -> list[str]:
+def attempts(llm: LLMClient, own: InProcess, request: Request) -> list[str]:
     """Return the ends of the attempts that a request's record tells of."""
-    key = request.key(identity=own.engine.identity(request.model), adapter=own.engine.adapter)
-    record = door.journal.get(key)
+    key = own.engine.key(request)
+    record = llm.journal.get(key)
     assert record is not None
     return [attempt.status for attempt in record.attempts]

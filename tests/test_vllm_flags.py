@@ -10,6 +10,7 @@ import pytest
 
 from nemoflows.gpus import plan
 from nemoflows.models.catalogue import OPEN_MODELS
+from nemoflows.models.hardware import Hardware
 from nemoflows.models.weights import weights_of
 from nemoflows.settings import Settings
 from nemoflows.tasks.flyte.sidecar import vllm_flags
@@ -36,7 +37,7 @@ for flags in json.loads(sys.argv[1]):
 
 def test_vllm_reads_the_arguments_of_every_model() -> None:
     pytest.importorskip("vllm", reason="needs vLLM: make test-vllm")
-    settings = Settings(weights="s3://bucket/weights")
+    settings = Settings(hardware=Hardware(weights="s3://bucket/weights"))
     flags, expected = [], []
     for row in OPEN_MODELS:
         weights = weights_of(row.name)

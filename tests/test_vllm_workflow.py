@@ -25,7 +25,9 @@ def test_the_frontier_answers_what_a_fine_tune_in_process_cannot(
             "python", "examples/own_lora.py", tiny, adapter, corpus, "How long is the Elbe?",
             env={
                 "NEMOFLOWS_FRONTIER": "anthropic:claude-haiku-4-5",
-                "NEMOFLOWS_VLLM": json.dumps(ARGUMENTS | {"max_model_len": 8192}),
+                "NEMOFLOWS_HARDWARE": json.dumps(
+                    {"engine_arguments": ARGUMENTS | {"max_model_len": 8192}}
+                ),
                 "NEMOFLOWS_RUN": "lora",
                 "ANTHROPIC_BASE_URL": server.url.removesuffix("/v1"),
                 "ANTHROPIC_API_KEY": "k",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.types import Answer
+from nemoflows.rag.types import Answer
 from tests.loopback import ModelServer
-from tests.support import ROOT, run_command
+from tests.support import ROOT, as_policy, run_command
 
 WORKFLOW = "workflows/rag.py"
 
@@ -26,14 +26,14 @@ def ask(question: str, corpus: Path | str, *more: str, env: dict[str, str] | Non
     return f"exit {done.returncode}\n{done.stdout}"
 
 
-def page_of(printed: str) -> str:
-    found = re.search(r"^page: (.+)$", printed, re.MULTILINE)
+def report_of(printed: str) -> str:
+    found = re.search(r"^report: (.+)$", printed, re.MULTILINE)
     assert found is not None, printed
     return Path(found[1]).read_text(encoding="utf-8")
 
 
 def tiers(efficient: str, frontier: str) -> tuple[str, str]:
-    return "--tiers", json.dumps({"efficient": efficient, "frontier": frontier})
+    return as_policy(efficient=efficient, frontier=frontier)
 
 
 def test_a_question_is_answered_readably(corpus: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_question_is_answered_readably(corpus: Path) -> None:
     assert re.search(r"^  \[1\] elbe\.md:\d+-\d+$", printed, re.MULTILINE)
     assert "cost: $0 (no model was called)" in printed
     assert "Warning" not in printed
-    html = page_of(printed)
+    html = report_of(printed)
     assert "1,094" in html
     assert "No model was called" in html
 
@@ -95,7 +95,7 @@ def test_two_models_at_two_addresses_answer_and_a_rerun_pays_nothing(
         assert set(near.authorizations) == {"Bearer secret-near"}
         assert set(far.authorizations) == {"Bearer secret-far"}
         kept = "".join(path.read_text(errors="replace") for path in _files(Path(env_home())))
-        for text in (first, second, kept, page_of(second)):
+        for text in (first, second, kept, report_of(second)):
             assert "secret-" not in text
 
 
@@ -115,20 +115,20 @@ def _files(folder: Path) -> list[Path]:
         ("", "docs", (), "question is empty"),
         ("Who?", "nowhere", (), "nowhere"),
         ("Who?", "empty", (), "empty"),
-        ("Who?", "docs", tiers("nosuch:x", "embedded"), "No endpoint is called 'nosuch'"),
-        ("Who?", "docs", tiers("embedded", "local:huge"), "does not serve 'huge'"),
-        ("Who?", "docs", tiers("keyed:tiny", "embedded"), "NO_SUCH_KEY"),
-        ("Who?", "docs", tiers("dead:tiny", "embedded"), "did not answer"),
+        ("Who?", "docs", tiers("nosuch:x", "builtin"), "No endpoint is called 'nosuch'"),
+        ("Who?", "docs", tiers("builtin", "local:huge"), "does not serve 'huge'"),
+        ("Who?", "docs", tiers("keyed:tiny", "builtin"), "NO_SUCH_KEY"),
+        ("Who?", "docs", tiers("dead:tiny", "builtin"), "did not answer"),
         ("Who?", "docs", tiers("vllm:nvidia/x", "local:tiny"), "needs a GPU"),
         ("Who?", "docs", tiers("dead:tiny", "local:tiny"), "did not answer"),
         ("Who?", "docs", tiers("keyed:tiny", "local:tiny"), "NO_SUCH_KEY"),
         ("Who?", "docs", tiers("local:tiny@main", "local:tiny"), "revision"),
-        ("Who?", "docs", tiers("openai:x", "embedded"), "NEMOFLOWS_OFFLINE"),
-        ("Who?", "docs", tiers("anthropic:x", "embedded"), "NEMOFLOWS_OFFLINE"),
-        ("Who?", "docs", ("--embedder", "embedded:x"), "no vectors"),
+        ("Who?", "docs", tiers("openai:x", "builtin"), "NEMOFLOWS_OFFLINE"),
+        ("Who?", "docs", tiers("anthropic:x", "builtin"), "NEMOFLOWS_OFFLINE"),
+        ("Who?", "docs", as_policy(embedder="builtin:x"), "cannot embed"),
         ("Who?", "docs", ("--agents", "0"), "at least 1"),
-        ("Who?", "docs", ("--k", "0", *tiers("embedded", "local:tiny")), "at least 1"),
-        ("Who?", "docs", ("--hops", "0", *tiers("embedded", "local:tiny")), "at least 1"),
+        ("Who?", "docs", ("--k", "0", *tiers("builtin", "local:tiny")), "at least 1"),
+        ("Who?", "docs", ("--hops", "0", *tiers("builtin", "local:tiny")), "at least 1"),
     ],
 )
 def test_bad_input_is_a_clear_error_before_any_call(
@@ -160,14 +160,14 @@ def test_odd_files_are_reported_and_the_rest_is_indexed(corpus: Path) -> None:
         file.truncate(300 * 2**20)
     printed = ask("How long is the Elbe?", corpus)
     assert "1,094" in printed
-    html = unescape(page_of(printed))
+    html = unescape(report_of(printed))
     for name in ("junk.bin", "latin.txt", "broken.pdf", "huge.txt", "loop", "out.md"):
         assert name in html, name
 
 
-def test_what_a_person_types_is_text_on_the_page(corpus: Path) -> None:
+def test_what_a_person_types_is_text_in_the_report(corpus: Path) -> None:
     (corpus / "evil.md").write_text("# <script>alert(1)</script>\n\nThe Elbe is <b>long</b>.\n")
-    html = page_of(ask("<script>alert(0)</script> How long is the Elbe?", corpus))
+    html = report_of(ask("<script>alert(0)</script> How long is the Elbe?", corpus))
     assert html.count("<script") == 1, "the page's own"
     assert "&lt;script&gt;alert(0)" in html
 

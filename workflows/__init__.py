@@ -1,1 +1,1 @@
-"""Workflows to run, and to read as examples of wiring the tasks."""
+"""What `pyflyte run` and `pyflyte register` take; the workflows are in `nemoflows.workflows`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nemoflows.calls import Request
-from nemoflows.llm.bound import Desk
+from nemoflows.llm.bound import BoundClient
 from nemoflows.rag import prompts
-from nemoflows.rag.retrieval import checked_question
+from nemoflows.rag.prompts import checked_question
 from nemoflows.search.chunks import TARGET_CHARS
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
 
@@ -14,30 +14,27 @@ ASKS = 2
 
 
 def frontier_most(
-    question: str, *, desk: Desk, n: int, k: int, hops: int
+    question: str, *, client: BoundClient, n: int, k: int, hops: int
 ) -> dict[str, float | None]:
     """Return the most that each step of the frontier can cost, in USD; None where nobody knows.
 
-    Every agent is taken to be handed on, every reply to be as long as it may, every request to be
+    Every agent is taken to be escalated, every reply to be as long as it may, every request to be
     asked twice; passages are taken to be as long as the index makes them.
     """
     question = checked_question(question)
-    model, salt = desk.model, desk.salt
     passages = [_passage(number) for number in range(k)]
     quotes = [_quote(passages[0])] * prompts.MAX_QUOTES
     found = Finding(
         question=question, summary="x" * prompts.MAX_SUMMARY_CHARACTERS, evidence=quotes
     )
-    extract = prompts.extract(question, passages, model=model, salt=salt)
-    rewrite = prompts.rewrite(question, passages, [question] * hops, model=model, salt=salt)
-    summarise = prompts.summarise(question, quotes, model=model, salt=salt)
+    extract = prompts.extract(question, passages)
+    rewrite = prompts.rewrite(question, passages, [question] * hops)
+    summarise = prompts.summarise(question, quotes)
     agent = [(extract, hops), (rewrite, hops - 1), (summarise, 1)]
     return {
-        "plan": _most([(prompts.plan(question, n=n, model=model, salt=salt), 1)], desk),
-        "escalate": _most([(request, times * n) for request, times in agent], desk),
-        "synthesise": _most(
-            [(prompts.synthesise(question, [found] * n, model=model, salt=salt), 1)], desk
-        ),
+        "plan": _most([(prompts.plan(question, n=n), 1)], client),
+        "escalate": _most([(request, times * n) for request, times in agent], client),
+        "synthesise": _most([(prompts.synthesise(question, [found] * n), 1)], client),
     }
 
 
@@ -55,10 +52,10 @@ def told(most: dict[str, float | None], model: ModelRef, budget_usd: float | Non
     )
 
 
-def _most(requests: list[tuple[Request, int]], desk: Desk) -> float | None:
+def _most(requests: list[tuple[Request, int]], client: BoundClient) -> float | None:
     total = 0.0
     for request, times in requests:
-        usd = desk.door.worst_usd(desk.ready(request))
+        usd = client.llm.worst_usd(client.ready(request))
         if usd is None:
             return None
         total += ASKS * times * usd

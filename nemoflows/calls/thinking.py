@@ -1,35 +1,13 @@
-"""How much a call thinks: its step's default, the policy, and a rung deeper after a failed gate."""
+"""Refusing a wish about thinking that a model has no way to follow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import get_args
 
-from nemoflows.calls.values import Request, Thinking
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.models import Endpoint, cannot_stop_thinking
-from nemoflows.types import (
-    ModelRef,
-    ThinkingPolicy,
-)
-
-RUNG = Thinking(mode="budget", budget_tokens=1024)
-"""How much a step thinks that failed a gate without: the rung below the next tier.
-
-Source: chosen by reading, not calibrated.
-"""
-
-
-def thoughtful(request: Request, policy: ThinkingPolicy, *, deeper: bool = False) -> Request:
-    """Return the request with the thinking that it gets under a policy.
-
-    Args:
-        deeper: The step failed a gate and is asked again a rung higher.
-    """
-    wish = Thinking(mode=policy) if policy != "auto" else request.thinking
-    if deeper and wish is not None and wish.mode == "off":
-        wish = RUNG
-    return request.model_copy(update={"thinking": wish}) if wish else request
+from nemoflows.types import ModelRef, ThinkingPolicy
 
 
 def refuse_unknown(name: str, value: str, known: Sequence[str]) -> None:

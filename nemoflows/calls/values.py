@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from nemoflows.types import ModelRef, Value
 
@@ -49,20 +49,16 @@ def well_formed_json(value: Any) -> Any:
 Object = dict[str, Any]
 """A free JSON object. Its order counts: a model writes fields in the order of the schema."""
 
-
 Blocks = Annotated[list[Object], AfterValidator(well_formed_json)]
 """Opaque blocks of a provider's."""
 
-
 _NOT_IN_KEY = {"model"}
-
 
 LAST = 3
 """Priority of what is no step of an agent: no step waits for it."""
 
 THINKING_ROOM_TOKENS = 8192
 """Output tokens that thinking without a budget may take on top of the reply's own."""
-
 
 Purpose = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,99}$")]
 """The name of the step that a call is for: an open set. It groups the ledger; not in the key."""
@@ -72,21 +68,21 @@ class Part(Value):
     """A typed piece of a message.
 
     `text` is the caller's own words. All other kinds are data: for a model they are delimited and
-    never obeyed; the embedded tier reads them as they are.
+    never obeyed; the builtin tier reads them as they are.
     """
 
     kind: Literal[
         "text", "question", "query", "passage", "evidence", "finding", "error",
-        "issue", "plan", "file", "report", "change",
+        "issue", "plan", "file", "report", "change", "field",
     ] = "text"  # fmt: skip
     text: Text
     id: str = ""
     """The mark by which a reply refers to this part, such as `P3`."""
     heading: Text = ""
     score: float = Field(default=0.0, exclude=True)
-    """The search's relevance: read by the embedded tier, not shown to models, not in the key."""
+    """The search's relevance: read by the builtin tier, not shown to models, not in the key."""
     document: str = Field(default="", exclude=True)
-    """Where the text stands: read by the embedded tier, not shown to models, not in the key."""
+    """Where the text stands: read by the builtin tier, not shown to models, not in the key."""
 
 
 class Message(Value):
@@ -103,7 +99,10 @@ class Tool(Value):
 
     name: str
     description: str
-    schema_: Object = Field(alias="schema")
+    schema_: Object = Field(
+        validation_alias=AliasChoices("schema", "schema_"), serialization_alias="schema_"
+    )
+    """The tool's JSON schema; under this name it is in keys."""
 
 
 class Thinking(Value):
@@ -124,7 +123,8 @@ class Sampling(Value):
 class Request(Value):
     """Everything that decides a reply, and nothing else (apart from `purpose`)."""
 
-    model: ModelRef
+    model: ModelRef = ModelRef()
+    """Whom to ask; a step's request leaves it to the client that asks."""
     messages: list[Message]
     system: Text = ""
     tools: list[Tool] = Field(default_factory=list)
@@ -133,15 +133,16 @@ class Request(Value):
     """JSON schema that the reply's text must satisfy; None asks for free text."""
     max_output_tokens: int = Field(default=1024, gt=0)
     """Tokens of the reply itself; what thinking may take comes on top, in `limit_tokens`."""
-    stop: list[str] = Field(default_factory=list)
     sampling: Sampling | None = None
     """None leaves sampling to the model."""
     thinking: Thinking | None = None
     """None leaves thinking to the model."""
     sample: int = Field(default=0, ge=0)
     """Number of this draw: n samples of one prompt are n requests."""
-    salt: str = ""
-    """A run's `fresh` input: another salt, another key."""
+    cache_salt: str = Field(
+        default="", validation_alias=AliasChoices("cache_salt", "salt"), serialization_alias="salt"
+    )
+    """Another salt, another key: what is recorded is asked again."""
     purpose: Purpose = Field(default="chat", exclude=True)
     priority: int = Field(default=LAST, ge=0, exclude=True)
     """Whose turn it is where an engine has more than it can run; lower is first, not in the key."""
@@ -160,26 +161,28 @@ class Request(Value):
             case _:
                 return self.max_output_tokens
 
-    def key(self, *, identity: str = "", adapter: str = "1") -> str:
+    def key(self, *, model_fingerprint: str = "", wire_version: str = "1") -> str:
         """Return the request's SHA-256 in hexadecimal.
 
         Args:
-            identity: What the model's spelling stands for where that is more than the spelling
-                (a hash of local weights, say).
-            adapter: Version of the dialect adapter that turns the request into bytes.
+            model_fingerprint: What the model's spelling stands for where that is more than the
+                spelling (a hash of local weights, say).
+            wire_version: Version of the translation that turns the request into bytes.
         """
-        hashed = _head(identity or str(self.model), adapter).copy()
+        hashed = _head(model_fingerprint or str(self.model), wire_version).copy()
         hashed.update(self._canonical())
         return hashed.hexdigest()
 
     def _canonical(self) -> bytes:
         """Return canonical JSON: fields in declared order, free objects in their own."""
-        return self.model_dump_json(exclude=_NOT_IN_KEY, exclude_defaults=True).encode()
+        return self.model_dump_json(
+            exclude=_NOT_IN_KEY, exclude_defaults=True, by_alias=True
+        ).encode()
 
 
 @lru_cache(maxsize=64)
-def _head(identity: str, adapter: str) -> hashlib._Hash:
-    head = {"v": KEY_VERSION, "adapter": adapter, "model": identity}
+def _head(model_fingerprint: str, wire_version: str) -> hashlib._Hash:
+    head = {"v": KEY_VERSION, "adapter": wire_version, "model": model_fingerprint}
     return hashlib.sha256(json.dumps(head, separators=(",", ":")).encode())
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from nemoflows.calls.values import Message, Part, Reply, Request, user
 
 MAX_ERROR_CHARACTERS = 1000
-
+_PLAIN_ID = re.compile(r"[^<>\x00-\x1f\x7f\x85\u2028\u2029]{0,100}")
+"""Ids that may stand in a delimiter; others are data: a column's name may be anybody's."""
 
 AGAIN = "That reply cannot be used, for the reason above. Answer the request again."
 
@@ -32,8 +34,9 @@ def render(part: Part) -> str:
     if part.kind == "text":
         return part.text
     mark = fence("\n".join((part.id, part.heading, part.text)))
-    label = f"{part.kind} {part.id}".strip()
-    body = f"{part.heading}\n\n{part.text}" if part.heading else part.text
+    is_plain = _PLAIN_ID.fullmatch(part.id) is not None
+    label = f"{part.kind} {part.id}" if is_plain else part.kind
+    body = "\n\n".join(filter(None, ["" if is_plain else part.id, part.heading, part.text]))
     return f"<data {mark}: {label}>\n{body}\n</data {mark}>"
 
 

@@ -26,6 +26,7 @@ from nemoflows.models import CHAT_COMPLETIONS, CLAUDE, Endpoint
 from nemoflows.models.catalogue import FRONTIER
 from nemoflows.models.weights import open_model
 from nemoflows.settings import Settings, is_loopback
+from nemoflows.storage.filesystem import filesystem
 from nemoflows.types import ModelRef, Value
 
 WAIT_S = 5
@@ -58,13 +59,13 @@ def everything(config: str) -> Iterator[Check]:
     """Look at all of it, in the order in which a run would need it."""
     try:
         loaded = settings_module.load()
-        tiers = loaded.tiers()
+        policy = loaded.default_policy()
     except NemoflowsError as error:
-        remedy = "Correct the variable; the table of settings in the README says what it takes."
+        remedy = "Correct the variable; docs/settings.md says what it takes."
         yield failed("settings", error.message, remedy)
         return
-    yield ok("settings", f"efficient={tiers.efficient}, frontier={tiers.frontier}")
-    for name, model in {"efficient": tiers.efficient, "frontier": tiers.frontier}.items():
+    yield ok("settings", f"efficient={policy.efficient}, frontier={policy.frontier}")
+    for name, model in {"efficient": policy.efficient, "frontier": policy.frontier}.items():
         yield from tier(name, model, loaded)
     yield from folders(loaded)
     yield backend(config, loaded)
@@ -77,7 +78,7 @@ def tier(name: str, model: ModelRef, loaded: Settings) -> Iterator[Check]:
     except NemoflowsError as error:
         yield failed(name, error.message, "Declare it, or name one of `nemoflows models`.")
         return
-    if endpoint.dialect == "embedded":
+    if model.is_builtin:
         yield ok(name, "no model: answers are extracted, at no cost")
         return
     yield from key(name, endpoint, loaded)
@@ -128,11 +129,11 @@ def server(name: str, model: ModelRef, endpoint: Endpoint, loaded: Settings) -> 
         return
     yield ok(f"{name} server", f"serves {model.name}")
     context = contexts[model.name]
-    if context is not None and context < loaded.context_tokens:
+    if context is not None and context < loaded.hardware.context_tokens:
         yield failed(
             f"{name} context",
-            f"it takes {context:,} tokens, and agents are planned with {loaded.context_tokens:,}",
-            "Start it with a longer context, or lower NEMOFLOWS_CONTEXT_TOKENS.",
+            f"it takes {context:,} tokens; {loaded.hardware.context_tokens:,} are planned",
+            "Start it with a longer context, or lower `context_tokens` in NEMOFLOWS_HARDWARE.",
         )
 
 
@@ -224,29 +225,28 @@ def licence(name: str, model: ModelRef) -> Check:
 
 def folders(loaded: Settings) -> Iterator[Check]:
     """Look whether the journal and the index can be written."""
-    root = settings_module.home() / ".nemoflows"
-    places = {"JOURNAL": loaded.journal, "INDEX": loaded.index, "REPORTS": loaded.reports}
-    for name, given in places.items():
-        place = given or str(root / name.lower())
+    root = settings_module.home_root(loaded)
+    places = {"journal": loaded.journal or f"{root}/journal", "home": root}
+    for name, place in places.items():
         if place == "off":
             told = "off: nothing is recorded, and a run that is started again pays again"
             yield Check(about="journal", state="note", told=told)
             continue
         why = _unwritable(place)
         if why:
-            remedy = f"Give NEMOFLOWS_{name} a place that can be written, or correct its rights."
-            yield failed(name.lower(), f"{place}: {why}", remedy)
+            remedy = (
+                f"Give NEMOFLOWS_{name.upper()} a place that can be written, or correct its rights."
+            )
+            yield failed(name, f"{place}: {why}", remedy)
         else:
-            yield ok(name.lower(), f"{place} can be written")
+            yield ok(name, f"{place} can be written")
 
 
 def _unwritable(place: str) -> str:
     """Return why nothing can be written there; empty where something can."""
-    import fsspec
-
     path = f"{place.rstrip('/')}/.doctor-{uuid.uuid4().hex}"
     try:
-        system, inner = fsspec.core.url_to_fs(path)
+        system, inner = filesystem(path)
         parent = inner.rpartition("/")[0]
         missing = not system.exists(parent)
         system.makedirs(parent, exist_ok=True)

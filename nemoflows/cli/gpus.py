@@ -1,4 +1,4 @@
-"""`nemoflows gpus`: which GPUs a model needs, and how many agents they hold."""
+"""`nemoflows gpus`: which GPUs a model needs, and how many sequences they hold."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def tokens(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.command()
 @click.option("--model", help="Hub id or local folder; NEMOFLOWS_EFFICIENT's by default.")
 @click.option("--precision", type=click.Choice(["bf16", "fp8", "nvfp4", "mxfp4", "gguf"]))
-@click.option("--agents", type=click.IntRange(min=1), help="Agents at once.")
-@click.option("--context", callback=tokens, help="Tokens of each agent: 32768, 32k, 1M.")
+@click.option("--concurrent", type=click.IntRange(min=1), help="Sequences at once.")
+@click.option("--context", callback=tokens, help="Tokens of each sequence: 32768, 32k, 1M.")
 @click.option("--gpu", help="A GPU, with its number if that is given: h100, h100x4.")
 @click.option("--prefix-caching", is_flag=True, help="Keep prefixes that requests share.")
-@click.option("--beside", help="Another model, to compare the agents per GPU with.")
+@click.option("--beside", help="Another model, to compare the sequences per GPU with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table and a chart.")
 def gpus(
     model: str | None,
     precision: Any,
-    agents: int | None,
+    concurrent: int | None,
     context: int | None,
     gpu: str | None,
     beside: str | None,
@@ -53,28 +53,28 @@ def gpus(
     prefix_caching: bool,
     as_json: bool,
 ) -> None:
-    """Say what a model needs on each GPU, and how many agents fit at a context length.
+    """Say what a model needs on each GPU, and how many sequences fit at a context length.
 
     Nothing is asked over the network: sizes and shapes come from the catalogue, or from the
     config.json of a local folder.
     """
     try:
         loaded = settings_module.load()
-        weights = known(model or loaded.tiers().efficient.name, precision)
+        weights = known(model or loaded.default_policy().efficient.name, precision)
         wish: dict[str, Any] = {
-            "context_tokens": loaded.context_tokens if context is None else context,
-            "agents": loaded.agents if agents is None else agents,
+            "context_tokens": loaded.hardware.context_tokens if context is None else context,
+            "concurrent": loaded.hardware.concurrent if concurrent is None else concurrent,
             "prefix_caching": prefix_caching,
         }
         chosen = plan(weights, gpu=gpu or loaded.gpu, **wish)
         names = [gpu] if gpu else [one.name for one in GPUS if one.offered]
         rows = [row(weights, name, wish) for name in names]
         others = [weights, *([known(beside, None)] if beside else [])]
-        curve = agents_by_context(others, chosen)
+        curve = sequences_by_context(others, chosen)
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
     if as_json:
-        told = {"plan": chosen.model_dump(mode="json"), "gpus": rows, "agents": curve}
+        told = {"plan": chosen.model_dump(mode="json"), "gpus": rows, "concurrent": curve}
         told["engine_arguments"] = chosen.engine_arguments()
         click.echo(json.dumps(told, indent=1))
         return
@@ -110,18 +110,18 @@ def row(weights: Weights, gpu: str, wish: dict[str, Any]) -> dict[str, Any]:
         made = plan(weights, gpu=gpu, **wish)
     except (BadInput, BadModel) as error:
         short = error.message.partition(". ")[0]
-        return empty | {"agents": 0, "precision": "refused", "cache": "", "note": short}
+        return empty | {"concurrent": 0, "precision": "refused", "cache": "", "note": short}
     return {
         "gpu": f"{made.count}x {found.name}",
-        "agents": made.fit,
+        "concurrent": made.fit,
         "precision": made.support,
         "cache": f"{made.memory.cache / GIB:.1f} GiB",
         "note": made.note,
     }
 
 
-def agents_by_context(models: list[Weights], chosen: Plan) -> Rows:
-    """Return how many agents fit, per context length, on the GPUs of a plan.
+def sequences_by_context(models: list[Weights], chosen: Plan) -> Rows:
+    """Return how many sequences fit, per context length, on the GPUs of a plan.
 
     Other models are taken in the plan's precision, at no less than the GPUs that hold them.
     """
@@ -141,7 +141,7 @@ def _names(models: list[Weights]) -> list[str]:
 
 
 def _fit(weights: Weights, chosen: Plan, context_tokens: int) -> int | None:
-    """Return the agents that fit on a plan's GPUs; 0 for none, None beyond the model's context."""
+    """Return how many fit on a plan's GPUs; 0 for none, None beyond the model's context."""
     if weights.context_tokens and context_tokens > weights.context_tokens:
         return None
     try:
@@ -149,7 +149,7 @@ def _fit(weights: Weights, chosen: Plan, context_tokens: int) -> int | None:
             weights,
             gpu=f"{chosen.gpu.name}x{chosen.count}",
             context_tokens=context_tokens,
-            agents=chosen.agents,
+            concurrent=chosen.concurrent,
             prefix_caching=chosen.prefix_caching,
         )
     except BadModel:
@@ -173,7 +173,7 @@ def _show_memory(chosen: Plan) -> None:
         "state": one.state,
         f"rounding to blocks of {chosen.layout.block_tokens:,} tokens": one.rounding,
     }
-    click.echo(f"one agent: {_listed(parts, 2**20, 'MiB')}")
+    click.echo(f"one sequence: {_listed(parts, 2**20, 'MiB')}")
     click.echo(f"engine arguments: {json.dumps(chosen.engine_arguments())}")
 
 
@@ -182,10 +182,10 @@ def _listed(parts: dict[str, int], unit: int, name: str) -> str:
 
 
 def _show_chart(curve: Rows, chosen: Plan) -> None:
-    """Print agents against context, as bars whose length is a logarithm."""
+    """Print sequences against context, as bars whose length is a logarithm."""
     if not curve:
         return
-    click.secho(f"\nagents on {chosen.count}x {chosen.gpu.name}, by context", bold=True)
+    click.secho(f"\nsequences on {chosen.count}x {chosen.gpu.name}, by context", bold=True)
     names = [name for name in curve[0] if name != "context_tokens"]
     most = max((line[name] or 0) for line in curve for name in names)
     for line in curve:

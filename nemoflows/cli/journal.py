@@ -1,4 +1,4 @@
-"""`nemoflows journal`: what was paid, what is uncertain, what can go."""
+"""`nemoflows journal`: what was paid, what is in doubt, what can go."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal, Record
 from nemoflows.journal.summary import old_records, row, runs
+from nemoflows.llm.opening import journal_root
 
 DAY_S = 86_400.0
-
 
 DEFAULT_ROOT_HELP = "Root of the journal, a path or URL."
 
@@ -30,11 +30,11 @@ def journal(context: click.Context, root: str) -> None:
 def opened_journal(root: str) -> Journal:
     """Return the journal at `root`, else the one that runs of this machine write to."""
     try:
-        found = root or settings_module.load().journal
-        if found == "off":
+        settings = settings_module.load()
+        found = root or journal_root(settings, settings_module.home_root(settings))
+        if not found:
             raise click.ClickException("NEMOFLOWS_JOURNAL is off: nothing is recorded.")
-        default = settings_module.home() / ".nemoflows" / "journal"
-        return Journal(found or str(default))
+        return Journal(found)
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
 
@@ -42,7 +42,7 @@ def opened_journal(root: str) -> Journal:
 @journal.command("runs")
 @click.pass_obj
 def list_runs(book: Journal) -> None:
-    """List runs with what each paid and what is uncertain."""
+    """List runs with what each paid and what is in doubt."""
     show_table("runs", [run.model_dump() for run in runs(book)])
 
 
@@ -95,10 +95,11 @@ def prune(book: Journal, older_than_days: float, *, yes: bool) -> None:
 @click.pass_obj
 def export(book: Journal, file: Path) -> None:
     """Write one row per call to a Parquet FILE, without prompts and replies."""
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     rows = [row(record) for record in book.records()]
-    pd.DataFrame(rows).to_parquet(file)
+    pq.write_table(pa.Table.from_pylist(rows), file)
     click.echo(f"{len(rows)} calls are in {file}.")
 
 

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import click
 
-from nemoflows import page, reports
 from nemoflows import settings as settings_module
 from nemoflows.cli.journal import DEFAULT_ROOT_HELP, opened_journal
 from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
-from nemoflows.llm.history import Memory
+from nemoflows.llm.history import CallHistory
+from nemoflows.reporting import ReportData, assemble, notes_of, write
 
 COLUMNS = (
     "run", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd", "escalated",
-    "uncertain", "question",
+    "in_doubt", "about",
 )  # fmt: skip
 
 
 @click.command("runs")
 @click.option("--root", default="", help=DEFAULT_ROOT_HELP)
 def list_runs(root: str) -> None:
-    """Compare runs: what each cost, what all-frontier would have cost, what is uncertain."""
+    """Compare runs: what each cost, what all-frontier would have cost, what is in doubt."""
     book = opened_journal(root)
     show_table("runs", [_row(book.root, run) for run in sorted(known_runs(book))])
 
@@ -35,7 +35,7 @@ def list_runs(root: str) -> None:
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
-    help="File to write; by default RUN.html in the folder of the pages.",
+    help="File to write; by default RUN.html in the folder of the reports.",
 )
 def report(run: str, root: str, output: Path | None) -> None:
     """Write the report of RUN anew from the journal; the beginning of its id is enough."""
@@ -48,16 +48,15 @@ def report(run: str, root: str, output: Path | None) -> None:
         )
     shown = completed(book.root, exact[0])
     path = output or settings_module.reports_folder() / f"{exact[0].replace('/', '-')}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.render(shown), encoding="utf-8")
-    click.echo(f"{shown.ledger}\npage: {path}")
+    write(shown, path)
+    click.echo(f"{shown.ledger}\nreport: {path}")
 
 
-def completed(root: str, run: str) -> page.Page:
-    """Return the page of a run, put together from the journal at `root`."""
+def completed(root: str, run: str) -> ReportData:
+    """Return the report data of a run, put together from the journal at `root`."""
     try:
-        memory = Memory(Journal(root, run=run), many_processes=True)
-        return reports.complete(reports.of_run(memory), memory, settings_module.load())
+        memory = CallHistory(Journal(root, run=run), many_processes=True)
+        return assemble(notes_of(memory), memory, settings_module.load())
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
 
@@ -71,8 +70,8 @@ def _row(root: str, run: str) -> dict[str, object]:
     try:
         shown = completed(root, run)
     except click.ClickException as error:
-        return {**dict.fromkeys(COLUMNS), "run": run, "question": error.message[:60]}
-    ledger = shown.ledger
+        return {**dict.fromkeys(COLUMNS), "run": run, "about": error.message[:60]}
+    ledger, steps = shown.ledger, {call.purpose for call in shown.calls}
     usd = {s.name.partition(" (")[0]: s.usd for s in shown.savings.scenarios}
     return {
         "run": run,
@@ -82,6 +81,6 @@ def _row(root: str, run: str) -> dict[str, object]:
         "all_frontier_usd": usd.get("all frontier", "not compared"),
         "all_small_usd": usd.get("all small frontier", "not compared"),
         "escalated": ledger.n_escalated,
-        "uncertain": ledger.n_uncertain,
-        "question": " ".join(shown.answer.question.split())[:40] if shown.answer else "unanswered",
+        "in_doubt": ledger.n_in_doubt,
+        "about": " ".join(shown.heading.split())[:40] or ", ".join(sorted(steps)) or "nothing yet",
     }

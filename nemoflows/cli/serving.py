@@ -6,7 +6,6 @@ import asyncio
 
 from nemoflows import settings as settings_module
 from nemoflows.cli.tables import Rows
-from nemoflows.engines.protocol import Lists
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
@@ -22,14 +21,14 @@ def served(name: str) -> Rows:
     loaded = settings_module.load()
     model = ModelRef(endpoint=name, name="any")
     engine = Engines(loaded).of(model)
-    if not isinstance(engine, Lists):
-        raise BadModel(f"The endpoint {name!r} has no list of models: name any, such as {name}:x.")
 
-    async def ask(lister: Lists) -> dict[str, int | None]:
+    async def ask() -> dict[str, int | None] | None:
         try:
-            return await lister.served()
+            return await engine.served()
         finally:
             await engine.aclose()
 
-    found = asyncio.run(ask(engine))
+    found = asyncio.run(ask())
+    if found is None:
+        raise BadModel(f"The endpoint {name!r} has no list of models: name any, such as {name}:x.")
     return [{"model": f"{name}:{served}", "context_tokens": found[served]} for served in found]

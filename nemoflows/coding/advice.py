@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from nemoflows.coding.types import Baseline, Patch
+from nemoflows.coding.types import Baseline, Change
 
 _NOTHING = (
     "No test fails, and a change is judged by tests: write one that fails because of the issue, "
@@ -16,32 +16,33 @@ _FLAKY = (
     "--deselect in --test_command."
 )
 _ASKED = (
-    "The page has what the tests said of each candidate. --candidates, --repairs and "
-    "--frontier_candidates ask for more."
+    "The report has what the tests said of each candidate. --effort asks for more, such as "
+    "'{\"candidates\": 16}'."
 )
 _SEARCHED = (
     "No model was asked: a search of {} test runs looked for slips of an operator, constant, name "
-    "or condition. --search_runs allows it more; what is no slip needs a model, such as "
-    """--tiers '{{"efficient": "ENDPOINT:MODEL"}}'."""
+    """or condition. --effort '{{"search_runs": 1000}}' allows it more; what is not a slip needs """
+    """a model, such as --policy '{{"efficient": "ENDPOINT:MODEL"}}'."""
 )
 
 
-def next_steps(baseline: Baseline, patch: Patch, *, n_search_runs: int) -> list[str]:
-    """Return what a person can do next, the likeliest help first; nothing where all is well.
-
-    Args:
-        n_search_runs: Test runs that the search without a model took.
-    """
+def next_steps(change: Change) -> list[str]:
+    """Return what a person can do next, the likeliest help first; nothing where all is well."""
+    patch = change.patch
     match patch.status:
-        case "verified":
+        case "verified" | "open":
             return []
         case "nothing to fix":
             return [_NOTHING]
         case "flaky":
             return [_FLAKY]
         case "no candidate passed":
-            more = _ASKED if patch.calls or patch.stopped else _SEARCHED.format(n_search_runs)
-            return [*_fewer_targets(baseline), more]
+            more = (
+                _ASKED
+                if patch.calls or patch.budget_note
+                else _SEARCHED.format(change.n_search_runs)
+            )
+            return [*_fewer_targets(change.baseline), more]
 
 
 def _fewer_targets(baseline: Baseline) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nemoflows.calls import Part
 from nemoflows.coding.edits import is_test, runs_tests
-from nemoflows.coding.types import Baseline, ChangePlan, TestReport
+from nemoflows.coding.types import Baseline, Change, ChangePlan, TestReport
 from nemoflows.sandbox.trees import Tree
 
 MAX_FILES = 6
@@ -17,8 +17,9 @@ MAX_REPORT_CHARACTERS = 8_000
 _CUT = "\n… lines left out …\n"
 
 
-def parts(baseline: Baseline, tree: Tree, plan: ChangePlan) -> list[Part]:
+def parts(change: Change, tree: Tree) -> list[Part]:
     """Return what every request of a change begins with, the same for all candidates."""
+    baseline, plan = change.baseline, change.plan
     shown = [Part(kind="issue", text=baseline.task.issue)]
     if plan.summary:
         steps = "\n".join(f"- {step}" for step in plan.steps)

@@ -27,7 +27,9 @@ _RUNNER_FILES = {
     "conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml",
     "setup.cfg", "tox.ini", "sitecustomize.py", "usercustomize.py", ".coveragerc",
 }  # fmt: skip
-_RUNNER_MODULES = {"pytest", "_pytest", "py", "pluggy", "nemoflows"} | set(sys.stdlib_module_names)
+_RUNNER_MODULES = {"pytest", "_pytest", "py", "pluggy", "_nemoflows_sandbox"} | set(
+    sys.stdlib_module_names
+)
 
 
 class Rejection(Value):
@@ -64,56 +66,6 @@ def apply(
         else:
             texts[edit.path] = result
     return rejected or tree.changed(texts)
-
-
-def again(tree: Tree, edits: Sequence[Edit]) -> Tree | None:
-    """Return a tree with edits of `between` applied letter by letter; None if they do not fit.
-
-    White space and line ends are the edits' own: `apply` makes a model's fit the file.
-    """
-    texts: dict[str, str] = {}
-    for edit in edits:
-        text = tree.text(edit.path)
-        if text is None or not edit.search.strip():
-            texts[edit.path] = edit.replace
-        elif len(_exact(text, edit.search)) == 1:
-            texts[edit.path] = text.replace(edit.search, edit.replace)
-        else:
-            return None
-    return tree.changed(texts)
-
-
-def between(before: Tree, after: Tree) -> list[Edit]:
-    """Return the difference of two trees as edits, each of whole lines that stand once."""
-    found = []
-    for path in sorted(after.files):
-        old, new = before.text(path), after.text(path)
-        if path not in before.files:
-            found.append(Edit(path=path, search="", replace=new or ""))
-        elif old is not None and new is not None and old != new:
-            found.append(_line_edit(path, old, new))
-    return found
-
-
-def _line_edit(path: str, old: str, new: str) -> Edit:
-    a, b = old.split("\n"), new.split("\n")
-    first = 0
-    while first < min(len(a), len(b)) and a[first] == b[first]:
-        first += 1
-    tail = 0
-    while tail < min(len(a), len(b)) - first and a[-1 - tail] == b[-1 - tail]:
-        tail += 1
-    while (first or tail) and (
-        first == len(b) - tail or not _stands_once(old, a[first : len(a) - tail])
-    ):  # lines that are removed take a neighbour along, for their line end
-        first, tail = max(0, first - 1), max(0, tail - 1)
-    search, replace = a[first : len(a) - tail], b[first : len(b) - tail]
-    return Edit(path=path, search="\n".join(search), replace="\n".join(replace))
-
-
-def _stands_once(text: str, lines: list[str]) -> bool:
-    searched = "\n".join(lines)
-    return bool(searched.strip()) and len(_exact(text, searched)) == 1
 
 
 def is_test(path: str) -> bool:

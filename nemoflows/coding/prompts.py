@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nemoflows.calls import Part, Request, Sampling, Thinking
-from nemoflows.calls.parts import Step, a_list, a_string, an_object, request
-from nemoflows.types import ModelRef
+from nemoflows.calls.contract import Step, a_list, a_string, an_object, request
 
 MAX_EDITS = 6
 MAX_SEARCH_CHARACTERS = 3000
@@ -38,7 +37,6 @@ PROPOSE = _step("propose", 4096, 2048, priority=2)
 REPAIR = _step("repair", 4096, 4096, priority=1)
 REVIEW = _step("review", 1024, 1024, priority=0)
 """A change is reasoned about before it is written, most of all one that has failed already."""
-
 _EDITS = (
     "Write the change as edits, each of one file by its path: `search` is copied from the file "
     "word for word, whole lines, enough of them to stand there once; `replace` takes its place. "
@@ -47,7 +45,7 @@ _EDITS = (
 )
 
 
-def plan_change(shown: Sequence[Part], *, model: ModelRef, salt: str) -> Request:
+def plan_change(shown: Sequence[Part]) -> Request:
     """Ask what should be changed, and in which files."""
     words = (
         "Say what should be changed so that the failing tests pass and the issue is solved: what "
@@ -58,12 +56,10 @@ def plan_change(shown: Sequence[Part], *, model: ModelRef, salt: str) -> Request
         files=a_list(a_string(200), MAX_EDITS),
         steps=a_list(a_string(300), 8),
     )
-    return _request(PLAN_CHANGE, shown, words, schema, model=model, salt=salt)
+    return _request(PLAN_CHANGE, shown, words, schema)
 
 
-def propose(
-    shown: Sequence[Part], *, number: int, hint: str, model: ModelRef, salt: str
-) -> Request:
+def propose(shown: Sequence[Part], *, number: int, hint: str) -> Request:
     """Ask for one of several changes.
 
     Args:
@@ -72,24 +68,22 @@ def propose(
     """
     first = f"Look first at {hint}, which the failing tests ran. " if hint else ""
     words = f"{first}Change the files so that the failing tests pass. {_EDITS}"
-    asked = _request(PROPOSE, shown, words, _schema(), model=model, salt=salt)
+    asked = _request(PROPOSE, shown, words, _schema())
     update = {"sample": number, "sampling": Sampling(temperature=TEMPERATURE)}
     return asked.model_copy(update=update)
 
 
-def repair(
-    shown: Sequence[Part], tried: Sequence[Part], *, model: ModelRef, salt: str, number: int = 0
-) -> Request:
+def repair(shown: Sequence[Part], tried: Sequence[Part], *, number: int = 0) -> Request:
     """Ask for the correction of a change that failed; the files are shown with it applied."""
     words = (
         "A change was tried: the files above have it applied, and the last report says what came "
         f"of it. Correct it, as edits of the files as they stand now. {_EDITS}"
     )
-    asked = _request(REPAIR, shown, words, _schema(), more=tried, model=model, salt=salt)
+    asked = _request(REPAIR, shown, words, _schema(), more=tried)
     return asked.model_copy(update={"sample": number})
 
 
-def review(shown: Sequence[Part], diff: str, *, model: ModelRef, salt: str) -> Request:
+def review(shown: Sequence[Part], diff: str) -> Request:
     """Ask for a second look at a change that passes the tests."""
     words = (
         "The change passes the tests. Does it solve the issue, or does it only satisfy the tests? "
@@ -101,7 +95,7 @@ def review(shown: Sequence[Part], diff: str, *, model: ModelRef, salt: str) -> R
         comments=a_list(a_string(300), 4),
     )
     changed = [Part(kind="change", text=diff)]
-    return _request(REVIEW, shown, words, schema, more=changed, model=model, salt=salt)
+    return _request(REVIEW, shown, words, schema, more=changed)
 
 
 def _schema() -> dict[str, Any]:
@@ -121,9 +115,7 @@ def _request(
     schema: dict[str, Any],
     *,
     more: Sequence[Part] = (),
-    model: ModelRef,
-    salt: str,
 ) -> Request:
     """Return a request whose shown parts come first: every candidate's begins with them."""
     parts, n_shared = [*shown, *more], len(shown)
-    return request(step, parts, words, schema, model=model, salt=salt, n_shared=n_shared)
+    return request(step, parts, words, schema, n_shared=n_shared)

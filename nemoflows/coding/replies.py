@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from nemoflows.calls import Reply
-from nemoflows.calls.reading import SHOWN, field
+from nemoflows.calls.contract import SHOWN, field
 from nemoflows.coding import edits
 from nemoflows.coding.types import Baseline, ChangePlan, Edit, Review
 from nemoflows.errors import BadReply

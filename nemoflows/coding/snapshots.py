@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput
-from nemoflows.journal.stores import open_store
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
+from nemoflows.storage.store import open_store
 
 
 def snapshot(repo: str, *, root: str) -> Repository:

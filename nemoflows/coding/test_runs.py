@@ -17,25 +17,19 @@ from typing import Any, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 
 from nemoflows.coding.types import CodingTask, TestResult
-from nemoflows.errors import BadInput
-from nemoflows.journal.stores import open_store
+from nemoflows.errors import BadInput, NemoflowsError
 from nemoflows.sandbox import levels
 from nemoflows.sandbox.inside.suite import NO_PYTEST
-from nemoflows.sandbox.levels import Level, Limits
+from nemoflows.sandbox.levels import Level
 from nemoflows.sandbox.runs import Ended, Job, Sandbox, available
 from nemoflows.sandbox.trees import Tree
+from nemoflows.storage.store import open_store
 from nemoflows.types import Value
 
 RECORD_VERSION = 1
-
-
 OUTPUT_CHARACTERS = 4000
-
-
 _KILLED = {-9, 128 + 9}
 """Exit codes of a process that SIGKILL ended; the second is told by the first of a namespace."""
-
-
 _LINES = TypeAdapter(dict[str, list[int]])
 
 
@@ -46,7 +40,7 @@ class Command(NamedTuple):
     arguments: list[str]
 
 
-class Wish(Value):
+class RunOptions(Value):
     """How the tests are to be run."""
 
     first: list[str] = Field(default_factory=list)
@@ -125,15 +119,15 @@ def _no_pytest(test_command: str) -> BadInput:
     )
 
 
-def key_of(*, tree: str, test_command: str, limits: Limits, wish: Wish, salt: str) -> str:
-    """Return the identity of a run: same tree, command, limits and wish, same result."""
+def key_of(task: CodingTask, tree: Tree, options: RunOptions) -> str:
+    """Return the identity of a run: same tree, command, limits and options, same result."""
     whole = {
         "v": RECORD_VERSION,
-        "tree": tree,
-        "command": test_command,
-        "limits": limits.model_dump(),
-        "wish": wish.model_dump(),
-        "salt": salt,
+        "tree": tree.hash,
+        "command": task.test_command,
+        "limits": task.limits.model_dump(),
+        "wish": options.model_dump(),
+        "salt": task.cache_salt,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -222,31 +216,28 @@ class TestRuns:
                 self._available = await available()
         return levels.at_least(task.min_sandbox, self._available)
 
-    async def run(self, task: CodingTask, tree: Tree, wish: Wish) -> tuple[Ran, bool]:
+    async def run(self, task: CodingTask, tree: Tree, options: RunOptions) -> tuple[Ran, bool]:
         """Return what a run told, and whether it was replayed.
 
         Raises:
             BadInput: The command runs no pytest, or the machine contains too little.
         """
-        key = key_of(
-            tree=tree.hash, test_command=task.test_command, limits=task.limits, wish=wish,
-            salt=task.fresh,
-        )  # fmt: skip
+        key = key_of(task, tree, options)
         if key not in self._flights:
-            flight = asyncio.create_task(self._recall_or_run(key, task, tree, wish))
+            flight = asyncio.create_task(self._recall_or_run(key, task, tree, options))
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         return await self._flights[key]
 
     async def _recall_or_run(
-        self, key: str, task: CodingTask, tree: Tree, wish: Wish
+        self, key: str, task: CodingTask, tree: Tree, options: RunOptions
     ) -> tuple[Ran, bool]:
         if found := self._recall(key, task.min_sandbox):
             return found, True
         command = read_command(task.test_command)
         sandbox = await self._sandbox(task, command)
         token = secrets.token_hex(16)
-        suite = wish.model_dump() | {
+        suite = options.model_dump() | {
             "arguments": command.arguments,
             "token": token,
             "test_seconds": task.limits.test_seconds,
@@ -255,7 +246,7 @@ class TestRuns:
         done = read(ended, key=key, token=token, copy_python=command.python, level=sandbox.level)
         self.n_run += 1
         if self._store and not done.was_killed:
-            with suppress(OSError):  # a full disk, say: a record is worth no run
+            with suppress(NemoflowsError):  # a full disk, say: a record is worth no run
                 self._store.write(_name(key), done.model_dump_json().encode())
         return done, False
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from nemoflows.sandbox.levels import Level, Limits
-from nemoflows.types import Value, printable
-
-Tier = Literal["embedded", "efficient", "frontier"]
-
+from nemoflows.types import Setting, Tier, Value, printable
 
 TestEdits = Literal["refuse", "allow"]
 """Whether a candidate may change test files."""
-
-
 Outcome = Literal["passed", "failed", "error", "skipped"]
-
-
 Ending = Literal["finished", "time", "memory", "report", "died", "broken", "tampered"]
 """How a test run ended: to its end; past a limit; without its last line (`died`); without its
 tests, which could not be collected (`broken`); or with a runner that was interfered with."""
@@ -50,8 +43,8 @@ class CodingTask(Value):
     limits: Limits = Limits()
     min_sandbox: Level = "landlock"
     test_edits: TestEdits = "refuse"
-    fresh: str = ""
-    """Salt: another value runs again what is recorded."""
+    cache_salt: str = ""
+    """Another value runs again what is recorded."""
 
 
 class TestResult(Value):
@@ -73,7 +66,7 @@ class TestReport(Value):
     __test__ = False
 
     key: str
-    """Of its record: tree, command, limits and what was wished."""
+    """Of its record: tree, command, limits and options."""
     tree: str
     ending: Ending
     detail: str = ""
@@ -138,12 +131,21 @@ class Edit(Value):
     replace: str
 
 
+class Splice(Value):
+    """Other text in the place of a stretch of a file; of a new file, all of it."""
+
+    path: str
+    start: int = 0
+    end: int = 0
+    text: str
+
+
 class Candidate(Value):
     """A change that somebody proposed, and what the tests say about it."""
 
-    edits: list[Edit]
+    splices: list[Splice]
     tree: str
-    """Of the repository with the edits applied."""
+    """Hash of the repository with the change."""
     tier: Tier
     why: str = ""
     round: int = 0
@@ -164,9 +166,6 @@ class ChangePlan(Value):
     files: list[str] = Field(default_factory=list)
     """Files of the repository that the change touches."""
     steps: list[str] = Field(default_factory=list)
-    stopped: str = ""
-    """Why the budget ended the asking, with its numbers; empty where it did not."""
-    calls: list[str] = Field(default_factory=list)
 
 
 class Review(Value):
@@ -174,42 +173,37 @@ class Review(Value):
 
     verdict: Literal["accept", "object", "none"] = "none"
     comments: list[str] = Field(default_factory=list)
-    calls: list[str] = Field(default_factory=list)
 
 
-class Proposals(Value):
-    """Candidates of one step, with what could not be used."""
-
-    candidates: list[Candidate] = Field(default_factory=list)
-    rejected: list[str] = Field(default_factory=list)
-    """Why proposals could not be applied or replies not be read."""
-    n_runs: int = 0
-    """Test runs that a search took; 0 for a model's proposals."""
-    stopped: str = ""
-    """Why the budget ended the asking, with its numbers; empty where it did not."""
-    calls: list[str] = Field(default_factory=list)
-    spent: list[str] = Field(default_factory=list)
-    """Keys of all calls of the flow so far, for the budget of what follows."""
-
-    def after(self, spent: Sequence[str]) -> Proposals:
-        """Return these with the keys of the calls that came before them."""
-        return self.model_copy(update={"spent": sorted({*spent, *self.calls})})
+Status = Literal["open", "verified", "flaky", "no candidate passed", "nothing to fix"]
 
 
-Status = Literal["verified", "flaky", "no candidate passed", "nothing to fix"]
+class Effort(Setting):
+    """How much a change is tried for; as text it is JSON, YAML or the name of such a file."""
+
+    candidates: int = Field(default=8, ge=0, le=1000)
+    """Changes that the efficient tier proposes at once."""
+    repairs: int = Field(default=4, ge=0, le=1000)
+    """Corrections it proposes in each round."""
+    rounds: int = Field(default=2, ge=0, le=20)
+    """Rounds of corrections at most."""
+    frontier_candidates: int = Field(default=1, ge=0, le=1000)
+    """Changes that the frontier tier proposes where none passes."""
+    search_runs: int = Field(default=300, ge=0)
+    """Test runs of the search that repairs without a model."""
 
 
 class Patch(Value):
     """The end of the flow: a unified diff that `git apply` takes, or why there is none."""
 
-    issue: str
-    status: Status
+    issue: str = ""
+    status: Status = "open"
     diff: str = ""
     candidate: Candidate | None = None
     flaky: list[str] = Field(default_factory=list)
     """Tests whose outcome changed when the winner was run again."""
     review: Review = Review()
-    stopped: str = ""
+    budget_note: str = ""
     """Why the budget ended the asking, with its numbers; empty where it did not."""
     usd: float | None = 0.0
     """What all calls of the flow cost, each once; None where nobody knows."""
@@ -226,10 +220,14 @@ class Patch(Value):
     @property
     def notes(self) -> list[str]:
         """Return what a reader should know beside the status, one line each."""
-        stopped = [f"stopped early: {self.stopped}"] if self.stopped else []
+        budget_note = [f"stopped early: {self.budget_note}"] if self.budget_note else []
         flaky = [f"flaky: {test}" for test in self.flaky]
         verdict = "" if self.review.verdict == "none" else f" ({self.review.verdict})"
-        return [*stopped, *flaky, *(f"review{verdict}: {each}" for each in self.review.comments)]
+        return [
+            *budget_note,
+            *flaky,
+            *(f"review{verdict}: {each}" for each in self.review.comments),
+        ]
 
     def __str__(self) -> str:
         """Return the patch as a person reads it in a terminal."""
@@ -241,3 +239,38 @@ class Patch(Value):
     def __repr__(self) -> str:
         """Return one short line: flytekit prints a workflow's outputs by their repr."""
         return f"Patch({self.status!r}, {self.diff.count(chr(10))} lines)"
+
+
+class Change(Value):
+    """A change as far as it has come: what is to be done, what was tried, what won."""
+
+    baseline: Baseline
+    plan: ChangePlan = ChangePlan()
+    candidates: list[Candidate] = Field(default_factory=list)
+    """In the order in which they were proposed; those without a report are not tested yet."""
+    rejected: list[str] = Field(default_factory=list)
+    """Why proposals could not be applied or replies not be read."""
+    n_search_runs: int = 0
+    """Test runs that the search without a model took."""
+    n_rounds: int = 0
+    """Times that the efficient tier was asked: for proposals, then for corrections."""
+    budget_note: str = ""
+    """Why the budget ended the asking, with its numbers; empty where it did not."""
+    calls: list[str] = Field(default_factory=list)
+    """Keys of all calls of the flow so far."""
+    patch: Patch = Patch()
+    """Open until `select` has chosen."""
+
+    @property
+    def rounds(self) -> list[list[Candidate]]:
+        """Return the candidates round by round, each tier's apart."""
+        rounds: dict[tuple[str, int], list[Candidate]] = {}
+        for candidate in self.candidates:
+            rounds.setdefault((candidate.tier, candidate.round), []).append(candidate)
+        return list(rounds.values())
+
+    def after(self, calls: Sequence[str] = (), budget_note: str = "", **update: Any) -> Change:
+        """Return the change after a step, with its calls, and why the budget ended the asking."""
+        update["calls"] = list(dict.fromkeys([*self.calls, *calls]))
+        update["budget_note"] = self.budget_note or budget_note
+        return self.model_copy(update=update)

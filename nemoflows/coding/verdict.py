@@ -13,14 +13,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.coding.edits import files_of, is_protected
-from nemoflows.coding.test_runs import Ran
+from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, Ending, TestReport, TestResult
 from nemoflows.sandbox.inside.suite import N_CANARIES
-from nemoflows.sandbox.levels import Level
 from nemoflows.sandbox.trees import Tree
 
 
-def pristine(base: Tree, candidate: Tree, baseline: Baseline) -> Tree:
+async def judge(
+    baseline: Baseline, base: Tree, candidate: Tree, runs: TestRuns, *, attempt: int = 0
+) -> TestReport:
+    """Return the verdict over a tree: a fresh run with the baseline's tests."""
+    tree = with_baseline_tests(base, candidate, baseline)
+    ran, replayed = await runs.run(baseline.task, tree, RunOptions(attempt=attempt))
+    return report(ran, baseline=baseline.report, tree=candidate.hash, replayed=replayed)
+
+
+def passes(report: TestReport, baseline: Baseline) -> bool:
+    """Return whether the target tests pass and none that passed before is broken."""
+    if report.ending != "finished":
+        return False
+    target = set(baseline.target)
+    bad = {r.test for r in report.failing}
+    skipped = {r.test for r in report.not_passed if r.outcome == "skipped"}
+    before = {r.test for r in baseline.report.not_passed}
+    return not (bad | skipped) & target and bad <= before
+
+
+def with_baseline_tests(base: Tree, candidate: Tree, baseline: Baseline) -> Tree:
     """Return the candidate's tree with the baseline's tests and settings."""
     test_edits, tests = baseline.task.test_edits, files_of(baseline.report.collected)
     own = {p: d for p, d in candidate.files.items() if not is_protected(p, test_edits, tests)}
@@ -28,7 +47,7 @@ def pristine(base: Tree, candidate: Tree, baseline: Baseline) -> Tree:
     return Tree({**own, **kept}, candidate.executable)
 
 
-def baseline_report(ran: Ran, *, tree: str, level: Level, replayed: bool) -> TestReport:
+def baseline_report(ran: Ran, *, tree: str, replayed: bool) -> TestReport:
     """Return the report of the tree before any change; its own tests are what others must have.
 
     Modules that cannot be collected count as one test each, named by the module.
@@ -38,20 +57,16 @@ def baseline_report(ran: Ran, *, tree: str, level: Level, replayed: bool) -> Tes
         ending, detail = "broken", "no test was collected"
     results = [*ran.broken, *ran.results]
     collected = [*(r.test for r in ran.broken), *ran.collected]
-    return _report(
-        ran, tree, level, ending, detail, results, replayed=replayed, collected=collected
-    )
+    return _report(ran, tree, ending, detail, results, replayed=replayed, collected=collected)
 
 
-def report(
-    ran: Ran, *, baseline: TestReport, tree: str, level: Level, replayed: bool
-) -> TestReport:
+def report(ran: Ran, *, baseline: TestReport, tree: str, replayed: bool) -> TestReport:
     """Return the verdict over a candidate's run."""
     ending, detail = _ended(ran)
     results = _by_baseline(ran, baseline)
     if ending == "finished":
         ending, detail = _same_tests(ran, baseline)
-    return _report(ran, tree, level, ending, detail, results, replayed=replayed)
+    return _report(ran, tree, ending, detail, results, replayed=replayed)
 
 
 def _ended(ran: Ran) -> tuple[Ending, str]:
@@ -105,7 +120,7 @@ def _by_baseline(ran: Ran, baseline: TestReport) -> list[TestResult]:
 
 
 def _report(
-    ran: Ran, tree: str, level: Level, ending: Ending, detail: str, results: Sequence[TestResult],
+    ran: Ran, tree: str, ending: Ending, detail: str, results: Sequence[TestResult],
     *, replayed: bool, collected: Sequence[str] = (),
 ) -> TestReport:  # fmt: skip
     return TestReport(
@@ -116,7 +131,7 @@ def _report(
         n_passed=sum(r.outcome == "passed" for r in results),
         not_passed=[r for r in results if r.outcome != "passed"],
         collected=list(collected),
-        level=level,
+        level=ran.level,
         seconds=ran.seconds,
         replayed=replayed,
     )

@@ -1,1 +1,1 @@
-"""Ways to reach models: one module per SDK or kind, one protocol for all."""
+"""Ways to reach models: one module per SDK or kind, one abstract class for all."""

@@ -1,4 +1,4 @@
-"""Embedders and rerankers in this process, through sentence-transformers: free, local.
+"""Embedders in this process, through sentence-transformers: free, local.
 
 A model is a hub id or a local path. A hub id is looked up in the local cache first, so that a
 machine without network works once the model is there.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nemoflows.calls import Outcome, Request, Unanswered
-from nemoflows.engines.protocol import OnAttempt, Vectors
+from nemoflows.engines.base import Engine, OnAttempt, Vectors
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
 
@@ -27,19 +27,20 @@ BATCH_SIZE = 32
 _DESCRIBING = ("*.json", "*.txt", "*.safetensors", "*.bin")
 
 
-class Dense:
-    """Local embedding and reranking; loads a model at its first use and keeps it."""
+class Dense(Engine):
+    """Local embedding; loads a model at its first use and keeps it."""
 
+    wire_version = "dense-1"
     paid = False
-    adapter = "dense-1"
+    generates = False
 
     def __init__(self, *, offline: bool = False) -> None:
         self._offline = offline
-        self._models: dict[tuple[str, ModelRef], Any] = {}
+        self._models: dict[ModelRef, Any] = {}
         self._lock = threading.Lock()
         """Models are not safe to load or run from two threads at once."""
 
-    def identity(self, model: ModelRef) -> str:
+    def model_fingerprint(self, model: ModelRef) -> str:
         """Return the spelling, or for a local path the hash of its small files and weight sizes."""
         folder = Path(model.name).expanduser()
         if not folder.is_dir():
@@ -65,8 +66,7 @@ class Dense:
         """Refuse: an embedder does not write."""
         return Unanswered(
             reason="rejected",
-            detail=f"{request.model} embeds and reranks; it does not write. "
-            "Name another model for the tier.",
+            detail=f"{request.model} embeds; it does not write. Name another model for the tier.",
             transient=False,
         )
 
@@ -81,7 +81,7 @@ class Dense:
     def embed_now(self, model: ModelRef, texts: Sequence[str], *, query: bool = False) -> Vectors:
         """Do what `embed` does in the calling thread."""
         with self._lock:
-            encoder = self._load("SentenceTransformer", model)
+            encoder = self._load(model)
             if not texts:
                 return np.empty((0, encoder.get_embedding_dimension()), np.float32)
             encode: Callable[..., Any] = encoder.encode_query if query else encoder.encode_document
@@ -94,35 +94,15 @@ class Dense:
             )
         return np.asarray(vectors, dtype=np.float32)
 
-    async def rerank(self, model: ModelRef, query: str, texts: Sequence[str]) -> list[float]:
-        """Return a relevance per text by a cross-encoder; only the order means something.
-
-        Raises:
-            BadModel: The extra is missing or the model cannot be loaded.
-        """
-        return await asyncio.to_thread(self._rerank, model, query, texts)
-
     async def aclose(self) -> None:
         """Forget the models."""
         self._models.clear()
 
-    def _rerank(self, model: ModelRef, query: str, texts: Sequence[str]) -> list[float]:
-        with self._lock:
-            encoder = self._load("CrossEncoder", model)
-            if not texts:
-                return []
-            pairs = [(query, text) for text in texts]
-            scores = encoder.predict(pairs, batch_size=BATCH_SIZE, show_progress_bar=False)
-        return [float(score) for score in np.asarray(scores).reshape(len(texts), -1)[:, -1]]
-
-    def _load(self, kind: str, model: ModelRef) -> Any:
-        if (kind, model) not in self._models:
+    def _load(self, model: ModelRef) -> Any:
+        if model not in self._models:
             _check(model)
-            import sentence_transformers
-
-            make = getattr(sentence_transformers, kind)
-            self._models[kind, model] = _first_that_loads(make, model, offline=self._offline)
-        return self._models[kind, model]
+            self._models[model] = _first_that_loads(model, offline=self._offline)
+        return self._models[model]
 
 
 def _check(model: ModelRef) -> None:
@@ -138,13 +118,17 @@ def _check(model: ModelRef) -> None:
         raise BadModel(f"{str(model)!r} names a folder that is not there. Mend the path.")
 
 
-def _first_that_loads(make: Callable[..., Any], model: ModelRef, *, offline: bool) -> Any:
+def _first_that_loads(model: ModelRef, *, offline: bool) -> Any:
     """Load from the local cache, else from the hub unless `offline`."""
+    from sentence_transformers import SentenceTransformer
+
     name = str(Path(model.name).expanduser()) if model.name.startswith("~") else model.name
     places = (True,) if offline or Path(name).is_dir() else (True, False)
     for local_only in places:
         try:
-            return make(name, revision=model.revision or None, local_files_only=local_only)
+            return SentenceTransformer(
+                name, revision=model.revision or None, local_files_only=local_only
+            )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             failure = error
     raise BadModel(

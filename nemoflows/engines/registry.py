@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from nemoflows.engines.protocol import Drains, Engine, Notes
-from nemoflows.models import CHAT_COMPLETIONS, Endpoint
+from nemoflows.engines.base import Engine
+from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
+from nemoflows.storage.store import Store
 from nemoflows.types import ModelRef
 
 
-class Patience(TypedDict):
-    """How long a remote engine waits, and how many calls it has in flight."""
+class Remote(TypedDict):
+    """What engines of remote endpoints are told beside the endpoint."""
 
+    name: str
     deadline_s: float
     concurrency: int
 
@@ -20,12 +22,15 @@ class Patience(TypedDict):
 class Engines:
     """Engines by endpoint, made at first use; `given` ones take precedence."""
 
-    def __init__(self, settings: Settings, *, given: dict[str, Engine] | None = None) -> None:
-        self.settings = settings
-        self.notes: Notes | None = None
-        """Where engines write down what outlives the process; the door sets it."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        given: dict[str, Engine] | None = None,
+        notes: Store | None = None,
+    ) -> None:
+        self.settings, self.notes = settings, notes
         self._engines: dict[str, Engine] = dict(given or {})
-        self._known: dict[tuple[str, str], Engine] = {}
 
     def of(self, model: ModelRef) -> Engine:
         """Return the engine for `model`.
@@ -33,71 +38,63 @@ class Engines:
         Raises:
             BadModel: The endpoint is unknown.
         """
-        found = self._known.get((model.endpoint, model.name))
-        if found is None:
-            found = self._known[model.endpoint, model.name] = self._find(model)
-        return found
-
-    def _find(self, model: ModelRef) -> Engine:
-        endpoint = self.settings.endpoint(model)
-        place = model.endpoint
-        if endpoint.dialect == "scripted" and place not in self._engines:
+        endpoint, place = self.settings.endpoint(model), model.endpoint
+        if endpoint.dialect == "fake" and place not in self._engines:
             place = f"{model.endpoint}:{model.name}"  # every script is an engine of its own
         if place not in self._engines:
-            self._engines[place] = _make(endpoint, model, self.settings, self.notes)
+            self._engines[place] = _make(endpoint, model.endpoint, self.settings, self.notes)
         return self._engines[place]
 
     def drain(self) -> None:
         """Let no engine send anything from now on; what is under way goes on."""
         for engine in self._engines.values():
-            if isinstance(engine, Drains):
-                engine.drain()
+            engine.drain()
 
     async def aclose(self) -> None:
         """Close every engine."""
         for engine in self._engines.values():
             await engine.aclose()
         self._engines.clear()
-        self._known.clear()
 
 
-def _make(endpoint: Endpoint, model: ModelRef, settings: Settings, notes: Notes | None) -> Engine:
-    if endpoint.dialect in CHAT_COMPLETIONS:
-        from nemoflows.engines.openai import OpenAI
-
-        return OpenAI(endpoint, name=model.endpoint, **_patience(settings))
+def _make(endpoint: Endpoint, name: str, settings: Settings, notes: Store | None) -> Engine:
     match endpoint.dialect:
-        case "embedded":
-            from nemoflows.engines.embedded import Embedded
+        case "builtin":
+            from nemoflows.engines.builtin import Builtin
 
-            return Embedded()
-        case "scripted":
-            from nemoflows.engines.scripted import Scripted
+            return Builtin()
+        case "fake":
+            from nemoflows.engines.fake import FakeEngine
 
-            return Scripted()
+            return FakeEngine()
         case "dense":
             from nemoflows.engines.dense import Dense
 
             return Dense(offline=settings.offline)
-        case "anthropic" | "anthropic-batch":
-            return _claude(endpoint, model.endpoint, settings, notes)
         case "vllm":
             from nemoflows.engines.vllm import Vllm
 
-            return Vllm(settings.vllm, deadline_s=settings.deadline_s, offline=settings.offline)
+            return Vllm(
+                settings.hardware.engine_arguments,
+                deadline_s=settings.deadline_s,
+                offline=settings.offline,
+            )
         case _:
-            raise AssertionError(f"{endpoint.dialect} is a dialect of chat completions")
+            return _remote(endpoint, name, settings, notes)
 
 
-def _claude(endpoint: Endpoint, name: str, settings: Settings, notes: Notes | None) -> Engine:
-    if endpoint.dialect == "anthropic":
-        from nemoflows.engines.anthropic import Anthropic
+def _remote(endpoint: Endpoint, name: str, settings: Settings, notes: Store | None) -> Engine:
+    remote = Remote(name=name, deadline_s=settings.deadline_s, concurrency=settings.concurrency)
+    match endpoint.dialect:
+        case "anthropic":
+            from nemoflows.engines.anthropic.engine import Anthropic
 
-        return Anthropic(endpoint, name=name, **_patience(settings))
-    from nemoflows.engines.anthropic_batch import AnthropicBatch
+            return Anthropic(endpoint, **remote)
+        case "anthropic-batch":
+            from nemoflows.engines.anthropic.batches import AnthropicBatch
 
-    return AnthropicBatch(endpoint, name=name, notes=notes, **_patience(settings))
+            return AnthropicBatch(endpoint, notes=notes, **remote)
+        case _:
+            from nemoflows.engines.openai.engine import OpenAI
 
-
-def _patience(settings: Settings) -> Patience:
-    return {"deadline_s": settings.deadline_s, "concurrency": settings.concurrency}
+            return OpenAI(endpoint, **remote)

@@ -7,11 +7,11 @@ it, `planning` the choice, `wanted` what the environment asks for.
 from nemoflows.gpus.devices import GPUS, Gpu, Support, find, support
 from nemoflows.gpus.memory import Layout, layout
 from nemoflows.gpus.needs import GIB, minimum_gb
-from nemoflows.gpus.planning import AGENTS, CONTEXT_TOKENS, Plan, plan, splits
+from nemoflows.gpus.planning import CONCURRENT, CONTEXT_TOKENS, Plan, plan, splits
 from nemoflows.gpus.wanted import planned
 
 __all__ = [
-    "AGENTS",
+    "CONCURRENT",
     "CONTEXT_TOKENS",
     "GIB",
     "GPUS",

@@ -71,10 +71,10 @@ def minimum_gb(model: Weights, *, context_tokens: int = 4096) -> float:
     return (model.weights_bytes + working + shape.sequence_bytes(context_tokens)) / 1e9
 
 
-def memory_of(model: Weights, gpu: Gpu, count: int, agents: int) -> Memory:
-    """Return what each GPU's memory goes to, for `agents` requests in one step."""
+def memory_of(model: Weights, gpu: Gpu, count: int, concurrent: int) -> Memory:
+    """Return what each GPU's memory goes to, for `sequences` requests in one step."""
     weights = ceil(model.weights_bytes / count)
-    activations = _activations(model.geometry, count, min(agents, MAX_SEQUENCES))
+    activations = _activations(model.geometry, count, min(concurrent, MAX_SEQUENCES))
     cuda = CUDA_BYTES + (NCCL_BYTES if count > 1 else 0)
     taken = int(gpu.memory_bytes * UTILISATION)
     return Memory(

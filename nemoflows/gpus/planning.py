@@ -1,4 +1,4 @@
-"""From a model, a context and a number of agents to GPUs, memory and engine arguments.
+"""From a model, a context and a number of sequences to GPUs, memory and engine arguments.
 
 Pure functions over frozen values: nothing is read, asked or measured here. The layout of the cache
 is vLLM's own (`nemoflows.gpus.memory`); the rest is estimated (`nemoflows.gpus.needs`).
@@ -29,9 +29,9 @@ from nemoflows.models.weights import Weights
 from nemoflows.types import Value
 
 CONTEXT_TOKENS = 32_768
-"""Context of one agent unless the user says otherwise."""
-AGENTS = 32
-"""Agents at once unless the user says otherwise."""
+"""Context of one sequence unless the user says otherwise."""
+CONCURRENT = 32
+"""Sequences at once unless the user says otherwise."""
 COUNTS = (1, 2, 4, 8)
 """Numbers of GPUs that are tried: those that tensor parallelism splits heads by, in one machine."""
 CacheType = Literal["auto", "bf16", "fp8"]
@@ -39,17 +39,17 @@ CacheType = Literal["auto", "bf16", "fp8"]
 as vLLM's recipes have it."""
 
 
-class Wish(Value):
+class Requirements(Value):
     """What a plan must hold."""
 
     context_tokens: int = Field(gt=0)
-    agents: int = Field(gt=0)
+    concurrent: int = Field(gt=0)
     prefix_caching: bool
     cache: CacheType
 
 
 class Sequence(Value):
-    """What one agent's context takes on each GPU, in bytes."""
+    """What one sequence's context takes on each GPU, in bytes."""
 
     keys_and_values: int
     state: int
@@ -68,10 +68,10 @@ class Plan(Value):
     note: str = ""
     """What the precision means on this GPU, where it is not native."""
     context_tokens: int
-    agents: int
-    """Agents that were asked for."""
+    concurrent: int
+    """Sequences that were asked for."""
     fit: int
-    """Agents that fit at once; more wait in the engine's queue."""
+    """Sequences that fit at once; more wait in the engine's queue."""
     cache: Literal["bf16", "fp8"]
     prefix_caching: bool
     layout: Layout
@@ -83,7 +83,7 @@ class Plan(Value):
         """Return vLLM's engine arguments."""
         arguments: dict[str, Any] = {
             "max_model_len": self.context_tokens,
-            "max_num_seqs": max(1, min(self.agents, self.fit, MAX_SEQUENCES)),
+            "max_num_seqs": max(1, min(self.concurrent, self.fit, MAX_SEQUENCES)),
             "max_num_batched_tokens": STEP_TOKENS,
             "gpu_memory_utilization": UTILISATION,
             "enable_prefix_caching": self.prefix_caching,
@@ -106,10 +106,12 @@ class Plan(Value):
 
     def __str__(self) -> str:
         """Return the plan in a line."""
-        waiting = "" if self.fit >= self.agents else f" of {self.agents:,} (the others wait)"
+        waiting = (
+            "" if self.fit >= self.concurrent else f" of {self.concurrent:,} (the others wait)"
+        )
         return (
             f"{self.model.name} ({self.model.precision}) on {self.count}x {self.gpu.name}: "
-            f"{self.fit:,} agents at {self.context_tokens:,} tokens{waiting}, "
+            f"{self.fit:,} sequences at {self.context_tokens:,} tokens{waiting}, "
             f"{self.memory.weights / GIB:.1f} GiB of weights and "
             f"{self.memory.cache / GIB:.1f} GiB of cache on each GPU"
         )
@@ -119,21 +121,21 @@ def plan(
     model: Weights,
     *,
     context_tokens: int = CONTEXT_TOKENS,
-    agents: int = AGENTS,
+    concurrent: int = CONCURRENT,
     gpu: str = "",
     prefix_caching: bool = False,
     cache: CacheType = "auto",
 ) -> Plan:
     """Choose the GPUs for a model.
 
-    The smallest number of GPUs that holds all agents at once; where none does, the smallest that
-    holds the model and one agent. Without `gpu`, the GPU is chosen too: the least memory in all,
+    The smallest number of GPUs that holds all sequences at once; where none does, the smallest that
+    holds the model and one sequence. Without `gpu`, the GPU is chosen too: the least memory in all,
     among those that compute in the model's precision.
 
     Args:
         model: What is known of the weights.
-        context_tokens: Tokens of one agent's context, its reply included.
-        agents: Agents at work at the same time.
+        context_tokens: Tokens of one sequence's context, its reply included.
+        concurrent: Sequences at work at the same time.
         gpu: A GPU by name, with its number where it must be that: `h100`, `h100x4`.
         prefix_caching: Whether prefixes are kept for requests that share them. A hybrid's cache
             only hits in whole blocks, of thousands of tokens, and takes three states per agent.
@@ -147,18 +149,21 @@ def plan(
     known = model.context_tokens
     if known and context_tokens > known:
         raise BadModel(f"{model.name} takes {known:,} tokens at most, not {context_tokens:,}.")
-    wish = Wish(
-        context_tokens=context_tokens, agents=agents, prefix_caching=prefix_caching, cache=cache
+    needed = Requirements(
+        context_tokens=context_tokens,
+        concurrent=concurrent,
+        prefix_caching=prefix_caching,
+        cache=cache,
     )
     if gpu:
-        return _on(model, *find(gpu), wish)
+        return _on(model, *find(gpu), needed)
     offered = [one for one in GPUS if one.offered and support(model.precision, one)[0] == "native"]
-    found = _smallest([made for one in offered for made in _plans(model, one, COUNTS, wish)])
+    found = _smallest([made for one in offered for made in _plans(model, one, COUNTS, needed)])
     if found is None:
         raise BadModel(
-            f"{model.name} ({model.precision}, {model.weights_bytes / GIB:.0f} GiB) with one agent "
-            f"at {context_tokens:,} tokens fits no machine of up to {COUNTS[-1]} GPUs. Lower the "
-            "context, or take a smaller precision."
+            f"{model.name} ({model.precision}, {model.weights_bytes / GIB:.0f} GiB) with one "
+            f"sequence at {context_tokens:,} tokens fits no machine of up to {COUNTS[-1]} GPUs. "
+            "Lower the context, or take a smaller precision."
         )
     return found
 
@@ -180,7 +185,7 @@ def splits(geometry: Geometry, n: int) -> str:
     return ""
 
 
-def _on(model: Weights, gpu: Gpu, count: int | None, wish: Wish) -> Plan:
+def _on(model: Weights, gpu: Gpu, count: int | None, needed: Requirements) -> Plan:
     kind, note = support(model.precision, gpu)
     if kind == "refused":
         raise BadModel(f"{model.name} ({model.precision}) cannot run on {gpu.name}: {note}.")
@@ -189,17 +194,17 @@ def _on(model: Weights, gpu: Gpu, count: int | None, wish: Wish) -> Plan:
         raise BadModel(f"{gpu.name} is a slice of a GPU: slices cannot share a model.")
     if count and (why := splits(model.geometry, count)):
         raise BadModel(f"{model.name} cannot be split among {count} GPUs: it has {why}.")
-    found = _smallest(list(_plans(model, gpu, counts, wish)))
+    found = _smallest(list(_plans(model, gpu, counts, needed)))
     if found is None:
-        raise BadModel(_too_small(model, gpu, counts[-1], wish))
+        raise BadModel(_too_small(model, gpu, counts[-1], needed))
     return found
 
 
-def _too_small(model: Weights, gpu: Gpu, count: int, wish: Wish) -> str:
-    last = _planned(model, gpu, count, wish)
+def _too_small(model: Weights, gpu: Gpu, count: int, needed: Requirements) -> str:
+    last = _planned(model, gpu, count, needed)
     one = last.sequence.keys_and_values + last.sequence.state + last.sequence.rounding
     try:
-        nearest = plan(model, **wish.model_dump())
+        nearest = plan(model, **needed.model_dump())
         remedy = f"The nearest fit is {nearest.gpu.name}x{nearest.count}."
     except BadModel as error:
         remedy = error.message
@@ -207,37 +212,39 @@ def _too_small(model: Weights, gpu: Gpu, count: int, wish: Wish) -> str:
         f"{model.name} ({model.precision}) does not fit {count}x {gpu.name}: of "
         f"{gpu.memory_gib:.1f} GiB the engine takes {gpu.memory_gib * UTILISATION:.1f}, weights "
         f"take {last.memory.weights / GIB:.1f}, activations and CUDA "
-        f"{(last.memory.activations + last.memory.cuda) / GIB:.1f}, and one agent at "
+        f"{(last.memory.activations + last.memory.cuda) / GIB:.1f}, and one sequence at "
         f"{last.context_tokens:,} tokens {one / GIB:.2f}. {remedy}"
     )
 
 
-def _plans(model: Weights, gpu: Gpu, counts: tuple[int, ...], wish: Wish) -> Iterator[Plan]:
-    """Yield the plans that hold at least one agent."""
+def _plans(
+    model: Weights, gpu: Gpu, counts: tuple[int, ...], needed: Requirements
+) -> Iterator[Plan]:
+    """Yield the plans that hold at least one sequence."""
     for count in counts:
         if not splits(model.geometry, count):
-            made = _planned(model, gpu, count, wish)
+            made = _planned(model, gpu, count, needed)
             if made.fit >= 1:
                 yield made
 
 
 def _smallest(found: list[Plan]) -> Plan | None:
-    """Return the plan with the least memory that holds all agents, else that holds one."""
-    whole = [one for one in found if one.fit >= one.agents]
+    """Return the plan with the least memory that holds all concurrent, else that holds one."""
+    whole = [one for one in found if one.fit >= one.concurrent]
     return min(whole or found, key=lambda one: one.count * one.gpu.memory_gib, default=None)
 
 
-def _planned(model: Weights, gpu: Gpu, count: int, wish: Wish) -> Plan:
-    geometry, context_tokens = model.geometry, wish.context_tokens
-    cache = _cache_type(wish.cache, model, gpu)
+def _planned(model: Weights, gpu: Gpu, count: int, needed: Requirements) -> Plan:
+    geometry, context_tokens = model.geometry, needed.context_tokens
+    cache = _cache_type(needed.cache, model, gpu)
     shape = layout(
         geometry,
         cache_bytes=1 if cache == "fp8" else 2,
         tensor_parallel=count,
-        prefix_caching=wish.prefix_caching,
+        prefix_caching=needed.prefix_caching,
         in_flight_tokens=2 * STEP_TOKENS,
     )
-    memory = memory_of(model, gpu, count, wish.agents)
+    memory = memory_of(model, gpu, count, needed.concurrent)
     kind, note = support(model.precision, gpu)
     keys, taken = shape.token_bytes * context_tokens, shape.sequence_bytes(context_tokens)
     return Plan(
@@ -247,10 +254,10 @@ def _planned(model: Weights, gpu: Gpu, count: int, wish: Wish) -> Plan:
         support=kind,
         note=note,
         context_tokens=context_tokens,
-        agents=wish.agents,
+        concurrent=needed.concurrent,
         fit=int(shape.sequences(max(0, memory.cache), context_tokens)),
         cache=cache,
-        prefix_caching=wish.prefix_caching,
+        prefix_caching=needed.prefix_caching,
         layout=shape,
         memory=memory,
         sequence=Sequence(

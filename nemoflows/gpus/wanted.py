@@ -15,13 +15,13 @@ def planned(settings: Settings, model: ModelRef) -> Plan | None:
         BadInput: No such GPU.
         BadModel: It does not fit.
     """
-    known = weights_of(model.name, settings.precision or None)
+    known = weights_of(model.name, settings.hardware.precision or None)
     if known is None:
         return None
     return plan(
         known,
-        context_tokens=settings.context_tokens,
-        agents=settings.agents,
+        context_tokens=settings.hardware.context_tokens,
+        concurrent=settings.hardware.concurrent,
         gpu=settings.gpu,
-        prefix_caching=bool(settings.vllm.get("enable_prefix_caching", False)),
+        prefix_caching=bool(settings.hardware.engine_arguments.get("enable_prefix_caching", False)),
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from nemoflows.calls import Answered, Attempt, Request, Unusable, Usage
 from nemoflows.types import Value
 
 _REFUSED = re.compile(r".* (4(?!08|99)\d\d|500|503|529)")
 """Statuses with which a provider itself refuses; a gateway's 502 or 504 may come while it works."""
+
+NOT_SENT = "unsent"
+"""How an attempt ended that was announced and never made."""
 
 
 class Recorded(Value):
@@ -56,22 +58,9 @@ class Record(Recorded):
     writer: str = ""
     """The process that wrote it."""
 
-    def line(self) -> bytes:
-        """Return the record as one JSON object with one line break in it.
 
-        What stands before the break, closed, is an object too: all that a replay parses. A line
-        break cannot stand inside a JSON string, so the first one is always this one.
-        """
-        more = set(type(self).model_fields) - set(Recorded.model_fields)
-        try:
-            head = self.model_dump_json(exclude=more)[:-1]
-        except ValueError:  # blocks nested too deep for JSON: better without them than not at all
-            return _without_blocks(self).line()
-        tail = self.model_dump_json(include=more, exclude_defaults=True, by_alias=True)[1:]
-        return f"{head}\n,{tail}".encode()
-
-
-def _without_blocks(record: Record) -> Record:
+def without_blocks(record: Record) -> Record:
+    """Return a record without what its provider's blocks hold, which no JSON can be made of."""
     reply = record.outcome.reply
     if not reply.blocks:
         raise ValueError(f"the record {record.key} cannot be written as JSON")
@@ -79,37 +68,55 @@ def _without_blocks(record: Record) -> Record:
     return record.model_copy(update={"outcome": record.outcome.model_copy(update={"reply": bare})})
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A line of what a process used; the rest of it is in the record."""
+class _Line(Value):
+    """A line of JSON; fields that another version wrote are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read a line, written in this version or another.
+
+        Raises:
+            ValidationError: It is no such line.
+        """
+        return cls.model_validate_json(data)
+
+
+class Receipt(_Line):
+    """What a process used a call for; the rest of it is in the record."""
 
     key: str
     replayed: bool
     at_s: float
     """Unix time."""
-    step: str = ""
-    """Key of the first request of the step that the call belongs to."""
-    words: str = ""
-    """Members of a JSON object that name the account: its task and tier."""
+    first_key: str = Field(default="", validation_alias=AliasChoices("first_key", "step"))
+    """Key of the first request that was asked for the same value; `step` in older lines."""
+    task: str = ""
+    tier: str = ""
+    escalated: bool = False
+    """Whether it looked again at what a cheaper tier gave up or was not sure of."""
 
-    def line(self) -> bytes:
-        """Return the line as JSON; keys are hexadecimal, so nothing needs escaping."""
-        replayed = "true" if self.replayed else "false"
-        line = f'{{"key":"{self.key}","replayed":{replayed},"at_s":{self.at_s!r}'
-        line += f',"step":"{self.step}"' if self.step else ""
-        return f"{line},{self.words}}}\n".encode() if self.words else f"{line}}}\n".encode()
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Read a line; an older version's has no `escalated`, and one task that meant it."""
+        line = super().read(data)
+        if "escalated" in line.model_fields_set:
+            return line
+        return line.model_copy(update={"escalated": line.task == "escalate"})
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(_Line):
     """A line about one attempt: that it is about to be made, or how it ended."""
 
     kind: Literal["begun", "ended"]
     key: str
     number: int
-    """Of the attempt within its process's call, from 1."""
+    """Of the attempt within its call, from 1."""
     at_s: float
     """Unix time."""
+    call: int = 0
+    """Which of its process's calls: one key may be asked again after it was not answered."""
     purpose: str = ""
     model: str = ""
     status: str = ""
@@ -119,13 +126,8 @@ class Intent:
     reserved_usd: float | None = None
     """The most that the attempt can cost; None where nobody knows."""
 
-    def line(self) -> bytes:
-        """Return the line as JSON."""
-        told = {name: getattr(self, name) for name in self.__slots__}  # asdict copies, at a price
-        return (json.dumps(told, ensure_ascii=False) + "\n").encode()
 
-
-class Uncertain(Value):
+class InDoubt(Value):
     """An attempt that was begun and of which nobody knows whether the provider bills it."""
 
     key: str
@@ -143,16 +145,16 @@ class Uncertain(Value):
     """The most that it can have cost; None where nobody knows."""
 
 
-def is_certain(status: str) -> bool:
-    """Return whether it is known what became of an attempt: recorded, refused or never sent.
+def is_in_doubt(status: str) -> bool:
+    """Return whether an attempt that ended so may be billed without a record.
 
     A refusal carries a status code; a connection that broke, a body that cannot be read and a
     deadline carry none, and a provider may bill for what it wrote meanwhile.
     """
-    return status in {"ok", "unsent"} or _REFUSED.fullmatch(status) is not None
+    return status not in {"ok", NOT_SENT} and _REFUSED.fullmatch(status) is None
 
 
-def uncertain(writer: str, lines: list[dict[str, Any]], answered: set[str]) -> list[Uncertain]:
+def in_doubt(writer: str, lines: Iterable[Intent], answered: set[str]) -> list[InDoubt]:
     """Return the attempts of one process that may have been billed without a record.
 
     Args:
@@ -160,29 +162,29 @@ def uncertain(writer: str, lines: list[dict[str, Any]], answered: set[str]) -> l
         lines: Its intents, in the order in which they were written.
         answered: Keys whose record this very process wrote: their last attempt is accounted for.
     """
-    begun: dict[tuple[str, int], dict[str, Any]] = {}
-    last: dict[str, int] = {}
+    begun: dict[tuple[str, int, int], Intent] = {}
+    why: dict[tuple[str, int, int], str] = {}
+    last: dict[str, tuple[str, int, int]] = {}
     for line in lines:
-        place = (line["key"], line["number"])
-        if line["kind"] == "begun":
-            begun[place] = line | {"status": "killed"}
-            last[line["key"]] = line["number"]
-        elif is_certain(line["status"]):
+        place = (line.key, line.call, line.number)
+        if line.kind == "begun":
+            begun[place], why[place], last[line.key] = line, "killed", place
+        elif is_in_doubt(line.status):
+            why[place] = line.status
+        else:
             begun.pop(place, None)
-        elif place in begun:
-            begun[place] |= {"status": line["status"]}
     return [
-        Uncertain(
-            key=key,
-            number=number,
-            purpose=line["purpose"],
-            model=line["model"],
+        InDoubt(
+            key=line.key,
+            number=line.number,
+            purpose=line.purpose,
+            model=line.model,
             writer=writer,
-            at_s=line["at_s"],
-            why=line["status"],
-            scope=line.get("scope", ""),
-            reserved_usd=line.get("reserved_usd"),
+            at_s=line.at_s,
+            why=why[place],
+            scope=line.scope,
+            reserved_usd=line.reserved_usd,
         )
-        for (key, number), line in begun.items()
-        if not (key in answered and number == last[key])
+        for place, line in begun.items()
+        if not (line.key in answered and place == last[line.key])
     ]

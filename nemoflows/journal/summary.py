@@ -1,4 +1,4 @@
-"""The journal as a whole: what each run paid, what is uncertain, what is old."""
+"""The journal as a whole: what each run paid, what is in doubt, what is old."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Run(Value):
     """What its priced calls cost."""
     unpriced: int
     """Calls whose price nobody knows."""
-    uncertain: int
+    in_doubt: int
     """Attempts that were cut off, perhaps billed."""
 
 
@@ -61,7 +61,7 @@ def row(record: Record) -> dict[str, Any]:
 
 
 def _run(journal: Journal, name: str, records: list[Record]) -> Run:
-    cut = journal.uncertain(name or "run")
+    cut = journal.in_doubt(name or "run")
     times = [*(record.started_s for record in records), *(attempt.at_s for attempt in cut)]
     first = datetime.fromtimestamp(min(times, default=0.0), tz=UTC)
     return Run(
@@ -70,5 +70,5 @@ def _run(journal: Journal, name: str, records: list[Record]) -> Run:
         calls=len(records),
         usd=sum(record.usd or 0.0 for record in records),
         unpriced=sum(record.usd is None for record in records),
-        uncertain=len(cut),
+        in_doubt=len(cut),
     )

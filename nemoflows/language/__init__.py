@@ -1,1 +1,1 @@
-"""Words, sentences and kinds of text, without a model."""
+"""Words, sentences and titles: what search, gates and the tier without a model read text by."""

@@ -28,39 +28,15 @@ class Sentence:
     """Number of the paragraph, list item or code block that it lies in."""
 
 
+MAX_FIELD_CHARACTERS = 300
+"""Up to here a field is one statement: its later sentences do not name what they speak of."""
+
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})")
-
-
-_HEADING = re.compile(r"\s{0,3}#{1,6}\s+\S")
-
-
+_QUOTES = re.compile(r"[rRbBfFuU]{0,2}(?:\"\"\"|\'\'\')")
 _UNDERLINE = re.compile(r"\s*([=\-~^\"*#+_])\1{2,}\s*$")
-
-
-_BULLET = re.compile(r"\s*(?:[-*+•]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
-
-
-_TABLE = re.compile(r"\s*\|.*\||\s*[+|][-=+|:\s]{3,}$")
-
-
-_FIELD = re.compile(r"[A-Za-z][\w -]{0,30}:\s+\S")
-
-
-_ARGUMENT = re.compile(r"\s+\*{0,2}[a-z_]\w*(?: ?\([^()\n]{1,60}\))?:\s+[A-Z`\"'<\[\d]")
-"""An entry of a docstring's list of arguments: a statement of its own."""
-
-
 _ENTRY = re.compile(r"\s*\*{0,2}[a-z_]\w*(?:, \*{0,2}\w+)* ?: \S")
-"""The same where the next line is indented below it."""
-
-
-_LABEL = re.compile(r"\s*[A-Z]\w+(?: [a-z]\w+)?::?\s*$")
-"""One or two words and a colon, alone on a line, announce as a heading does."""
-
-
-_CODE = re.compile(r"\s*(?:>>> |\.\.\. |\$ )|(?: {4}|\t)")
-
-
+"""An argument's entry, where the next line is indented below it."""
+_FIELD = re.compile(r"[A-Za-z][\w -]{0,30}:\s+\S")
 _STATEMENT = re.compile(
     r"\s*(?:"
     r"(?:from [\w.]+ )?import [\w{*(]|(?:async )?def \w+\(|class \w+[(:]|"
@@ -68,23 +44,30 @@ _STATEMENT = re.compile(
     r"(?:if|elif|for|while|with|try|except|else)\b.*:$|[)\]}]+[,:;]?$|"
     r"[\w.\[\]\"']+(?:: [\w\[\]., |]+)? = \S|[\w.]+\([^)]*(?:\)?[,;:]?)$|"
     r"[rbfu]?[\"'][^\"'\n]*[\"'](?:: ?[\[{(\"'\w]|,$)|(?:if|elif|while|return|assert|not) ?\(|"
-    r"(?:and|or|not) [\w.]+(?: [<>=!]=? |\()|\*{0,2}\w+=[^ =].*,$|"
-    r"(?:\$|pip|uv|npm|cd) \S+)"
+    r"\*{0,2}\w+=[^ =].*,$|(?:\$|pip|uv|npm|cd) \S+)"
 )
 """A line that reads as code wherever it stands."""
-
-
-_QUOTES = re.compile(r"[rRbBfFuU]{0,2}(?:\"\"\"|\'\'\')")
-
-
+_LOOKS = {
+    "bullet": re.compile(r"\s*(?:[-*+•]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S"),
+    "table": re.compile(r"\s*\|.*\||\s*[+|][-=+|:\s]{3,}$"),
+    "underline": _UNDERLINE,
+    # A title's marks, or one or two words and a colon, alone on a line.
+    "heading": re.compile(r"\s{0,3}#{1,6}\s+\S|\s*[A-Z]\w+(?: [a-z]\w+)?::?\s*$"),
+    # An argument's entry in a docstring.
+    "field": re.compile(r"\s+\*{0,2}[a-z_]\w*(?: ?\([^()\n]{1,60}\))?:\s+[A-Z`\"'<\[\d]"),
+    "prose": re.compile(rf"\s*{_QUOTES.pattern}"),
+}
+"""Lines that are of a kind by their own looks; the first that holds counts."""
+_INDENTED = re.compile(r"\s*(?:>>> |\.\.\. |\$ )|(?: {4}|\t)")
 _MARKUP = re.compile(
     r"\s*(?:(?:<[/!a-zA-Z][^>]*>|\[?!\[[^\]]*\]\([^)]*\)(?:\]\([^)]*\))?)\s*)+$|"
     r"\s*\.\. |\[[^\]]+\]:\s"
 )
-
-
-MAX_FIELD_CHARACTERS = 300
-"""Up to here a field is one statement: its later sentences do not name what they speak of."""
+_KINDS: dict[str, Kind] = {
+    "prose": "prose", "more": "prose", "heading": "heading", "bullet": "bullet",
+    "field": "bullet", "code": "code", "fence": "code", "table": "table", "markup": "markup",
+}  # fmt: skip
+_RUNNING = {"prose", "bullet", "more", "field"}
 
 
 def sentences(text: str) -> list[Sentence]:
@@ -103,7 +86,7 @@ def sentences(text: str) -> list[Sentence]:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield trimmed stretches of lines of one kind."""
+    """Yield stretches of lines of one kind, without white space or a docstring's quotes."""
     lines = _classified(text)
     place = 0
     while place < len(lines):
@@ -112,25 +95,14 @@ def _blocks(text: str) -> Iterator[tuple[int, int, str]]:
         while place < len(lines) and _continues(kind, lines[place - 1][2], lines[place][2]):
             end = lines[place][1]
             place += 1
-        if kind != "blank":
-            lead = len(text[start:end]) - len(text[start:end].lstrip())
-            keep = lead if kind != "code" else 0
-            opened = _QUOTES.match(text, start + lead) if kind != "fence" else None
-            begin = opened.end() if opened else start + keep
-            yield begin, max(begin, _closed(text, begin, end)), kind
-
-
-def _closed(text: str, start: int, end: int) -> int:
-    """Return where a block ends, white space and the quotes of a docstring left out."""
-    bare = text[start:end].rstrip()
-    quoted = bare.endswith(('"""', "'''"))
-    return start + len(bare[:-3].rstrip() if quoted else bare)
-
-
-_KINDS: dict[str, Kind] = {
-    "prose": "prose", "more": "prose", "heading": "heading", "bullet": "bullet",
-    "field": "bullet", "code": "code", "fence": "code", "table": "table", "markup": "markup",
-}  # fmt: skip
+        if kind == "blank":
+            continue
+        lead = len(text[start:end]) - len(text[start:end].lstrip())
+        opened = _QUOTES.match(text, start + lead) if kind != "fence" else None
+        begin = opened.end() if opened else start + (lead if kind != "code" else 0)
+        bare = text[begin:end].rstrip()
+        quoted = bare.endswith(('"""', "'''"))
+        yield begin, begin + len(bare[:-3].rstrip() if quoted else bare), kind
 
 
 def _continues(kind: str, previous: str, line: str) -> bool:
@@ -148,17 +120,21 @@ def _classified(text: str) -> list[tuple[int, int, str]]:
     offset = 0
     for number, (line, (place, indent)) in enumerate(zip(raw, _places(raw), strict=True)):
         after = raw[number + 1] if number + 1 < len(raw) else ""
-        before = [entry[2] for entry in lines[-2:]]
-        bare = line[min(indent, len(line) - len(line.lstrip(" "))) :]
-        hangs = len(after) - len(after.lstrip()) > len(line) - len(line.lstrip())
+        before = ["blank", "blank", *(entry[2] for entry in lines[-2:])][-2:]
+        bare = line[min(indent, _indent(line)) :]
         kind = "fence" if place.startswith("fence") else _line_kind(bare, after, before)
-        if hangs and kind in {"prose", "more", "code"} and after.strip() and _ENTRY.match(line):
+        hangs = after.strip() and _indent(after) > _indent(line)
+        if hangs and kind in {"prose", "more", "code"} and _ENTRY.match(line):
             kind = "field"
         lines.append((offset, offset + len(line), kind))
         offset += len(line)
         if place.endswith("end"):
             lines.append((offset, offset, "blank"))
     return lines
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
 
 
 def _places(lines: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -176,7 +152,7 @@ def _places(lines: Sequence[str]) -> Iterator[tuple[str, int]]:
         else:
             opened = None if quotes else _QUOTES.match(bare)
             if opened:
-                quotes, indent = opened.group()[-3:], len(line) - len(line.lstrip(" "))
+                quotes, indent = opened.group()[-3:], _indent(line)
             closed = bool(quotes) and quotes in bare[opened.end() if opened else 0 :]
             yield ("end" if closed else ""), indent if quotes else 0
             quotes = "" if closed else quotes
@@ -190,82 +166,60 @@ def _torn(lines: Sequence[str]) -> str:
 
 
 def _line_kind(line: str, after: str, before: Sequence[str]) -> str:
+    """Return a line's class by its looks, the line after it and the classes of the two before."""
     if not line.strip():
         return "blank"
-    previous = before[-1] if before else "blank"
+    looks = next((kind for kind, pattern in _LOOKS.items() if pattern.match(line)), "")
+    if looks == "underline":
+        return "underline" if before[-1] == "heading" else "markup"
+    if looks not in {"bullet", "table"} and _UNDERLINE.match(after) and before[-1] != "prose":
+        return "heading"
+    return looks or _placed(line, after, *before)
+
+
+def _placed(line: str, after: str, earlier: str, previous: str) -> str:
+    """Return the class of a line whose looks alone do not tell."""
+    indented = line[0] in " \t"
+    code = _INDENTED.match(line) and (previous not in _RUNNING or ">>> " in line)
+    field = _FIELD.match(line) and (previous == "field" or _FIELD.match(after))
     tests = (
-        ("bullet", bool(_BULLET.match(line))),
-        ("table", bool(_TABLE.match(line))),
-        ("underline", bool(_UNDERLINE.match(line)) and previous == "heading"),
-        ("markup", bool(_UNDERLINE.match(line))),
-        ("heading", bool(_HEADING.match(line))),
-        ("heading", bool(_UNDERLINE.match(after)) and previous != "prose"),
-        ("heading", bool(_LABEL.match(line))),
-        ("field", bool(_ARGUMENT.match(line))),
-        ("prose", bool(_QUOTES.match(line.strip()))),
-        ("more", _in_list(before) and line[0] in " \t"),
-        ("code", bool(_CODE.match(line)) and (previous not in _RUNNING or ">>> " in line)),
-        ("code", bool(_STATEMENT.match(line)) and not _QUOTES.match(line.strip())),
-        ("markup", bool(_MARKUP.match(line))),
-        ("field", bool(_FIELD.match(line)) and (previous == "field" or bool(_FIELD.match(after)))),
-        ("heading", previous == "blank" and bool(after) and _titled(line, after)),
-        ("more", line[:1] in {" ", "\t"}),
+        ("more", indented and previous == "blank" and earlier in {"bullet", "more"}),
+        ("code", code or _STATEMENT.match(line)),
+        ("markup", _MARKUP.match(line)),
+        ("field", field),
+        ("heading", previous == "blank" and _titled(line, after)),
+        ("more", indented),
     )
     return next((kind for kind, holds in tests if holds), "prose")
 
 
-_RUNNING = {"prose", "bullet", "more", "field"}
-
-
-def _in_list(before: Sequence[str]) -> bool:
-    """Tell whether an indented line after a blank one goes on with a list item."""
-    return len(before) == 2 and before[-1] == "blank" and before[0] in {"bullet", "more"}
-
-
 def _titled(line: str, after: str) -> bool:
     bare = line.strip()
-    alone = bare and not after.strip() and len(bare) <= 70
-    return bool(alone) and bare[0].isupper() and bare[-1].isalnum()
+    alone = bool(after) and not after.strip() and len(bare) <= 70
+    return alone and bare[0].isupper() and bare[-1].isalnum()
 
 
-_NEVER = frozenset(
-    """
-    dr mr mrs ms prof gen col lt sgt capt maj adm gov sen rep rev hon pres st mt ft messrs mme vs
-    viz cf eg ie e.g i.e ca approx fig figs eq eqs sec secs ch chap vol pp nos ed eds trans dept
-    univ assn bros al resp incl excl hrs
-    """.split()  # noqa: SIM905 - one abbreviation per line would be a page
-)
+_NEVER = """
+dr mr mrs ms prof gen col lt sgt capt maj adm gov sen rep rev hon pres st mt ft messrs mme vs viz cf
+eg ie e.g i.e ca approx fig figs eq eqs sec secs ch chap vol pp nos ed eds trans dept univ assn bros
+al resp incl excl hrs
+""".split()  # noqa: SIM905 - one abbreviation per line would be a page
 """A full stop after one of these never ends a sentence."""
-
-
-_MAYBE = frozenset(
-    """
-    jr sr inc ltd co corp etc no u.s u.k u.n e.u d.c a.m p.m b.c a.d b.c.e c.e ph.d m.d b.a m.a
-    jan feb mar apr jun jul aug sep sept oct nov dec art sq
-    """.split()  # noqa: SIM905 - one abbreviation per line would be a page
-)
+_MAYBE = """
+jr sr inc ltd co corp etc no u.s u.k u.n e.u d.c a.m p.m b.c a.d b.c.e c.e ph.d m.d b.a m.a jan feb
+mar apr jun jul aug sep sept oct nov dec art sq
+""".split()  # noqa: SIM905 - one abbreviation per line would be a page
 """After one of these, or an initial, only a word that likes to begin sentences begins one."""
-
-
 _WIDE = "\u3002\uff01\uff1f"
 """Full stops of scripts that put no space after them."""
-
-
 _STOP = re.compile(
     rf"""(?<![.!?\u2026])[.!?\u2026]++(?:["'\u201d\u2019)\]*_]+|\[\d+\])*(?=\s)|"""
     rf"""[{_WIDE}]+[\u300d\u300f\u201d]?"""
 )
-
-
 _SPACE = re.compile(r"\s*")
-
-
 _TOKEN = re.compile(r"[^\s(\[\"\u201c]*$")
-
-
+_INITIAL = re.compile(r"[^\W\d_]|(?:[a-z]\.)+[a-z]")
 _NEXT = re.compile(r"[\s\"'\u201c\u2018(\[*_]*(\w*)")
-
-
 _OPENERS = STOP_WORDS - {"i", "no"}
 
 
@@ -273,31 +227,28 @@ def _split(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """Return the sentences' spans within one block."""
     spans, begin = [], start
     for stop in _STOP.finditer(text, start, end):
-        if stop.end() < end and _ends(text, stop.start(), stop.end(), stop.group()):
+        if stop.end() < end and _ends(text, stop.start(), stop.end()):
             spans.append((begin, stop.end()))
             space = _SPACE.match(text, stop.end(), end)
             begin = space.end() if space else end
     return [*spans, (begin, end)]
 
 
-def _ends(text: str, dot: int, after: int, mark: str) -> bool:
+def _ends(text: str, dot: int, after: int) -> bool:
     """Tell whether the mark at `dot` ends a sentence."""
-    if mark[0] in _WIDE:
+    if text[dot] in _WIDE:
         return True
     following = _NEXT.match(text, after, after + 60)
     word = following[1] if following else ""
-    if (word and word[0].islower()) or mark[0] in "!?":
-        return not word or not word[0].islower()
+    if word[:1].islower() or text[dot] in "!?":
+        return not word[:1].islower()
     token = _TOKEN.search(text, max(0, dot - 30), dot)
     before = token.group().lower() if token else ""
-    if before in _NEVER or (before.isdigit() and len(before) <= 2 and _opens_line(text, dot)):
+    numbered = before.isdigit() and len(before) <= 2
+    if before in _NEVER or (
+        numbered and text[text.rfind("\n", 0, dot) + 1 : dot].strip().isdigit()
+    ):
         return False
-    initial = (len(before) == 1 and before.isalpha()) or re.fullmatch(r"(?:[a-z]\.)+[a-z]", before)
-    if initial or before in _MAYBE:
+    if _INITIAL.fullmatch(before) or before in _MAYBE:
         return word.lower() in _OPENERS
     return True
-
-
-def _opens_line(text: str, dot: int) -> bool:
-    line = text[text.rfind("\n", 0, dot) + 1 : dot]
-    return line.strip().isdigit()

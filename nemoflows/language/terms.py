@@ -1,4 +1,4 @@
-"""Words and their weights: what search, gates and the embedded tier mean by a term."""
+"""Words and their stems: what search, gates and the tier without a model mean by a term."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import cache, lru_cache
 
 VERSION = 2
 """Raised whenever the same text would give other terms: they are stored in indexes."""
-
 
 STOP_WORDS = frozenset(
     """
@@ -26,10 +25,7 @@ STOP_WORDS = frozenset(
 )
 """English function words: they tell questions apart from statements, not topics from topics."""
 
-
 _WORD = re.compile(r"[^\W_]+")
-
-
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z0-9])(?=[A-Z][a-z])")
 
 

@@ -1,1 +1,1 @@
-"""The one way to a model: replay or ask, price, record, check."""
+"""The one way to ask a model: replay or call, price, record, check."""

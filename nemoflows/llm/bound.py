@@ -1,67 +1,85 @@
-"""What a step asks through: a client bound to a model, an account and the run's settings."""
+"""A client as one step uses it: with its model, its cache salt, its account."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from nemoflows.calls import Request, thinking
-from nemoflows.llm.client import Door
-from nemoflows.llm.results import OVER, Ask, Check, Done, Failed
+from nemoflows.calls import Request, Thinking
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import OVER_BUDGET, CallSpec, Check, Failure, Success
 from nemoflows.money.budgets import Account
-from nemoflows.types import (
-    ModelRef,
-    ThinkingPolicy,
-)
+from nemoflows.types import ModelRef, ThinkingPolicy
 
 T = TypeVar("T")
 
+DEEPER = Thinking(mode="budget", budget_tokens=1024)
+"""How much a step thinks that failed a gate without: the rung below the next tier.
+
+Source: chosen by reading, not calibrated.
+"""
+
+
+def thoughtful(request: Request, policy: ThinkingPolicy, *, deeper: bool = False) -> Request:
+    """Return the request with the thinking that it gets under a policy.
+
+    Args:
+        deeper: The step failed a gate and is asked again a rung higher.
+    """
+    wish = Thinking(mode=policy) if policy != "auto" else request.thinking
+    if deeper and (wish is None or wish.mode == "off"):
+        wish = DEEPER
+    return request.model_copy(update={"thinking": wish})
+
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What a step works with: the door, the model it may ask, and the run's salt."""
+class BoundClient:
+    """What a step asks with."""
 
-    door: Door
+    llm: LLMClient
     model: ModelRef
-    salt: str = ""
+    cache_salt: str = ""
+    """Another salt, another key: everything is asked anew."""
     thinking: ThinkingPolicy = "auto"
-    retry_unusable: int = 0
-    """Further draws to ask for where a reply could not be used."""
+    max_resamples: int = 0
+    """Further samples to ask for where a reply could not be used."""
     account: Account = field(default_factory=Account)
     """On whose account it asks, and within which budget."""
     is_deeper: bool = False
     """A gate failed, and its steps are asked again with more thinking."""
-    spent: list[str] = field(default_factory=list)
-    """Keys of the calls that were made here so far."""
+    call_keys: list[str] = field(default_factory=list)
+    """Keys of the calls that were made with it so far."""
 
     def ready(self, request: Request) -> Request:
-        """Return a request as this desk asks it: with the thinking that its purpose gets."""
-        return thinking.thoughtful(request, self.thinking, deeper=self.is_deeper)
+        """Return a request as it is asked here: of which model, with which salt and thinking."""
+        update = {"model": self.model, "cache_salt": self.cache_salt}
+        request = request.model_copy(update=update)
+        return thoughtful(request, self.thinking, deeper=self.is_deeper)
 
-    async def ask(self, request: Request, check: Check[T]) -> Done[T] | Failed:
-        """Ask the door; what no longer fits the budget is done without a model."""
-        result = await self.door.ask(self.asking(request, check))
-        self.spent.extend(result.calls)
-        if isinstance(result, Failed) and result.reason == OVER:
+    def spec(self, request: Request, check: Check[T]) -> CallSpec[T]:
+        """Return a request with all that is bound here, as the client takes it."""
+        return CallSpec(self.ready(request), check, self.max_resamples, self.account)
+
+    async def ask(self, request: Request, check: Check[T]) -> Success[T] | Failure:
+        """Ask the client; what no longer fits the budget is done without a model."""
+        result = await self.llm.complete(self.spec(request, check))
+        self.call_keys.extend(result.calls)
+        if isinstance(result, Failure) and result.reason == OVER_BUDGET:
             return await self._without_model(request, check, result)
         return result
 
-    def asking(self, request: Request, check: Check[T]) -> Ask[T]:
-        """Return an ask as this desk makes it."""
-        return Ask(self.ready(request), check, self.retry_unusable, self.account)
-
-    def deeper(self) -> Desk | None:
-        """Return the desk a rung higher; None where the model cannot think more than it did."""
-        if self.is_deeper or self.thinking != "auto" or not self.door.can_think(self.model):
+    def deeper(self) -> BoundClient | None:
+        """Return the client that thinks more; None where the model cannot."""
+        if self.is_deeper or self.thinking != "auto" or not self.llm.can_think(self.model):
             return None
         return replace(self, is_deeper=True)
 
     async def _without_model(
-        self, request: Request, check: Check[T], refused: Failed
-    ) -> Done[T] | Failed:
-        """Go on with the embedded tier: it costs nothing, so the step still gives its best."""
+        self, request: Request, check: Check[T], refused: Failure
+    ) -> Success[T] | Failure:
+        """Go on without a model: it costs nothing, so the step still gives its best."""
         free = request.model_copy(update={"model": ModelRef()})
-        found = await self.door.ask(Ask(free, check))
-        if isinstance(found, Failed):
+        found = await self.llm.complete(CallSpec(free, check))
+        if isinstance(found, Failure):
             return refused
-        return Done(found.value, refused.calls, stopped=refused.detail)
+        return Success(found.value, refused.calls, budget_note=refused.detail)

@@ -1,9 +1,11 @@
-"""Awaiting many works at once, all or none."""
+"""Several pieces of work at once, none of them left running where one fails."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,4 +20,22 @@ async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+@cache
+def background_loop() -> asyncio.AbstractEventLoop:
+    """Return the process's one background loop: clients and engines belong to it for good."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="nemoflows", daemon=True).start()
+    return loop
+
+
+def run_here(work: Coroutine[Any, Any, T]) -> T:
+    """Run some work on the background loop, and wait for it; Ctrl-C ends it."""
+    future = asyncio.run_coroutine_threadsafe(work, background_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
 
@@ -18,122 +18,67 @@ from nemoflows.money.budgets import Account, Budget
 from nemoflows.money.ledger import Spent
 
 T = TypeVar("T")
-
-
-NOTHING: Mapping[str, str] = {}
-
-
+U = TypeVar("U")
 THREADS = 32
 """Operations on an object store at once; fsspec's own loop multiplexes them."""
-
-
-_NOTED = (
-    "key", "purpose", "model", "usd", "replayed", "started_s", "seconds", "prompt_bytes", "reason",
-    "step", "task", "tier",
-)  # fmt: skip
-
-
-_Noted = tuple[
-    str,
-    str,
-    str,
-    float | None,
-    bool,
-    float,
-    float,
-    int,
-    str,
-    str,
-    str,
-    str,
-    int,
-    int,
-    int,
-    int,
-    int,
-]
-"""A `costs.Spent` before anyone asks for it, its tokens last.
-
-Plain numbers and texts, for there may be many: the garbage collector passes such tuples over.
-"""
 
 
 class Use(NamedTuple):
     """What a call is used for."""
 
     account: Account
-    step: str = ""
-    """Key of the first request of the step that it belongs to."""
+    first_key: str = ""
+    """Key of the first request that was asked for the same value: a second ask has another key."""
 
 
-NOBODYS = Use(Account())
-
-
-class Memory:
-    """Recalls and keeps calls; belongs to one door."""
+class CallHistory:
+    """Recalls and keeps calls; belongs to one client."""
 
     def __init__(self, journal: Journal, *, many_processes: bool) -> None:
         self.journal = journal
+        self._spent: dict[str, Spent] = {}
+        """The calls of this process so far by key; one that was paid here is no replay."""
         self._many_processes = many_processes
-        self._noted: list[_Noted] = []
         self._threads = ThreadPoolExecutor(THREADS, "nemoflows-journal") if journal.far else None
         self._pending: set[Future[None]] = set()
         self._lost: dict[str, Record] = {}
         """Calls that could not be written: this process at least does not pay for them again."""
 
     @property
-    def near(self) -> bool:
-        """Return whether recalling takes no waiting."""
-        return self._threads is None
+    def spent(self) -> list[Spent]:
+        """Return the calls of this process so far, replays included, each key once."""
+        return list(self._spent.values())
 
     @property
-    def spent(self) -> list[Spent]:
-        """Return the calls of this process so far, replays included."""
-        return [
-            Spent.model_validate(
-                dict(zip(_NOTED, row, strict=False))
-                | {"usage": dict(zip(Usage.model_fields, row[len(_NOTED) :], strict=True))}
-            )
-            for row in self._noted
-        ]
+    def near(self) -> bool:
+        """Return whether the journal is asked in place."""
+        return self._threads is None
 
-    def recall_now(self, key: str, use: Use = NOBODYS) -> Recorded | None:
+    async def recall(self, key: str, use: Use) -> Recorded | None:
         """Return what is recorded under `key`, and note who used it."""
-        record = self._lost.get(key) or self.journal.outcome(key)
+        record: Recorded | None = self._lost.get(key)
+        record = record or await self._now(self.journal.outcome, key)
         if record is not None:
             self._note(record, use, replayed=True)
         return record
 
-    async def recall(self, key: str, use: Use = NOBODYS) -> Recorded | None:
-        """Do the same without holding up others."""
-        if self.near:
-            return self.recall_now(key, use)
-        lost: Recorded | None = self._lost.get(key)
-        record = lost or await self._threaded(lambda: self.journal.outcome(key))
-        if record is not None:
-            self._note(record, use, replayed=True)
-        return record
-
-    async def keep(self, record: Record, use: Use = NOBODYS) -> None:
+    async def keep(self, record: Record, use: Use) -> None:
         """Record a call; when this returns it is written, or known to be lost."""
-        if self.near:
-            kept = self.journal.put(record)
-        else:
-            kept = await self._threaded(lambda: self.journal.put(record))
-        if not kept and self.journal.root:
+        if not await self._now(self.journal.put, record) and self.journal.root:
             self._lost[record.key] = record
         self._note(record, use, replayed=False)
 
     async def begin(self, intent: Intent) -> None:
-        """Announce an attempt; when this returns it may be made."""
-        if self.near:
-            self.journal.begin(intent)
-        else:
-            await self._threaded(lambda: self.journal.begin(intent))
+        """Write a line about an attempt; when this returns it is written."""
+        await self._now(self.journal.begin, intent)
 
-    def add(self, write: Callable[[Intent], None], intent: Intent) -> None:
-        """Write a line that nobody waits for, with `journal.begin` or `journal.end`."""
-        self._soon(lambda: write(intent))
+    def begin_soon(self, intent: Intent) -> None:
+        """Announce an attempt without waiting for the line."""
+        self._soon(self.journal.begin, intent)
+
+    def end(self, intent: Intent) -> None:
+        """Say how an attempt ended; nobody waits for the line."""
+        self._soon(self.journal.end, intent)
 
     def flush(self, within_s: float | None = None) -> None:
         """Write what waits; every task does so at its end.
@@ -144,109 +89,102 @@ class Memory:
         wait(self._pending, timeout=within_s)
         self.journal.flush()
 
+    def close(self) -> None:
+        """Let the threads end once they have written what waits."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
     def calls(self, keys: Sequence[str]) -> list[Spent]:
         """Return the calls behind `keys`, in order: this process's own, else the journal's.
 
         A call that this process did not make was paid before, so it counts as replayed.
         """
-        noted, told = self.spent, None
-        here = {spent.key: spent for spent in noted}
-        here |= {spent.key: spent for spent in noted if not spent.replayed}
+        here = self._spent
+        receipts: dict[str, Receipt] | None = None
         found = []
         for key in dict.fromkeys(keys):
             record = None if key in here else self.journal.outcome(key)
             if key in here:
                 found.append(here[key])
             elif record is not None:
+                receipts = self._receipts() if receipts is None else receipts
                 elsewhere = self._many_processes and record.run == self.journal.run
-                told = self._receipts() if told is None else told
-                found.append(spent_of(record, replayed=not elsewhere, told=told.get(key, NOTHING)))
+                receipt = receipts.get(key) or Receipt(key=key, replayed=True, at_s=0.0)
+                found.append(spent_of(record, receipt, replayed=not elsewhere))
         return found
 
-    def open_budget(self, cap_usd: float | None, *, scope: str, spent: Sequence[str]) -> Budget:
+    def open_budget(self, cap_usd: float | None, *, scope: str, call_keys: Sequence[str]) -> Budget:
         """Return a budget that knows the work done so far, in this process and before it.
 
         Args:
             cap_usd: Most that the work may cost; None is without end.
             scope: What tells this work from other work of the run.
-            spent: Keys of calls that count too, such as earlier steps made.
+            call_keys: Keys of calls that count too, such as those of earlier steps.
         """
         if cap_usd is None:
             return Budget()
-        used = self.calls([*spent, *sorted(self.journal.begun(scope))])
-        earlier = set(spent)
+        used = self.calls([*call_keys, *sorted(self.journal.begun(scope))])
+        earlier = set(call_keys)
         cut = [
             attempt
-            for attempt in self.journal.uncertain()
+            for attempt in self.journal.in_doubt()
             if attempt.scope == scope or attempt.key in earlier
         ]
         return Budget(
             cap_usd,
             used={call.key: call.usd for call in used},
-            uncertain_usd=sum(attempt.reserved_usd or 0.0 for attempt in cut),
+            in_doubt_usd=sum(attempt.reserved_usd or 0.0 for attempt in cut),
         )
 
-    def _receipts(self) -> dict[str, Mapping[str, str]]:
-        """Return what the receipts of the run's processes tell of each key; who paid, first."""
-        lines = sorted(self.journal.receipts(), key=lambda line: not line["replayed"])
-        return {line["key"]: line for line in lines}
+    def _receipts(self) -> dict[str, Receipt]:
+        """Return the receipts of the run's processes by key; who paid, first."""
+        lines = sorted(self.journal.receipts(), key=lambda line: not line.replayed)
+        return {line.key: line for line in lines}
 
     def _note(self, record: Recorded, use: Use, *, replayed: bool) -> None:
-        used = record.usage
-        self._noted.append(
-            (
-                record.key,
-                record.purpose,
-                record.model,
-                record.usd,
-                replayed,
-                record.started_s,
-                record.ended_s - record.started_s,
-                record.prompt_bytes,
-                record.reason,
-                use.step,
-                use.account.task,
-                use.account.tier,
-                used.input_tokens,
-                used.cache_read_tokens,
-                used.cache_write_tokens,
-                used.output_tokens,
-                used.reasoning_tokens,
-            )
+        account = use.account
+        receipt = Receipt(
+            key=record.key,
+            replayed=replayed,
+            at_s=time.time(),
+            first_key=use.first_key,
+            task=account.task,
+            tier=account.tier,
+            escalated=account.escalated,
         )
-        receipt = Receipt(record.key, replayed, time.time(), use.step, use.account.words)
-        self._soon(lambda: self.journal.receipt(receipt))
+        if not replayed or record.key not in self._spent:
+            self._spent[record.key] = spent_of(record, receipt, replayed=replayed)
+        self._soon(self.journal.receipt, receipt)
 
-    def _soon(self, write: Callable[[], None]) -> None:
+    def _soon(self, write: Callable[[T], None], line: T) -> None:
         if self._threads is None:
-            write()
+            write(line)
             return
-        future = self._threads.submit(write)
+        future = self._threads.submit(write, line)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
 
-    async def _threaded(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _now(self, work: Callable[[U], T], given: U) -> T:
+        if self._threads is None:
+            return work(given)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, given)
 
 
-def spent_of(record: Recorded, *, replayed: bool, told: Mapping[str, str] = NOTHING) -> Spent:
-    """Return a record as the ledger sees it.
-
-    Args:
-        told: What a receipt tells of its use: step, task and tier.
-    """
+def spent_of(record: Recorded, receipt: Receipt, *, replayed: bool) -> Spent:
+    """Return a record as the ledger sees it, with what a receipt says of its use."""
     return Spent(
         key=record.key,
         purpose=record.purpose,
         model=record.model,
-        usage=record.usage,
+        usage=record.outcome.reply.usage or Usage(),
         usd=record.usd,
         replayed=replayed,
         started_s=record.started_s,
         seconds=record.ended_s - record.started_s,
         prompt_bytes=record.prompt_bytes,
-        reason=record.reason,
-        step=told.get("step", ""),
-        task=told.get("task", ""),
-        tier=told.get("tier", ""),
+        reason=getattr(record.outcome, "reason", ""),
+        first_key=receipt.first_key,
+        task=receipt.task,
+        tier=receipt.tier,
+        escalated=receipt.escalated,
     )

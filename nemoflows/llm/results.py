@@ -1,4 +1,4 @@
-"""What is asked of the door, and what comes back: a value, or a failure as data."""
+"""What is asked of the client, and what comes back: a value, or a failure as data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from nemoflows.calls import Outcome, Reply, Request, Unanswered, Unusable
+from nemoflows.calls import Answered, Outcome, Reply, Request, Unanswered, Unusable, wire
 from nemoflows.errors import (
     BadReply,
     EndpointDown,
@@ -19,47 +19,47 @@ from nemoflows.errors import (
 from nemoflows.money.budgets import Account
 
 T = TypeVar("T")
-
-
 UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
 """Reasons of failures that lie in the one request and not in the endpoint."""
-
-
-OVER = "over_budget"
+OVER_BUDGET = "over_budget"
 """Reason of a call that was not made because it no longer fitted the budget."""
-
-
-NOBODYS = Account()
-
-
+NOTHING_BETTER = frozenset({"rejected", "too_long"})
+"""Ends of a second ask that say nothing better than the first one's: that was paid and counts."""
+NO_ACCOUNT = Account()
 Check = Callable[[Reply, bool], T]
 """Reads a reply into a value; the flag says that this is the last try. Raises BadReply."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask(Generic[T]):
+class CallSpec(Generic[T]):
     """A request and how to read its reply."""
 
     request: Request
     check: Check[T]
-    retry_unusable: int = 0
-    """Further draws to ask for where a reply could not be used; recorded failures are free."""
-    account: Account = NOBODYS
+    max_resamples: int = 0
+    """Further samples to ask for where a reply could not be used; recorded failures are free."""
+    account: Account = NO_ACCOUNT
     """Who asks, and within which budget."""
+
+    def sample(self, number: int) -> Request:
+        """Return the request for a further sample; number 0 is the request itself."""
+        if not number:
+            return self.request
+        return self.request.model_copy(update={"sample": self.request.sample + number})
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[T]):
+class Success(Generic[T]):
     """A value, and the keys of the recorded calls behind it."""
 
     value: T
     calls: list[str] = field(default_factory=list)
-    stopped: str = ""
-    """Why the embedded tier stood in for a model; empty where it did not."""
+    budget_note: str = ""
+    """Why the tier without a model stood in for one; empty where it did not."""
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class Failure:
     """A call that gave no value, as data: one bad item does not end a batch."""
 
     reason: str
@@ -71,21 +71,21 @@ class Failed:
         """Return the failure as an error to raise."""
         kinds: dict[str, type[NemoflowsError]] = {
             "rate_limited": RateLimited,
-            OVER: OverBudget,
+            OVER_BUDGET: OverBudget,
             "rejected": TerminalError,
         }
         fallback: type[NemoflowsError] = EndpointDown if self.transient else BadReply
         return kinds.get(self.reason, fallback)(self.detail)
 
 
-def unwrap(result: Done[T] | Failed) -> Done[T]:
-    """Return a `Done`, or raise the failure's error."""
-    if isinstance(result, Failed):
+def unwrap(result: Success[T] | Failure) -> Success[T]:
+    """Return a `Success`, or raise the failure's error."""
+    if isinstance(result, Failure):
         raise result.error()
     return result
 
 
-def refuse_too_many(failed: Sequence[Failed], n: int, max_failed: float) -> None:
+def refuse_too_many(failed: Sequence[Failure], n: int, max_failed: float) -> None:
     """Raise where more than a share of `n` items failed.
 
     Raises:
@@ -101,17 +101,36 @@ def refuse_too_many(failed: Sequence[Failed], n: int, max_failed: float) -> None
     )
 
 
-def read_outcome(check: Check[T], outcome: Outcome, *, final: bool) -> Done[T] | Failed:
+def read_outcome(check: Check[T], outcome: Outcome, *, final: bool) -> Success[T] | Failure:
     """Return what `check` makes of an outcome.
 
     Args:
         final: This is the last try: a check may keep what holds and drop the rest.
     """
     if isinstance(outcome, Unanswered):
-        return Failed(outcome.reason, outcome.detail, outcome.transient)
+        return Failure(outcome.reason, outcome.detail, outcome.transient)
     if isinstance(outcome, Unusable):
-        return Failed(outcome.reason, outcome.detail, transient=False)
+        return Failure(outcome.reason, outcome.detail, transient=False)
     try:
-        return Done(check(outcome.reply, final))
+        return Success(check(outcome.reply, final))
     except BadReply as error:
-        return Failed("invalid", error.message, transient=False)
+        return Failure("invalid", error.message, transient=False)
+
+
+def second_ask(request: Request, outcome: Outcome, read: object) -> Request | None:
+    """Return what to ask after a failure: the error shown, or twice the room; None to give up."""
+    if not isinstance(read, Failure):
+        return None
+    if isinstance(outcome, Answered):
+        return wire.ask_again(request, reply_text=outcome.reply.text, error=read.detail)
+    if read.reason == "truncated":
+        return request.model_copy(update={"max_output_tokens": 2 * request.max_output_tokens})
+    if read.reason == "paused" and isinstance(outcome, Unusable):
+        return wire.go_on(request, outcome.reply)
+    return None
+
+
+def better(first: Success[T] | Failure, second: Success[T] | Failure) -> Success[T] | Failure:
+    """Return the second ask's result, unless it only says that it was refused."""
+    refused = isinstance(second, Failure) and second.reason in NOTHING_BETTER
+    return first if refused else second

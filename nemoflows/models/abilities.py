@@ -33,7 +33,6 @@ Source: the providers' pages and anthropic 2.12's model list, read in November 2
 server was asked.
 """
 
-
 CACHE_MINIMUM_TOKENS = (
     ("claude-haiku-4-5", 4096),
     ("claude-sonnet-4-", 1024),

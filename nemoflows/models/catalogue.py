@@ -79,7 +79,6 @@ _NANO = _hybrid(
     experts=Experts(layers=23, n=128, n_active=6, width=1856, shared_width=3712),
 )
 
-
 _SUPER = _hybrid(
     4096,
     Recurrence(layers=40, heads=128, head_dim=64, state=128, groups=8),
@@ -87,14 +86,12 @@ _SUPER = _hybrid(
     experts=Experts(layers=40, n=512, n_active=22, width=2688, shared_width=5376, latent=1024),
 )
 
-
 _ULTRA = _hybrid(
     8192,
     Recurrence(layers=48, heads=256, head_dim=64, state=128, groups=8),
     Attention(layers=12, heads=64, kv_heads=2, head_dim=128),
     experts=Experts(layers=48, n=512, n_active=22, width=5120, shared_width=10_240, latent=2048),
 )
-
 
 _NANO_4B = _hybrid(
     3136,
@@ -123,7 +120,6 @@ def _nemotron(name: str, precisions: str, *, tools: str = "qwen3_coder", **more:
 
 
 _OWN_TERMS = "NVIDIA Open Model License"
-
 
 OPEN_MODELS = (
     _nemotron(
@@ -269,7 +265,6 @@ FRONTIER = (
     _frontier("deepseek-flash", "deepseek", 1_000_000, "off, on, effort"),
 )
 """Models behind a provider's API; `nemoflows.models` knows what each lets a caller decide."""
-
 
 KNOWN = (
     *(

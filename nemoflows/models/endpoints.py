@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator
 
-from nemoflows.types import Value
+from nemoflows.types import BUILTIN, Value
 
 
 def secret_in(url: str) -> bool:
@@ -21,8 +21,8 @@ def secret_in(url: str) -> bool:
 
 
 Dialect = Literal[
-    "embedded",
-    "scripted",
+    "builtin",
+    "fake",
     "dense",
     "openai",
     "compatible",
@@ -36,20 +36,16 @@ Dialect = Literal[
 ]
 """How an endpoint is spoken to; `compatible` is anything else that takes chat completions."""
 
-
 CHAT_COMPLETIONS: frozenset[Dialect] = frozenset(
     {"openai", "compatible", "nim", "sglang", "deepseek", "vllm-server"}
 )
-"""Dialects of the OpenAI family; they differ in `nemoflows.engines.dialects`."""
-
+"""Dialects of the OpenAI family; they differ in `nemoflows.engines.openai.dialects`."""
 
 CLAUDE: frozenset[Dialect] = frozenset({"anthropic", "anthropic-batch"})
 """Dialects that take Anthropic's messages, one by one or as a batch."""
 
-
 BATCHED: frozenset[Dialect] = frozenset({"anthropic-batch"})
 """Dialects whose calls wait for a batch and cost what the provider asks for batches."""
-
 
 REMOTE: frozenset[Dialect] = CHAT_COMPLETIONS | CLAUDE
 """Dialects that ask an address."""
@@ -62,7 +58,7 @@ class Endpoint(Value):
 
     dialect: Dialect
     base_url: str = ""
-    """Address; for `scripted` the script's path. Empty takes the SDK's own default."""
+    """Address; for `fake` the script's path. Empty takes the SDK's own default."""
     key_env: str = ""
     """Environment variable with the key; empty where none is needed."""
     price_key: str = ""
@@ -103,19 +99,18 @@ class Endpoint(Value):
 SidecarKind = Literal["vllm", "nim", "ollama"]
 """Servers that can run beside a task, in its pod."""
 
-
 SIDECARS: dict[SidecarKind, Endpoint] = {
     "vllm": Endpoint(dialect="vllm-server", base_url="http://127.0.0.1:8000/v1"),
     "nim": Endpoint(dialect="nim", base_url="http://127.0.0.1:8000/v1"),
     "ollama": Endpoint(dialect="compatible", base_url="http://127.0.0.1:11434/v1"),
 }
-"""What the endpoint `sidecar` is, by NEMOFLOWS_SIDECAR: containers of a pod share loopback."""
-
+"""What the endpoint `sidecar` is, by `server` in NEMOFLOWS_HARDWARE: containers of a pod share
+loopback."""
 
 BUILT_IN = {
-    "embedded": Endpoint(dialect="embedded"),
+    BUILTIN: Endpoint(dialect="builtin"),
     "sidecar": SIDECARS["vllm"],
-    "scripted": Endpoint(dialect="scripted"),
+    "fake": Endpoint(dialect="fake"),
     "dense": Endpoint(dialect="dense"),
     "vllm": Endpoint(dialect="vllm"),
     "openai": Endpoint(dialect="openai", key_env="OPENAI_API_KEY", price_key="openai"),
@@ -139,12 +134,10 @@ BUILT_IN = {
 }
 """Endpoints that need no declaration."""
 
-
 DEFAULT_URL: dict[Dialect, str] = {
     built_in.dialect: built_in.base_url for built_in in BUILT_IN.values() if built_in.base_url
 }
 """Where a declared endpoint lies that names no address; others take the SDK's own default."""
-
 
 BASE_URL_ENV = {
     "openai": "OPENAI_BASE_URL",
@@ -153,10 +146,8 @@ BASE_URL_ENV = {
 }
 """The SDKs' variables for the address; these built-in endpoints alone see any of an SDK's."""
 
-
-FREE: frozenset[Dialect] = frozenset({"embedded", "dense"})
+FREE: frozenset[Dialect] = frozenset({"builtin", "dense"})
 """Dialects whose calls cost nothing but this machine's time."""
-
 
 IN_PROCESS: frozenset[Dialect] = frozenset({"vllm"})
 """Dialects whose model runs inside the task, on the task's GPU."""

@@ -167,12 +167,12 @@ def from_config(config: Mapping[str, Any]) -> Geometry:
 def _no_geometry(config: Mapping[str, Any], why: str) -> BadModel:
     return BadModel(
         f"The config.json of a model of type {config.get('model_type')!r} gives no geometry: {why}."
-        " Name NEMOFLOWS_GPU with its number, and vLLM's arguments in NEMOFLOWS_VLLM, yourself."
+        " Name NEMOFLOWS_GPU with its number, and vLLM's `engine_arguments` in "
+        "NEMOFLOWS_HARDWARE, yourself."
     )
 
 
 _LETTERS = {"M": ["recurrent"], "*": ["attention"], "E": ["experts"], "-": ["mlp"]}
-
 
 _NAMES = {
     "mamba": "recurrent",

@@ -1,1 +1,1 @@
-"""Prices, budgets, the ledger, what a run saved: pure functions over calls."""
+"""Prices, budgets, the ledger, GPU time and what a run saved: values and arithmetic alone."""

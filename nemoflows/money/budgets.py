@@ -8,16 +8,12 @@ run that was killed and started again decides as if it had gone through.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
 
 from nemoflows.errors import OverBudget
-
-Tier = Literal["", "efficient", "frontier"]
+from nemoflows.types import Tier
 
 
 class Budget:
@@ -28,17 +24,17 @@ class Budget:
         cap_usd: float | None = None,
         *,
         used: Mapping[str, float | None] | None = None,
-        uncertain_usd: float = 0.0,
+        in_doubt_usd: float = 0.0,
     ) -> None:
         """Take the cap, and the work that counts before the first call.
 
         Args:
             cap_usd: Most that the work may cost; None is without end, and then nothing waits.
             used: Key → price of calls that were made before; None is a price nobody knows.
-            uncertain_usd: Reservations of attempts that were cut off before.
+            in_doubt_usd: Reservations of attempts that were cut off before.
         """
         self.cap_usd = cap_usd
-        self.uncertain_usd = uncertain_usd
+        self.in_doubt_usd = in_doubt_usd
         self.reserved_usd = 0.0
         self.settled_usd = 0.0
         self.n_unpriced = 0
@@ -50,7 +46,7 @@ class Budget:
     @property
     def used_usd(self) -> float:
         """Return what counts for good: settled calls, and attempts that may be billed."""
-        return self.settled_usd + self.uncertain_usd
+        return self.settled_usd + self.in_doubt_usd
 
     async def reserve(self, usd: float | None) -> float:
         """Wait, first come first served, until a call's worst case fits, and return it.
@@ -87,7 +83,7 @@ class Budget:
     def keep(self, reserved_usd: float) -> None:
         """Turn a reservation into an expense: the attempt was cut off and may be billed."""
         self.reserved_usd -= reserved_usd
-        self.uncertain_usd += reserved_usd
+        self.in_doubt_usd += reserved_usd
 
     def settle(self, reserved_usd: float) -> None:
         """Give a reservation back; `count` has told what the call cost."""
@@ -144,7 +140,7 @@ class Budget:
             self._admit()
 
     def _refusal(self, usd: float) -> OverBudget:
-        lost = f", ${self.uncertain_usd:.6f} by attempts cut off" if self.uncertain_usd else ""
+        lost = f", ${self.in_doubt_usd:.6f} by attempts cut off" if self.in_doubt_usd else ""
         held = (
             f", ${self.reserved_usd:.6f} reserved by calls in flight" if self.reserved_usd else ""
         )
@@ -160,7 +156,7 @@ ROUNDING_USD = 1e-12
 """Sums of prices differ by this much with their order."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Account:
     """On whose account a call is made: a task's, of a tier, within a budget."""
 
@@ -169,8 +165,5 @@ class Account:
     budget: Budget = field(default_factory=Budget)
     scope: str = ""
     """What tells this work from other work of the run, the same after a restart."""
-
-    @cached_property
-    def words(self) -> str:
-        """Return the members of a JSON object that name it in a receipt."""
-        return f'"task":{json.dumps(self.task)},"tier":"{self.tier}"'
+    escalated: bool = False
+    """Whether it looks again at what a cheaper tier gave up or was not sure of."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 LEAST_SAMPLES = 50
 """Samples below which no interval is claimed: with fewer, skewed costs make it too narrow."""
 
-
 RESAMPLES = 999
 """Of the bootstrap, from a fixed seed: the same sample has the same interval."""
 

@@ -7,9 +7,6 @@ from collections.abc import Collection, Iterable, Sequence
 from nemoflows.calls import Usage
 from nemoflows.types import Value
 
-ESCALATES = "escalate"
-"""The task that looks again at what the efficient tier handed on."""
-
 
 class Spent(Value):
     """One call as the ledger sees it."""
@@ -26,11 +23,13 @@ class Spent(Value):
     prompt_bytes: int = 0
     reason: str = ""
     """Why its reply could not be used; empty where it could."""
-    step: str = ""
-    """Key of the first request of the step that it belongs to: a second ask has another key."""
+    first_key: str = ""
+    """Key of the first request that was asked for the same value: a second ask has another key."""
     task: str = ""
     """The task that used it; empty where nobody noted it."""
     tier: str = ""
+    escalated: bool = False
+    """Whether it looked again at what a cheaper tier gave up or was not sure of."""
 
 
 class Ledger(Value):
@@ -40,15 +39,15 @@ class Ledger(Value):
     n_replayed: int = 0
     n_unpriced: int = 0
     """Calls whose price nobody knows: the sums below leave them out, and say so."""
-    n_uncertain: int = 0
+    n_in_doubt: int = 0
     """Attempts of the run that were cut off: whether they are billed, nobody knows."""
-    uncertain_usd: float | None = 0.0
+    in_doubt_usd: float | None = 0.0
     """The most that these can cost; None where nobody knows."""
     n_discarded: int = 0
     """Calls whose reply could not be used, or that were asked again."""
     discarded_usd: float = 0.0
     n_escalated: int = 0
-    """Calls that looked again at what the efficient tier handed on."""
+    """Calls that looked again at what a cheaper tier gave up or was not sure of."""
     escalated_usd: float = 0.0
     n_unrecorded: int = 0
     """Calls that values name and no journal holds: nothing is known of them."""
@@ -61,9 +60,9 @@ class Ledger(Value):
     def __str__(self) -> str:
         """Return the cost line of a run."""
         lost = f"; {self.n_unrecorded} calls were not recorded" if self.n_unrecorded else ""
-        if self.n_uncertain:
-            most = f" (at most ${self.uncertain_usd:.6f})" if self.uncertain_usd else ""
-            lost += f"; {self.n_uncertain} attempts cut off, perhaps billed{most}"
+        if self.n_in_doubt:
+            most = f" (at most ${self.in_doubt_usd:.6f})" if self.in_doubt_usd else ""
+            lost += f"; {self.n_in_doubt} attempts cut off, perhaps billed{most}"
         if not self.n_calls:
             return f"cost: unknown{lost}" if lost else "cost: $0 (no model was called)"
         unknown = f", {self.n_unpriced} of unknown price" if self.n_unpriced else ""
@@ -126,29 +125,29 @@ def distinct(calls: Iterable[Spent]) -> list[Spent]:
 
 
 def discarded(calls: Sequence[Spent]) -> set[str]:
-    """Return the keys of calls whose reply was not used: no good, or asked again in their step."""
-    last = {call.step or call.key: call.key for call in calls}
-    return {c.key for c in calls if c.reason or last[c.step or c.key] != c.key}
+    """Return the keys of calls whose reply was not used: no good, or asked again."""
+    last = {call.first_key or call.key: call.key for call in calls}
+    return {c.key for c in calls if c.reason or last[c.first_key or c.key] != c.key}
 
 
 def fold(
     calls: Iterable[Spent],
     *,
     n_unrecorded: int = 0,
-    n_uncertain: int = 0,
-    uncertain_usd: float | None = 0.0,
+    n_in_doubt: int = 0,
+    in_doubt_usd: float | None = 0.0,
 ) -> Ledger:
     """Add up calls, each key once."""
     own = distinct(calls)
     gone = discarded(own)
-    again = [call for call in own if call.task == ESCALATES]
+    again = [call for call in own if call.escalated]
     return Ledger(
         n_calls=len(own),
         n_replayed=sum(call.replayed for call in own),
         n_unpriced=sum(call.usd is None for call in own),
         n_unrecorded=n_unrecorded,
-        n_uncertain=n_uncertain,
-        uncertain_usd=uncertain_usd,
+        n_in_doubt=n_in_doubt,
+        in_doubt_usd=in_doubt_usd,
         n_discarded=len(gone),
         discarded_usd=_sum(call for call in own if call.key in gone),
         n_escalated=len(again),
@@ -157,6 +156,11 @@ def fold(
         usd=_sum(own),
         paid_now_usd=_sum(call for call in own if not call.replayed),
     )
+
+
+def total(prices: Sequence[float | None]) -> float | None:
+    """Return the sum; None where one of them is unknown."""
+    return None if None in prices else sum(price or 0.0 for price in prices)
 
 
 def _sum(calls: Iterable[Spent]) -> float:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from nemoflows.calls import Request, Usage
 from nemoflows.models import BATCHED, FREE, Endpoint
 from nemoflows.types import ModelRef
 
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
+
 TEMPLATE_TOKENS = 1024
 """Input tokens that a provider may add to a request: its template, its words about tools."""
-
-
 HOURS = 24
 """Hours ahead whose prices a reservation covers: some providers' depend on the time of day."""
 
@@ -38,13 +40,7 @@ def price_usd(
     if not endpoint.price_key or endpoint.usd_per_gpu_hour is not None:
         return None
     batched = endpoint.dialect in BATCHED if batch is None else batch
-    bits, minute = usage.all_input_tokens.bit_length(), int(at_s // 60)
-    rates = _rates(model.name, endpoint.price_key, bits, minute, batched)
-    if rates is None:
-        return _table_usd(model.name, endpoint.price_key, usage, at_s, batch=batched)
-    counts = (usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
-    usd = sum(rate * n for rate, n in zip(rates, (*counts, usage.output_tokens), strict=True))
-    return float(usd)
+    return _table_usd(model.name, endpoint.price_key, usage, int(at_s // 60), batch=batched)
 
 
 def by_gpu_time(endpoint: Endpoint) -> bool:
@@ -57,13 +53,19 @@ def gpu_usd(endpoint: Endpoint, seconds: float) -> float:
     return (endpoint.usd_per_gpu_hour or 0.0) * endpoint.gpus * seconds / 3600
 
 
+def has_price(endpoint: Endpoint) -> bool:
+    """Return whether anything says what calls at an endpoint cost."""
+    own = endpoint.usd_per_mtok is not None or endpoint.usd_per_gpu_hour is not None
+    return own or bool(endpoint.price_key) or endpoint.dialect in FREE
+
+
 def worst_usd(
     model: ModelRef, endpoint: Endpoint, *, n_input: int, n_output: int, at_s: float
 ) -> float | None:
     """Return the most that a call can cost in USD, or None where nobody knows.
 
-    The input counts as written to the provider's cache where that is dearer, and every rate is
-    the highest of the coming day at that length of prompt.
+    The input counts as written to the provider's cache where that is dearer, and the price is the
+    highest of the coming day at that length of prompt.
 
     Args:
         n_input: Input tokens that are never exceeded.
@@ -77,10 +79,16 @@ def worst_usd(
     if endpoint.usd_per_mtok is not None or endpoint.dialect in FREE:
         usage = Usage(input_tokens=n_input, output_tokens=n_output)
         return price_usd(model, endpoint, usage, at_s=at_s)
-    batch = endpoint.dialect in BATCHED
-    hour = int(at_s // 3600)
-    rates = _worst_rates(model.name, endpoint.price_key, n_input.bit_length(), hour, batch)
-    return None if rates is None else n_input * rates[0] + n_output * rates[1]
+    name, provider, batch = model.name, endpoint.price_key, endpoint.dialect in BATCHED
+    prices = [
+        _table_usd(name, provider, usage, minute, batch=batch)
+        for minute in _changes(name, provider, int(at_s // 3600), batch=batch)
+        for usage in (
+            Usage(input_tokens=n_input, output_tokens=n_output),
+            Usage(cache_write_tokens=n_input, output_tokens=n_output),
+        )
+    ]
+    return max((usd for usd in prices if usd is not None), default=None)
 
 
 def most_input_tokens(request: Request) -> int:
@@ -108,56 +116,31 @@ def _n_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-@lru_cache(maxsize=1024)
-def _worst_rates(
-    name: str, provider: str, bits: int, hour: int, batch: bool
-) -> tuple[float, float] | None:
-    """Return the highest USD per input and per output token of prompts of that many bits."""
-    n = (1 << bits) - 1
-    start = datetime.fromtimestamp(hour * 3600, tz=UTC)
-    inputs, outputs = [], []
-    for ahead in range(HOURS + 1):
-        at_s = (start + timedelta(hours=ahead)).timestamp()
-        fresh = _table_usd(name, provider, Usage(input_tokens=n), at_s, batch=batch)
-        written = _table_usd(name, provider, Usage(cache_write_tokens=n), at_s, batch=batch)
-        both = Usage(input_tokens=n, output_tokens=1_000)
-        whole = _table_usd(name, provider, both, at_s, batch=batch)
-        if fresh is None or whole is None:
-            return None
-        inputs.append(max(fresh, written or 0.0) / max(n, 1))
-        outputs.append((whole - fresh) / 1_000)
-    return max(inputs), max(outputs)
+@lru_cache(maxsize=256)
+def _changes(name: str, provider: str, hour: int, *, batch: bool) -> list[int]:
+    """Return a minute for each price of the coming day that differs from those before it."""
+    found: dict[int, object] = {}
+    for minute in range(60 * hour, 60 * (hour + HOURS) + 1, 60):
+        price = _looked_up(name, provider, Usage(), minute, batch=batch)
+        if price is not None and price.model_price not in found.values():
+            found[minute] = price.model_price
+    return list(found)
 
 
 @lru_cache(maxsize=4096)
-def _rates(
-    name: str, provider: str, bits: int, minute: int, batch: bool
-) -> tuple[float, ...] | None:
-    """Return USD per token fresh, read, written and put out, of prompts of that many bits.
-
-    None where the price changes among them, or nobody knows it. The table takes a tenth of a
-    millisecond to ask, as much as all else about a call's money.
-    """
-    ends = []
-    for n in ((1 << bits) >> 1, (1 << bits) - 1):
-        kinds = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
-        usages = [Usage(**{kind: n}) for kind in kinds] + [Usage(input_tokens=n, output_tokens=n)]
-        usd = [_table_usd(name, provider, each, minute * 60.0, batch=batch) for each in usages]
-        if not n or None in usd:
-            return None
-        known = [each or 0.0 for each in usd]
-        ends.append([known[0] / n, known[1] / n, known[2] / n, (known[3] - known[0]) / n])
-    pairs = zip(*ends, strict=True)
-    is_one = all(abs(low - high) <= 1e-9 * max(low, high) for low, high in pairs)
-    return tuple(ends[1]) if is_one else None
+def _table_usd(name: str, provider: str, usage: Usage, minute: int, *, batch: bool) -> float | None:
+    price = _looked_up(name, provider, usage, minute, batch=batch)
+    return None if price is None else float(price.total_price)
 
 
-def _table_usd(name: str, provider: str, usage: Usage, at_s: float, *, batch: bool) -> float | None:
+def _looked_up(
+    name: str, provider: str, usage: Usage, minute: int, *, batch: bool
+) -> PriceCalculation | None:
+    """Return what the table says at a minute since 1970; None where it has no such price."""
     if not provider:
         return None
     import genai_prices
 
-    at = datetime.fromtimestamp(at_s, tz=UTC)
     try:
         tokens = genai_prices.Usage(
             input_tokens=usage.all_input_tokens,
@@ -165,14 +148,13 @@ def _table_usd(name: str, provider: str, usage: Usage, at_s: float, *, batch: bo
             cache_write_tokens=usage.cache_write_tokens,
             output_tokens=usage.output_tokens,
         )
-        found = genai_prices.calc_price(
+        return genai_prices.calc_price(
             tokens,
             name,
             provider_id=provider,
-            genai_request_timestamp=at,
+            genai_request_timestamp=datetime.fromtimestamp(60 * minute, tz=UTC),
             # Another spelling, such as the API's own service_tier, is passed over in silence.
             price_context={"processing": "batch"} if batch else None,
         )
     except (LookupError, ValueError, ArithmeticError):  # unknown, or usage that it finds odd
         return None
-    return float(found.total_price)

@@ -16,7 +16,7 @@ from nemoflows.models import Endpoint
 from nemoflows.money.intervals import LEAST_SAMPLES, Interval, ratio_interval, share_interval
 from nemoflows.money.ledger import Spent
 from nemoflows.money.prices import price_usd
-from nemoflows.types import ModelRef, Tiers, Value
+from nemoflows.types import ModelRef, Policy, Value
 
 SMALL = ModelRef(endpoint="anthropic", name="claude-haiku-5-5")
 """The small frontier model that an honest report holds the saving against: about as cheap as a
@@ -48,13 +48,22 @@ class ShadowSample(Value):
     n_calls: int = 0
     """Calls of the efficient tier that the share was drawn from."""
     pairs: list[ShadowPair] = Field(default_factory=list)
-    stopped: str = ""
+    budget_note: str = ""
     """Why fewer were asked than drawn: the budget's numbers."""
 
     @property
     def calls(self) -> list[str]:
         """Return the keys of the frontier's calls."""
         return [pair.shadow for pair in self.pairs]
+
+    def __add__(self, other: ShadowSample) -> ShadowSample:
+        """Return both samples as one."""
+        return ShadowSample(
+            share=max(self.share, other.share),
+            n_calls=self.n_calls + other.n_calls,
+            pairs=list({pair.key: pair for pair in [*self.pairs, *other.pairs]}.values()),
+            budget_note=self.budget_note or other.budget_note,
+        )
 
 
 class Scenario(Value):
@@ -91,20 +100,20 @@ def steps(calls: Sequence[Spent], superseded: Collection[str] = ()) -> list[Spen
     Args:
         superseded: Keys of calls whose question went on to the next tier and was answered there.
     """
-    last = {call.step or call.key: call for call in calls if call.key not in superseded}
+    last = {call.first_key or call.key: call for call in calls if call.key not in superseded}
     return list(last.values())
 
 
-def is_frontier(call: Spent, tiers: Tiers) -> bool:
+def is_frontier(call: Spent, policy: Policy) -> bool:
     """Return whether a call was the frontier's: by what its receipt says, else by its model."""
     if call.tier:
         return call.tier == "frontier"
-    return call.model == str(tiers.frontier)
+    return call.model == str(policy.frontier)
 
 
 def compare(
     calls: Sequence[Spent],
-    tiers: Tiers,
+    policy: Policy,
     *,
     endpoint_of: EndpointOf,
     superseded: Collection[str] = (),
@@ -115,7 +124,7 @@ def compare(
 
     Args:
         calls: Every distinct call of the run, without the shadow sample's.
-        tiers: The two models.
+        policy: Its two models.
         endpoint_of: Gives an endpoint's prices.
         superseded: Keys of calls that the next tier answered again.
         shadow: What the frontier answered to the efficient tier's requests.
@@ -126,11 +135,11 @@ def compare(
     sample = shadow or ShadowSample()
     kept = steps(calls, superseded)
     scenarios = [_as_run(calls, overhead_usd)]
-    if tiers.frontier.endpoint != "embedded":
-        scenarios.append(_all_on(tiers.frontier, "all frontier", kept, endpoint_of, sample.pairs))
-    if tiers.frontier != SMALL:
+    if not policy.frontier.is_builtin:
+        scenarios.append(_all_on(policy.frontier, "all frontier", kept, endpoint_of, sample.pairs))
+    if policy.frontier != SMALL:
         scenarios.append(_all_on(SMALL, "all small frontier", kept, endpoint_of, []))
-    scenarios.append(_with_batches(calls, tiers, endpoint_of, overhead_usd))
+    scenarios.append(_with_batches(calls, policy, endpoint_of, overhead_usd))
     agreed = share_interval([pair.agreement for pair in sample.pairs]) if sample.pairs else None
     return Savings(
         scenarios=scenarios,
@@ -181,15 +190,15 @@ def _all_on(
 
 
 def _with_batches(
-    calls: Sequence[Spent], tiers: Tiers, endpoint_of: EndpointOf, overhead_usd: float
+    calls: Sequence[Spent], policy: Policy, endpoint_of: EndpointOf, overhead_usd: float
 ) -> Scenario:
     """Price the frontier's calls as a batch's: what the run costs where it can wait for hours."""
-    frontier, rows = endpoint_of(tiers.frontier), []
+    frontier, rows = endpoint_of(policy.frontier), []
     for call in calls:
         usd = call.usd
-        if is_frontier(call, tiers):
+        if is_frontier(call, policy):
             at_s = call.started_s
-            usd = price_usd(tiers.frontier, frontier, call.usage, at_s=at_s, batch=True)
+            usd = price_usd(policy.frontier, frontier, call.usage, at_s=at_s, batch=True)
         rows.append((call.purpose, usd))
     return Scenario(
         name="as run, with batches",

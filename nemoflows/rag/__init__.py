@@ -10,7 +10,6 @@ from nemoflows.rag.steps import (
     plan_research,
     research,
     retrieve,
-    story,
     summarise,
     synthesise,
 )
@@ -25,7 +24,6 @@ __all__ = [
     "plan_research",
     "research",
     "retrieve",
-    "story",
     "summarise",
     "synthesise",
 ]

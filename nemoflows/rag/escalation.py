@@ -6,14 +6,8 @@ from collections.abc import Sequence
 
 from nemoflows.calls.wire import estimate_tokens
 from nemoflows.errors import BadInput, BadModel
-from nemoflows.types import (
-    Finding,
-    ModelRef,
-    NotFound,
-    ResearchPlan,
-    Tiers,
-    Value,
-)
+from nemoflows.rag.types import ResearchPlan
+from nemoflows.types import Finding, ModelRef, NotFound, Policy, Value
 
 
 class Context(Value):
@@ -39,7 +33,7 @@ def context(plan: ResearchPlan, model: ModelRef, *, n_bytes: int, n_passages: in
     """Decide whether agents search or read the whole corpus, from sizes alone.
 
     `auto` packs where that takes no more tokens than searching would, for then nothing can be
-    missed; on the embedded tier, which reads for nothing and ranks what it reads, it searches.
+    missed; on the builtin tier, which reads for nothing and ranks what it reads, it searches.
 
     Args:
         n_bytes: Length of all documents' texts.
@@ -59,7 +53,7 @@ def context(plan: ResearchPlan, model: ModelRef, *, n_bytes: int, n_passages: in
             "takes that many, or let the agents search: context_policy=retrieve. No agent was "
             "sent out."
         )
-    cheap = fits and pack_tokens <= retrieve_tokens and model.endpoint != "embedded"
+    cheap = fits and pack_tokens <= retrieve_tokens and not model.is_builtin
     packs = plan.context_policy == "pack" or (plan.context_policy == "auto" and cheap)
     return Context(packs=packs, pack_tokens=pack_tokens, retrieve_tokens=retrieve_tokens)
 
@@ -85,12 +79,17 @@ def failed(findings: Sequence[Finding]) -> list[NotFound]:
     return [finding.not_found for finding in findings if finding.not_found is not None]
 
 
-def handed_on(findings: Sequence[Finding]) -> list[NotFound]:
-    """Return what the next tier must look at: what was not found, and what a gate doubts."""
+def to_escalate(findings: Sequence[Finding], policy: Policy) -> list[NotFound]:
+    """Return what the next tier must look at: what was not found, and what a gate doubts.
+
+    Args:
+        policy: Its models; a tier without one replaces nothing that a model found.
+    """
+    only_guesses = policy.frontier.is_builtin and not policy.efficient.is_builtin
     return [
         NotFound(
             question=finding.question,
-            reason=finding.doubt,
+            reason=finding.low_confidence,
             gate="coverage",
             queries=finding.queries,
             calls=finding.calls,
@@ -98,14 +97,14 @@ def handed_on(findings: Sequence[Finding]) -> list[NotFound]:
         if finding.not_found is None
         else finding.not_found
         for finding in findings
-        if finding.not_found is not None or finding.doubt
+        if finding.not_found is not None or (finding.low_confidence and not only_guesses)
     ]
 
 
 def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Finding]:
     """Return one finding per question: the next tier's where it has one, else what there was.
 
-    What the embedded tier found in a model's place replaces nothing that was found before. What
+    What the builtin tier found in a model's place replaces nothing that was found before. What
     was tried in vain was paid for too: its calls stay with the question.
     """
     best: dict[str, Finding] = {}
@@ -114,7 +113,7 @@ def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Fi
         if before is None:
             best[found.question] = found
             continue
-        better = _found(found) and not (found.stopped and _found(before))
+        better = _found(found) and not (found.budget_note and _found(before))
         kept = found if better else before
         calls = list(dict.fromkeys([*before.calls, *found.calls]))
         best[found.question] = kept.model_copy(update={"calls": calls})
@@ -123,8 +122,3 @@ def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Fi
 
 def _found(finding: Finding) -> bool:
     return finding.not_found is None
-
-
-def next_model(tiers: Tiers) -> ModelRef | None:
-    """Return the model that failed questions go to; None where it is the one that failed."""
-    return None if tiers.frontier == tiers.efficient else tiers.frontier

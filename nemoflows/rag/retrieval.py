@@ -1,36 +1,12 @@
-"""Finding passages: an index opened once per process, a question checked once."""
+"""Finding passages in an index that is opened once per process."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 from nemoflows import search
-from nemoflows.errors import BadInput
-from nemoflows.llm.client import Door
-from nemoflows.types import (
-    Index,
-    ModelRef,
-    Passage,
-)
-
-MAX_QUESTION_CHARACTERS = 8_000
-
-
-def checked_question(question: str) -> str:
-    """Return the question without surrounding space.
-
-    Raises:
-        BadInput: It is empty or too long; no call was made.
-    """
-    stripped = question.strip()
-    if not stripped:
-        raise BadInput("The question is empty. Ask something; no call was made.")
-    if len(stripped) > MAX_QUESTION_CHARACTERS:
-        raise BadInput(
-            f"The question has {len(stripped)} characters, more than {MAX_QUESTION_CHARACTERS}. "
-            "Put long material into the corpus; no call was made."
-        )
-    return stripped
+from nemoflows.llm.client import LLMClient
+from nemoflows.types import Index, ModelRef, Passage
 
 
 @lru_cache(maxsize=8)
@@ -39,10 +15,10 @@ def opened(uri: str) -> search.SearchIndex:
     return search.open_index(uri)
 
 
-async def find(query: str, *, index: Index, k: int, door: Door) -> list[Passage]:
+async def find(query: str, *, index: Index, k: int, llm: LLMClient) -> list[Passage]:
     """Return the `k` best passages, with vectors where the index has them."""
     vector = None
     if index.embedder:
         model = ModelRef.model_validate(index.embedder)
-        vector = (await door.embed(model, [query], query=True))[0]
+        vector = (await llm.embed(model, [query], query=True))[0]
     return opened(index.uri).search(query, k, vector=vector)

@@ -1,7 +1,7 @@
 """The question flow as steps: async functions over typed values, no workflow engine in sight.
 
     build_index(corpus) → plan_research(question) → research(questions, index)
-      → escalate(failed, index) → synthesise(question, findings)
+      → escalate(research, index) → synthesise(question, findings)
 
 `research` is the swarm: many agents at once on one engine, each retrieve → extract → enough? →
 retrieve again with another query → summarise. The single steps are the same code, one by one.
@@ -15,31 +15,34 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, get_args
 
-from nemoflows import page, search
+from nemoflows import search
 from nemoflows.calls import thinking
-from nemoflows.engines.protocol import Vectors
+from nemoflows.engines.base import Vectors
 from nemoflows.errors import BadInput
-from nemoflows.llm.bound import Desk
-from nemoflows.llm.client import Door, Progress
+from nemoflows.llm.bound import BoundClient
+from nemoflows.llm.client import LLMClient
 from nemoflows.llm.concurrency import together
-from nemoflows.llm.results import UNUSABLE, Failed, refuse_too_many, unwrap
-from nemoflows.money.savings import ShadowSample
-from nemoflows.rag import escalation, prompts, replies
-from nemoflows.rag.agent import Trail, find_quotes, investigate, lost, read_whole, write_finding
-from nemoflows.rag.retrieval import checked_question, find, opened
-from nemoflows.types import (
+from nemoflows.llm.results import UNUSABLE, Failure, refuse_too_many, unwrap
+from nemoflows.progress import Progress
+from nemoflows.rag import escalation, prompts
+from nemoflows.rag.agent import (
+    AgentState,
+    investigate,
+    not_found_finding,
+    read_whole,
+    write_finding,
+)
+from nemoflows.rag.prompts import checked_question
+from nemoflows.rag.retrieval import find, opened
+from nemoflows.rag.types import (
     CONTEXT_TOKENS,
     Answer,
     ContextPolicy,
-    Evidence,
-    Finding,
-    Index,
-    ModelRef,
-    NotFound,
-    Passage,
+    Passages,
+    Quotes,
     ResearchPlan,
-    Tiers,
 )
+from nemoflows.types import Finding, Index, ModelRef, NotFound, Passage
 
 StageProgress = Callable[[str, int, int], None]
 """Told the stage, and how many of how many are done in it."""
@@ -49,7 +52,7 @@ async def build_index(
     corpus: str,
     *,
     root: str,
-    door: Door,
+    llm: LLMClient,
     embedder: ModelRef | None = None,
     progress: StageProgress | None = None,
 ) -> Index:
@@ -62,10 +65,10 @@ async def build_index(
     loop = asyncio.get_running_loop()
     if embedder is None:
         return await _in_thread(partial(search.build_index, corpus, root), progress)
-    await door.preflight(embedder)
+    await llm.preflight(embedder)
 
     def embed(texts: list[str]) -> Vectors:
-        asked = door.embed(embedder, texts, query=False)
+        asked = llm.embed(embedder, texts, query=False)
         return asyncio.run_coroutine_threadsafe(asked, loop).result()
 
     return await _in_thread(
@@ -93,7 +96,7 @@ async def _in_thread(build: Callable[..., Index], progress: StageProgress | None
 async def plan_research(
     question: str,
     *,
-    desk: Desk,
+    client: BoundClient,
     n: int,
     k: int = 8,
     hops: int = 2,
@@ -132,17 +135,19 @@ async def plan_research(
         context_policy=context_policy,
         context_tokens=context_tokens,
     )
-    request = prompts.plan(question, n=n, model=desk.model, salt=desk.salt)
-    if desk.door.engines.of(desk.model).paid and not desk.door.is_recorded(desk.ready(request)):
-        await desk.door.preflight(desk.model)
+    request = prompts.plan(question, n=n)
+    if client.llm.engines.of(client.model).paid and not client.llm.is_recorded(
+        client.ready(request)
+    ):
+        await client.llm.preflight(client.model)
         for model in others:
-            escalation.refuse_small_context(plan, model, await desk.door.context_tokens(model))
-    done = unwrap(await desk.ask(request, lambda reply, _: replies.read_plan(reply, n=n)))
-    told = {"questions": done.value, "calls": done.calls, "stopped": done.stopped}
+            escalation.refuse_small_context(plan, model, await client.llm.context_tokens(model))
+    done = unwrap(await client.ask(request, lambda reply, _: prompts.read_plan(reply, n=n)))
+    told = {"questions": done.value, "calls": done.calls, "budget_note": done.budget_note}
     return plan.model_copy(update=told)
 
 
-async def retrieve(question: str, *, index: Index, k: int, door: Door) -> list[Passage]:
+async def retrieve(question: str, *, index: Index, k: int, llm: LLMClient) -> Passages:
     """Return the `k` passages of the index that fit the question best.
 
     Raises:
@@ -151,25 +156,26 @@ async def retrieve(question: str, *, index: Index, k: int, door: Door) -> list[P
     question = checked_question(question)
     if k < 1:
         raise BadInput(f"k={k} passages cannot be retrieved: ask for at least 1.")
-    return await find(question, index=index, k=k, door=door)
+    found = await find(question, index=index, k=k, llm=llm)
+    return Passages(question=question, passages=found)
 
 
-async def extract(question: str, passages: Sequence[Passage], *, desk: Desk) -> list[Evidence]:
+async def extract(passages: Passages, *, client: BoundClient) -> Quotes:
     """Return verbatim quotes that help to answer the question, the most useful first."""
-    question = checked_question(question)
-    if not passages:
-        return []
-    done = unwrap(await find_quotes(question, passages, desk))
-    return [quote.model_copy(update={"calls": done.calls}) for quote in done.value]
+    question = checked_question(passages.question)
+    if not passages.passages:
+        return Quotes(question=question)
+    done = unwrap(await client.ask(*prompts.quoting(question, passages.passages)))
+    quotes = [quote.model_copy(update={"calls": done.calls}) for quote in done.value]
+    return Quotes(question=question, evidence=quotes, calls=done.calls)
 
 
-async def summarise(question: str, evidence: Sequence[Evidence], *, desk: Desk) -> Finding:
+async def summarise(quotes: Quotes, *, client: BoundClient) -> Finding:
     """Answer a question from quotes alone; without quotes, say that nothing was found."""
-    question = checked_question(question)
-    trail = Trail(question, [], evidence=list(evidence))
-    trail.calls = list(dict.fromkeys(key for quote in evidence for key in quote.calls))
-    result = await write_finding(trail, desk)
-    if isinstance(result, Failed):
+    state = AgentState(checked_question(quotes.question), [], evidence=quotes.evidence)
+    state.calls = list(quotes.calls)
+    result = await write_finding(state, client)
+    if isinstance(result, Failure):
         raise result.error()
     return result
 
@@ -178,7 +184,7 @@ async def research(
     questions: Sequence[str],
     *,
     index: Index,
-    desk: Desk,
+    client: BoundClient,
     k: int,
     hops: int,
     corpus: Sequence[Passage] | None = None,
@@ -205,12 +211,12 @@ async def research(
     asked = [checked_question(question) for question in questions]
     n_done = 0
 
-    async def agent(question: str) -> Finding | Failed:
+    async def agent(question: str) -> Finding | Failure:
         nonlocal n_done
         if corpus is None:
-            result = await investigate(question, index=index, desk=desk, k=k, hops=hops)
+            result = await investigate(question, index=index, client=client, k=k, hops=hops)
         else:
-            result = await read_whole(question, corpus, desk)
+            result = await read_whole(question, corpus, client)
         n_done += 1
         if progress:
             progress(n_done, len(questions))
@@ -219,7 +225,7 @@ async def research(
     results = await together([agent(question) for question in asked])
     # An unusable reply is a failed gate, which the next tier looks at; only calls that nobody
     # answered say that the step itself cannot work.
-    lost = [r for r in results if isinstance(r, Failed) and r.reason not in UNUSABLE]
+    lost = [r for r in results if isinstance(r, Failure) and r.reason not in UNUSABLE]
     refuse_too_many(lost, len(questions), max_failed)
     findings = map(_as_finding, asked, results)
     return [finding.model_copy(update={"tier": tier}) for finding in findings]
@@ -241,36 +247,43 @@ def packed(index: Index) -> list[Passage]:
 
 
 async def escalate(
-    failed: Sequence[NotFound], *, index: Index, desk: Desk | None, k: int, hops: int
+    failed: Sequence[NotFound], *, index: Index, client: BoundClient | None, k: int, hops: int
 ) -> list[Finding]:
     """Research again, on the frontier, what the efficient tier could not find.
 
     Args:
         failed: What was not found; an empty list costs nothing.
-        desk: The frontier; None where it is the tier that failed already.
+        client: The frontier; None where it is the tier that failed already.
 
     Raises:
         EndpointDown: Most calls were not answered, each for a passing reason.
         TooManyFailures: Most calls were refused for good.
     """
-    if desk is None:
-        return [lost(missing) for missing in failed]
+    if client is None:
+        return [not_found_finding(missing) for missing in failed]
     if not failed:
         return []
     questions = [missing.question for missing in failed]
-    found = await research(questions, index=index, desk=desk, k=k, hops=hops, tier="frontier")
+    found = await research(questions, index=index, client=client, k=k, hops=hops, tier="frontier")
     return [
         finding.model_copy(update={"calls": missing.calls + finding.calls})
         for missing, finding in zip(failed, found, strict=True)
     ]
 
 
-async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) -> Answer:
-    """Write the answer; every sentence cites quotes, and code resolves every citation."""
-    question = checked_question(question)
+async def synthesise(question: str, findings: Sequence[Finding], *, client: BoundClient) -> Answer:
+    """Write the answer; every sentence cites quotes, and code resolves every citation.
+
+    Args:
+        question: What was asked at first; empty is the question of the only finding.
+
+    Raises:
+        BadInput: There are several findings, and nobody says what was asked.
+    """
+    question = checked_question(question or _question_of(findings))
     found = [finding for finding in findings if finding.not_found is None]
     missing = escalation.failed(findings)
-    stopped = next((finding.stopped for finding in findings if finding.stopped), "")
+    budget_note = next((finding.budget_note for finding in findings if finding.budget_note), "")
     before = list(dict.fromkeys(key for finding in findings for key in finding.calls))
     if not any(finding.evidence for finding in found):
         errors = [each.error for each in missing if each.error]
@@ -278,11 +291,18 @@ async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) 
         if errors:
             text = f"This question could not be researched: {errors[0]}"
         return Answer(
-            question=question, text=text, not_found=missing, stopped=stopped, calls=before
+            question=question,
+            text=text,
+            not_found=missing,
+            budget_note=budget_note,
+            calls=before,
+            findings=list(findings),
         )
-    request = prompts.synthesise(question, found, model=desk.model, salt=desk.salt)
+    request = prompts.synthesise(question, found)
     done = unwrap(
-        await desk.ask(request, lambda reply, final: replies.read_answer(reply, found, final=final))
+        await client.ask(
+            request, lambda reply, final: prompts.read_answer(reply, found, final=final)
+        )
     )
     written = done.value
     return Answer(
@@ -292,46 +312,23 @@ async def synthesise(question: str, findings: Sequence[Finding], *, desk: Desk) 
         unsupported=written.unsupported,
         dropped=written.dropped,
         not_found=missing,
-        stopped=done.stopped or stopped,
+        budget_note=done.budget_note or budget_note,
         calls=list(dict.fromkeys(before + done.calls)),
-    )
-
-
-def story(
-    answer: Answer,
-    findings: Sequence[Finding],
-    *,
-    plan: ResearchPlan | None = None,
-    index: Index,
-    tiers: Tiers,
-    spent: Sequence[str] = (),
-    shadow: ShadowSample | None = None,
-    budget_usd: float | None = None,
-) -> page.Story:
-    """Return what a run's report shows beside its calls.
-
-    Args:
-        spent: Keys of calls that the other values may not name, for their replies were no good.
-    """
-    open_index = opened(index.uri)
-    contexts = [
-        page.context(citation, open_index.document_text(citation.document))
-        for citation in answer.citations
-    ]
-    return page.Story(
-        answer=answer,
         findings=list(findings),
-        contexts=contexts,
-        index=index,
-        tiers={"efficient": str(tiers.efficient), "frontier": str(tiers.frontier)},
-        reading=str(chosen_context(plan, index, tiers.efficient)) if plan else "",
-        budget_usd=budget_usd,
-        shadow=shadow or ShadowSample(),
-        call_keys=list(dict.fromkeys([*(plan.calls if plan else []), *spent, *answer.calls])),
     )
 
 
-def _as_finding(question: str, result: Finding | Failed) -> Finding:
+def _question_of(findings: Sequence[Finding]) -> str:
+    questions = list(dict.fromkeys(finding.question for finding in findings))
+    if len(questions) != 1:
+        raise BadInput(
+            f"There are findings on {len(questions)} questions, and `question` is empty: say what "
+            "was asked. No call was made."
+        )
+    return questions[0]
+
+
+def _as_finding(question: str, result: Finding | Failure) -> Finding:
     if isinstance(result, Finding):
         return result
     missing = NotFound(
@@ -341,4 +338,4 @@ def _as_finding(question: str, result: Finding | Failed) -> Finding:
         error=f"{result.reason}: {result.detail}",
         calls=result.calls,
     )
-    return lost(missing)
+    return not_found_finding(missing)

@@ -1,10 +1,10 @@
 """Which levels of containment there are, what each contains, and which this machine has.
 
 `full` gives a run namespaces of its own (files, processes, network, IPC), and Landlock and seccomp
-on top. `landlock` gives it Landlock, seccomp without sockets, limits, and a keeper that adopts and
-kills whatever it starts. `weak` gives it limits and a clean environment. Where the caller is root,
-each run first becomes a user who is nobody and owns nothing: limits on processes do nothing to
-root. Where the interpreter lies in a folder that only root may enter, `landlock` keeps the one
+on top. `landlock` gives it Landlock, seccomp without sockets, limits, and a fork server that adopts
+and kills whatever it starts. `weak` gives it limits and a clean environment. Where the caller is
+root, each run first becomes a user who is nobody and owns nothing: limits on processes do nothing
+to root. Where the interpreter lies in a folder that only root may enter, `landlock` keeps the one
 capability to read what Landlock leaves open.
 
 | attack                                        | full | landlock | weak                          |
@@ -40,14 +40,17 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from nemoflows.errors import BadInput
-from nemoflows.types import Value
+from nemoflows.types import Setting
 
 Level = Literal["weak", "landlock", "full"]
 """How well a test run is contained, the weakest first; `nemoflows.sandbox.levels` has the table."""
 
 
-class Limits(Value):
-    """What one test run may take; past any of these all its processes are killed."""
+class Limits(Setting):
+    """What one test run may take; past any of these all its processes are killed.
+
+    As text it is JSON, YAML or the name of such a file.
+    """
 
     seconds: float = Field(default=120.0, gt=0, le=86_400)
     """Wall clock of the whole run; CPU time of each process, one second more."""

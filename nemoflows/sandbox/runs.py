@@ -1,7 +1,7 @@
-"""Run tests over clean copies: one keeper per core, each with pytest loaded, each run a fork of it.
+"""Run tests over clean copies: fork servers with pytest loaded, one per core; each run is a fork.
 
 A run gets a copy of the tree that it can read, a scratch folder that it can write, an environment
-of six variables, and nothing else. The keeper and the copies are gone when the sandbox is closed.
+of six variables, and nothing else. Servers and copies are gone when the sandbox is closed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nemoflows
 from nemoflows.errors import BadInput, EndpointDown
+from nemoflows.sandbox import inside
 from nemoflows.sandbox.levels import LEVELS, Level, Limits
 from nemoflows.sandbox.trees import Tree
 
-_START = (
-    "import sys; sys.path.insert(0, {root!r}); from nemoflows.sandbox.inside import keep; "
-    "del sys.path[0]; keep.main({parent!r})"
-)
+_START = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("_nemoflows_sandbox", {path!r})
+sys.modules[spec.name] = package = module_from_spec(spec)
+spec.loader.exec_module(package)
+from _nemoflows_sandbox import forkserver
+forkserver.main({parent!r})
+"""
+"""Loaded under a name of its own: the repository may be this library's, or have its packages."""
 _ALLOWED = ("LANG", "TZ")
 DEFAULT_LIMITS = Limits()
 _GRACE_S = 30.0
-"""Beyond a run's own limit, for the keeper to kill and to tell."""
+"""Beyond a run's own limit, for the fork server to kill and to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Ended:
 
 
 class Sandbox:
-    """Runs jobs at one level, as many at once as there are keepers; belongs to one event loop."""
+    """Runs jobs at one level, one per fork server at a time; belongs to one event loop."""
 
     def __init__(self, level: Level, *, python: str = sys.executable, n: int = 0) -> None:
         """Take the level and the interpreter that has the repository's dependencies.
@@ -70,40 +76,42 @@ class Sandbox:
         """
         self.level, self.python = level, python
         self.n = n or len(os.sched_getaffinity(0))
-        self._idle: asyncio.LifoQueue[_Keeper] = asyncio.LifoQueue()
-        self._made: list[_Keeper] = []
+        self._idle: asyncio.LifoQueue[_ForkServer] = asyncio.LifoQueue()
+        self._made: list[_ForkServer] = []
 
     async def run(self, job: Job) -> Ended:
-        """Run a job once a keeper is free.
+        """Run a job once a fork server is free.
 
         Raises:
-            EndpointDown: The keeper ended, twice.
+            EndpointDown: The fork server ended, twice.
             BadInput: The interpreter cannot be started.
         """
-        keeper = await self._free_keeper()
+        server = await self._free_server()
         try:
             try:
-                return await keeper.run(job)
-            except _KeeperEnded:  # killed from outside, by want of memory perhaps: once more
-                return await keeper.run(job)
-        except _KeeperEnded as error:
-            raise EndpointDown(f"The sandbox's keeper ended twice during a run: {error}") from error
+                return await server.run(job)
+            except _ForkServerEnded:  # killed from outside, by want of memory perhaps: once more
+                return await server.run(job)
+        except _ForkServerEnded as error:
+            raise EndpointDown(
+                f"The sandbox's fork server ended twice during a run: {error}"
+            ) from error
         except asyncio.CancelledError:
-            keeper.kill()
+            server.kill()
             raise
         finally:
-            self._idle.put_nowait(keeper)
+            self._idle.put_nowait(server)
 
-    async def _free_keeper(self) -> _Keeper:
+    async def _free_server(self) -> _ForkServer:
         if self._idle.empty() and len(self._made) < self.n:
-            self._made.append(_Keeper(self.level, self.python))
+            self._made.append(_ForkServer(self.level, self.python))
             return self._made[-1]
         return await self._idle.get()
 
     async def aclose(self) -> None:
-        """End the keepers."""
-        for keeper in self._made:
-            await keeper.aclose()
+        """End the fork servers."""
+        for server in self._made:
+            await server.aclose()
 
 
 async def available(python: str = sys.executable) -> tuple[Level, ...]:
@@ -120,11 +128,11 @@ async def available(python: str = sys.executable) -> tuple[Level, ...]:
     return tuple(found)
 
 
-class _KeeperEnded(Exception):
-    """The keeper's output ended before its reply."""
+class _ForkServerEnded(Exception):
+    """The fork server's output ended before its reply."""
 
 
-class _Keeper:
+class _ForkServer:
     """The process that runs jobs one by one, and the folders it is given."""
 
     def __init__(self, level: Level, python: str) -> None:
@@ -135,7 +143,7 @@ class _Keeper:
         self._ending: list[asyncio.subprocess.Process] = []
 
     async def run(self, job: Job) -> Ended:
-        """Run a job in the keeper's folder, which the keeper clears after it.
+        """Run a job in the fork server's folder, which the fork server clears after it.
 
         Raises:
             BadInput: The folder takes no copy of the tree.
@@ -147,31 +155,30 @@ class _Keeper:
         except OSError as error:
             self.kill()
             raise _no_room(f"a copy of {len(job.tree.files):,} files", str(error)) from error
-        wish = _wish(job, folder, self.level, uid, self.python)
-        return await self._ask(process, wish, job.limits.seconds + _GRACE_S)
+        request = _request(job, folder, self.level, uid, self.python)
+        return await self._ask(process, request, job.limits.seconds + _GRACE_S)
 
     async def _ask(
-        self, process: asyncio.subprocess.Process, wish: object, limit_s: float
+        self, process: asyncio.subprocess.Process, request: object, limit_s: float
     ) -> Ended:
         if process.stdin is None or process.stdout is None:
-            raise _KeeperEnded("it has no pipes")
+            raise _ForkServerEnded("it has no pipes")
         try:
-            process.stdin.write(json.dumps(wish).encode() + b"\n")
+            process.stdin.write(json.dumps(request).encode() + b"\n")
             await process.stdin.drain()
             line = await asyncio.wait_for(process.stdout.readline(), limit_s)
         except (TimeoutError, ConnectionError) as error:
             self.kill()
-            raise _KeeperEnded(type(error).__name__) from error
+            raise _ForkServerEnded(type(error).__name__) from error
         if not line:
             self.kill()
-            raise _KeeperEnded("its output broke off")
+            raise _ForkServerEnded("its output broke off")
         return Ended(**json.loads(line))
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:
             return self._process
-        root, parent = str(Path(nemoflows.__file__).parent.parent), _temporary_folder()
-        code = _START.format(root=root, parent=parent)
+        code = _START.format(path=inside.__file__, parent=_temporary_folder())
         try:
             process = await asyncio.create_subprocess_exec(
                 self.python, "-s", "-P", "-c", code,
@@ -194,19 +201,19 @@ class _Keeper:
         return process
 
     def kill(self) -> None:
-        """End the keeper without waiting; what it runs ends with its input."""
+        """End the fork server without waiting; what it runs ends with its input."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._ending.append(self._process)
             self._process = None
 
     async def aclose(self) -> None:
-        """End the keeper and wait for it."""
+        """End the fork server and wait for it."""
         self.kill()
         for process in self._ending:
             await process.wait()
         self._ending.clear()
-        for folder in self._folders:  # of a keeper that was killed, or of a copy that was cut off
+        for folder in self._folders:  # of a server that was killed, or a copy cut off
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         self._folders.clear()
 
@@ -244,7 +251,7 @@ def _lay_out(folder: Path, tree: Tree, uid: int) -> None:
     folder.chmod(0o710)  # the run's user may pass, another run's may not
 
 
-def _wish(job: Job, folder: Path, level: Level, uid: int, python: str) -> dict[str, Any]:
+def _request(job: Job, folder: Path, level: Level, uid: int, python: str) -> dict[str, Any]:
     scratch = str(folder / "scratch")
     kept = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
     environment = {

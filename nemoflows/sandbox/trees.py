@@ -55,9 +55,12 @@ class Tree:
 
     def changed(self, texts: Mapping[str, str]) -> Tree:
         """Return the tree with files replaced or added."""
-        return Tree(
-            {**self.files, **{path: text.encode() for path, text in texts.items()}}, self.executable
-        )
+        written = {path: text.encode() for path, text in texts.items()}
+        return Tree({**self.files, **written}, self.executable)
+
+    def paths_other_than(self, before: Tree) -> set[str]:
+        """Return the files that are new here, or are not what they were."""
+        return {path for path, data in self.files.items() if before.files.get(path) != data}
 
     def write(self, folder: Path) -> None:
         """Write every file below a folder, which nobody else should be able to write."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from nemoflows.schemas.bounds import (
     CHARACTERS_PER_TOKEN,
-    Room,
     Shape,
+    SizeLimits,
     bounded,
     longest,
     reply_schema,
@@ -38,9 +38,9 @@ __all__ = [
     "Many",
     "Node",
     "Record",
-    "Room",
     "Scalar",
     "Shape",
+    "SizeLimits",
     "bounded",
     "longest",
     "record_of",

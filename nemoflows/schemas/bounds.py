@@ -40,7 +40,7 @@ CHARACTERS_PER_TOKEN = 2
 
 Half of the 4 that tokenisers give English prose: names, digits and punctuation take more tokens.
 Text at one character per token (some scripts) that runs into the limit is covered too, for the
-door asks a truncated reply again with twice the tokens.
+client asks a truncated reply again with twice the tokens.
 
 Source: OpenAI's rule of thumb of 4 characters per token, halved.
 """
@@ -48,7 +48,7 @@ NUMBER_CHARACTERS = 24
 """Longest shortest decimal form of a double: -2.2250738585072014e-308. No keyword bounds digits."""
 
 
-class Room(NamedTuple):
+class SizeLimits(NamedTuple):
     """What the budget allows where the user's model allows more."""
 
     items: int
@@ -56,28 +56,28 @@ class Room(NamedTuple):
     text: int
     """Characters of a string value."""
     quote: int
-    """Characters of a quote."""
+    """Characters of a quote; 0 where values come without."""
 
 
-_CORNERS = (
-    Room(3, 40, 40),
-    Room(8, 60, 60),
-    Room(16, 100, 80),
-    Room(30, 200, 100),
-    Room(60, 400, 160),
-    Room(100, 800, 240),
-    Room(200, 2000, 300),
+_SIZES = (
+    SizeLimits(3, 40, 40),
+    SizeLimits(8, 60, 60),
+    SizeLimits(16, 100, 80),
+    SizeLimits(30, 200, 100),
+    SizeLimits(60, 400, 160),
+    SizeLimits(100, 800, 240),
+    SizeLimits(200, 2000, 300),
 )
 """From the least worth asking for to more than any model should write."""
 _STEPS = 8
 
 
-def _rooms() -> list[Room]:
+def _sizes() -> list[SizeLimits]:
     """Return rooms from small to large, so that the largest that fits can be searched for."""
-    rooms = [_CORNERS[0]]
-    for low, high in pairwise(_CORNERS):
+    rooms = [_SIZES[0]]
+    for low, high in pairwise(_SIZES):
         rooms += [
-            Room(*(a + (b - a) * step // _STEPS for a, b in zip(low, high, strict=True)))
+            SizeLimits(*(a + (b - a) * step // _STEPS for a, b in zip(low, high, strict=True)))
             for step in range(1, _STEPS + 1)
         ]
     return rooms
@@ -89,23 +89,27 @@ class Shape(Generic[M]):
 
     model: type[M]
     record: Record
-    room: Room
+    room: SizeLimits
     schema: dict[str, Any]
     outline: str
     """The fields in words: in-process engines do not show a schema to the model."""
     output_tokens: int
 
 
-def bounded(model: type[M], *, output_tokens: int) -> Shape[M]:
+def bounded(model: type[M], *, output_tokens: int, quoted: bool = True) -> Shape[M]:
     """Return the shape of a model whose longest reply fits `output_tokens`.
 
     Strings are counted at one character each: texts copied from documents hold few characters
     that JSON escapes.
 
+    Args:
+        quoted: Whether each value comes with the words it was read from.
+
     Raises:
         BadInput: A field cannot be bounded, or not even the smallest room fits.
     """
-    record, rooms = record_of(model), _rooms()
+    record = record_of(model)
+    rooms = _sizes() if quoted else [room._replace(quote=0) for room in _sizes()]
     budget = output_tokens * CHARACTERS_PER_TOKEN
     fitting = bisect_right(rooms, budget, key=lambda room: longest(reply_schema(record, room)))
     if not fitting:
@@ -120,9 +124,9 @@ def bounded(model: type[M], *, output_tokens: int) -> Shape[M]:
     return Shape(model, record, room, reply_schema(record, room), outline, output_tokens)
 
 
-def reply_schema(record: Record, room: Room) -> dict[str, Any]:
+def reply_schema(record: Record, room: SizeLimits) -> dict[str, Any]:
     """Return the reply's JSON schema: strict, inlined, bounded throughout."""
-    return _object({"record": _schema(record, room)})
+    return _object({"record": _schema(record, room)}) if room.quote else _schema(record, room)
 
 
 def longest(schema: dict[str, Any]) -> int:
@@ -132,6 +136,8 @@ def longest(schema: dict[str, Any]) -> int:
     if schema.get("type") == "object":
         named = schema["properties"].items()
         return 2 + sum(len(json.dumps(name)) + 4 + longest(part) for name, part in named)
+    if schema.get("type") == "null":
+        return len("null")
     if schema.get("type") == "array":
         return 2 + int(schema["maxItems"]) * (2 + longest(schema["items"]))
     return _longest_scalar(schema)
@@ -157,8 +163,10 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schema(node: Node, room: Room) -> dict[str, Any]:
+def _schema(node: Node, room: SizeLimits) -> dict[str, Any]:
     match node:
+        case Leaf() if not room.quote:
+            return _value(node, room)
         case Leaf():
             quote = {"type": "string", "maxLength": room.quote}
             return _object({"quote": quote, "value": _value(node, room)})
@@ -173,17 +181,20 @@ def _schema(node: Node, room: Room) -> dict[str, Any]:
             return _object({field.name: _field(field, room) for field in node.fields})
 
 
-def _field(field: Field, room: Room) -> dict[str, Any]:
+def _field(field: Field, room: SizeLimits) -> dict[str, Any]:
     said = {"description": field.description} if field.description else {}
-    return said | _schema(field.node, room)
+    schema = _schema(field.node, room)
+    if field.nullable and not room.quote:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return said | schema
 
 
-def _value(leaf: Leaf, room: Room) -> dict[str, Any]:
+def _value(leaf: Leaf, room: SizeLimits) -> dict[str, Any]:
     options = [_scalar(each, room) for each in leaf.scalars]
     return options[0] if len(options) == 1 else {"anyOf": options}
 
 
-def _scalar(scalar: Scalar, room: Room) -> dict[str, Any]:
+def _scalar(scalar: Scalar, room: SizeLimits) -> dict[str, Any]:
     said = {"description": scalar.hint} if scalar.hint else {}
     match scalar.kind:
         case "choice":

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,10 @@ from nemoflows.search import fragments, index, readers
 from nemoflows.search.catalogue import Catalogue
 from nemoflows.search.corpus import Corpus, File, scan
 from nemoflows.search.fragments import Entry
-from nemoflows.search.integrity import Damaged, damaged
 from nemoflows.search.merge import SETTINGS, Progress, merge
-from nemoflows.search.store import Store
+from nemoflows.search.vectors import require_lancedb
+from nemoflows.storage.integrity import Damaged, damaged
+from nemoflows.storage.store import Store, open_store
 from nemoflows.types import Index, Skipped
 
 Vectors = NDArray[np.float32]
@@ -65,12 +65,15 @@ def build_index(
     Raises:
         CorpusError: The corpus is missing, empty or unreadable, or the root cannot be written.
         BadInput: Only one of `embed` and `embedder` is given.
+        BadModel: Vectors are asked for and LanceDB is not installed.
         EndpointDown: An object store does not answer.
     """
     if (embed is None) != (not embedder):
         raise BadInput("Give both embed and embedder, or neither: the address names the model.")
+    if embedder:
+        require_lancedb()
     report = progress or (lambda stage, done, total: None)  # noqa: ARG005
-    store = Store(root)
+    store = open_store(root, bulk=True)
     files = scan(corpus)
     read = _read(store, files, report)
     if not read.fragments:
@@ -116,15 +119,7 @@ def _whole(store: Store, folder: str) -> dict[str, Any] | None:
     name = f"{folder}/{index.MANIFEST}"
     try:
         manifest = index.read_manifest(store, name)
-        files: dict[str, list[int]] = manifest["files"]
-        if store.is_local:
-            wrong = list(damaged(Path(store.path(folder)), files))
-        else:
-            # An object store checks contents itself; what is left is a file that is missing.
-            sizes = store.sizes(folder)
-            wrong = [
-                name for name, (size_bytes, _) in files.items() if sizes.get(name) != size_bytes
-            ]
+        wrong = damaged(store, folder, manifest["files"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -159,7 +154,7 @@ class _Read:
 def _read(store: Store, corpus: Corpus, report: Progress) -> _Read:
     """Make the fragments that are missing; a file whose signature is known is not even opened."""
     catalogue = Catalogue(store, corpus.uri)
-    there = store.names(fragments.FOLDER)
+    there = set(store.names(fragments.FOLDER))
     read = _Read(skipped=list(corpus.skipped))
     files = _candidates(store, corpus, read)
 
@@ -248,7 +243,7 @@ def _embed(
     store: Store, keys: Sequence[str], embed: Embed, embedder: str, report: Progress
 ) -> None:
     """Embed the passages of all fragments that have no vectors, some fragments at a time."""
-    there = store.names(fragments.FOLDER)
+    there = set(store.names(fragments.FOLDER))
     missing = [key for key in keys if fragments.path(key, embedder=embedder) not in there]
     pending: list[tuple[str, list[str]]] = []
     for number, key in enumerate(missing, start=1):

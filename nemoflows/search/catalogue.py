@@ -7,7 +7,7 @@ import json
 
 from nemoflows.search import fragments
 from nemoflows.search.corpus import File
-from nemoflows.search.store import Store
+from nemoflows.storage.store import Store
 
 
 class Catalogue:
@@ -39,7 +39,7 @@ class Catalogue:
 
 def _read(store: Store, path: str) -> dict[str, list[object]]:
     try:
-        found = json.loads(store.read(path))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        found = json.loads(store.read(path) or b"")
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nemoflows.errors import CorpusError
-from nemoflows.search.store import translated
+from nemoflows.storage.filesystem import filesystem, local_path, read_regular
+from nemoflows.storage.store import translated
 from nemoflows.types import Skipped
 
 _PASSED_OVER = frozenset({"node_modules", "__pycache__"})
@@ -58,7 +59,7 @@ class Corpus:
             raise CorpusError(_too_long(file.size_bytes, limit_bytes))
         try:
             if self.filesystem is None:
-                data = _read_local(file.path, limit_bytes)
+                data = read_regular(file.path, limit_bytes=limit_bytes)
             else:
                 data = self._fetch(file)
         except OSError as error:
@@ -92,9 +93,9 @@ def scan(corpus: str) -> Corpus:
     """
     if not corpus.strip():
         raise CorpusError("The corpus has no name. Give a folder, a file or an s3:// prefix.")
-    if "://" in corpus and not corpus.startswith("file://"):
+    root = local_path(corpus)
+    if root is None:
         return _scan_remote(corpus)
-    root = Path(corpus.removeprefix("file://")).expanduser()
     try:
         found = _walk(root.resolve(strict=True))
     except (OSError, RuntimeError, ValueError) as error:
@@ -190,29 +191,17 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _read_local(path: str, limit_bytes: int) -> bytes:
-    # A path may have become a link or a pipe since it was listed.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "no longer a regular file")
-        # One more than allowed: it may have grown since it was listed.
-        return file.read(limit_bytes + 1)
-
-
 def _too_long(size_bytes: int, limit_bytes: int) -> str:
     mib = 2**20
     return f"{size_bytes / mib:.0f} MiB is over the limit of {limit_bytes // mib} MiB for its kind"
 
 
 def _scan_remote(corpus: str) -> Corpus:
-    import fsspec
-
     with translated(f"The corpus {corpus!r} cannot be listed"):
-        filesystem, root = fsspec.core.url_to_fs(corpus)
+        files, root = filesystem(corpus, bulk=True)
         # A resumed or concurrent build must not see a listing from before the upload.
-        filesystem.invalidate_cache()
-        listed = filesystem.find(root, detail=True)
+        files.invalidate_cache()
+        listed = files.find(root, detail=True)
     found = _Found()
     for path, info in listed.items():
         name = path.removeprefix(root).strip("/") or PurePosixPath(path).name
@@ -220,4 +209,4 @@ def _scan_remote(corpus: str) -> Corpus:
             tag = str(info.get("ETag") or "")
             signature = (info["size"], tag) if tag else ()
             found.files.append(File(name, path, info["size"], signature))
-    return _sorted(corpus.rstrip("/"), found, filesystem)
+    return _sorted(corpus.rstrip("/"), found, files)

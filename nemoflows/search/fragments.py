@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nemoflows.language.terms import VERSION as TERMS_VERSION
+from nemoflows.language import terms as words_of_text
 from nemoflows.language.terms import terms
 from nemoflows.search import chunks, readers
-from nemoflows.search.integrity import Damaged, seal, unseal
-from nemoflows.search.store import Store
+from nemoflows.storage.integrity import Damaged, add_checksum, verify_checksum
+from nemoflows.storage.store import Store
 
 FOLDER = "fragments"
 HEADING_WEIGHT = 3
 """A heading's terms count this often. Chosen on cranfield: nDCG@10 .336 at 0, .382 at 1, .389 at 2,
 .393 at 3."""
 
-_VERSIONS = (1, TERMS_VERSION, readers.VERSION, chunks.VERSION)
+_VERSIONS = (1, words_of_text.VERSION, readers.VERSION, chunks.VERSION)
 SETTINGS = "/".join(map(str, (*_VERSIONS, chunks.TARGET_CHARS, HEADING_WEIGHT)))
 """Everything besides name and content that decides a fragment."""
 
@@ -102,7 +102,7 @@ def save(store: Store, fragment: str, entries: Sequence[Entry]) -> None:
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as file:
         file.write_table(table)
-    store.write(path(fragment), seal(sink.getvalue()))
+    store.write(path(fragment), add_checksum(sink.getvalue()))
 
 
 def load(store: Store, fragment: str) -> list[Entry]:
@@ -113,7 +113,7 @@ def load(store: Store, fragment: str) -> list[Entry]:
     """
     import pyarrow as pa
 
-    content = _unsealed(store, path(fragment))
+    content = _verified(store, path(fragment))
     table = pa.ipc.open_file(pa.BufferReader(content)).read_all()
     return [
         Entry(row["document"], row["text"], [Stretch(**stretch) for stretch in row["stretches"]])
@@ -127,7 +127,7 @@ def save_vectors(
     """Write the vectors of a fragment's passages, in their order."""
     sink = io.BytesIO()
     np.save(sink, vectors)
-    store.write(path(fragment, embedder=embedder), seal(sink.getvalue()))
+    store.write(path(fragment, embedder=embedder), add_checksum(sink.getvalue()))
 
 
 def load_vectors(store: Store, fragment: str, *, embedder: str) -> NDArray[np.float32]:
@@ -136,25 +136,25 @@ def load_vectors(store: Store, fragment: str, *, embedder: str) -> NDArray[np.fl
     Raises:
         Damaged: They are not what was written.
     """
-    content = _unsealed(store, path(fragment, embedder=embedder))
+    content = _verified(store, path(fragment, embedder=embedder))
     vectors: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
     return vectors
 
 
 def drop_damaged(store: Store) -> None:
     """Remove every fragment and every file of vectors that is not what was written."""
-    for name in sorted(store.names(FOLDER)):
+    for name in store.names(FOLDER):
         try:
-            _unsealed(store, name)
+            _verified(store, name)
         except Damaged:
             store.remove(name)
 
 
-def _unsealed(store: Store, name: str) -> bytes:
-    try:
-        return unseal(store.read(name), store.path(name))
-    except FileNotFoundError as error:
-        raise Damaged(f"{store.path(name)} is gone since this build began. Build again.") from error
+def _verified(store: Store, name: str) -> bytes:
+    data = store.read(name)
+    if data is None:
+        raise Damaged(f"{store.path(name)} is gone since this build began. Build again.")
+    return verify_checksum(data, store.path(name))
 
 
 def _record(entry: Entry) -> dict[str, Any]:

@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,10 @@ from numpy.typing import NDArray
 
 from nemoflows.errors import BadInput, NemoflowsError
 from nemoflows.language.terms import terms
-from nemoflows.search.integrity import Damaged, wrong_sizes
-from nemoflows.search.store import Mapped, Rows, Store, offsets_path
+from nemoflows.search.fusion import fuse
+from nemoflows.storage.blobs import RecordReader, offsets_path, open_blob
+from nemoflows.storage.integrity import Damaged, wrong_sizes
+from nemoflows.storage.store import Store, open_store
 from nemoflows.types import Index, Passage
 
 FORMAT = 2
@@ -43,12 +43,6 @@ NAMES = "names.jsonl"
 HASHES = "names.hashes.npy"
 LEXICAL = "lexical"
 VECTORS = "vectors"
-
-_MAX_DIGITS = 15
-"""Of an offset in an id; Python refuses to read numbers of thousands of digits."""
-
-FUSION_K = 60
-"""Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion (SIGIR 2009)."""
 
 FUSION_DEPTH = 100
 """Passages of each leg that are fused, or `k` where that is more."""
@@ -68,10 +62,10 @@ def open_index(index: Index | str, *, cache: str = "~/.cache/nemoflows") -> Sear
         CorpusError: Its files are damaged.
     """
     uri = index if isinstance(index, str) else index.uri
-    store = Store(uri)
+    store = open_store(uri, bulk=True)
     try:
         manifest = read_manifest(store, MANIFEST)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise BadInput(
             f"There is no whole index at {uri!r} ({type(error).__name__} on {MANIFEST}). "
             "Give the uri that build_index returned, or build it again."
@@ -97,7 +91,10 @@ def read_manifest(store: Store, name: str) -> dict[str, Any]:
         FileNotFoundError: There is none.
         ValueError: It is none of ours.
     """
-    manifest = json.loads(store.read(name))
+    data = store.read(name)
+    if data is None:
+        raise FileNotFoundError(name)
+    manifest = json.loads(data)
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise ValueError(f"{name} is no manifest")
     return manifest
@@ -113,17 +110,17 @@ def _damaged(uri: str, found: str) -> Damaged:
 class SearchIndex:
     """An open index; any number of threads may ask at once."""
 
-    def __init__(self, store: Store, manifest: dict[str, Any], small: Path) -> None:
+    def __init__(self, store: Store, manifest: dict[str, Any], small: Store) -> None:
         from nemoflows.search.lexical import Lexical
 
         self.uri = store.uri
         self.embedder: str = manifest["embedder"]
         self._n_dimensions: int = manifest["n_dimensions"]
-        self._passages = Rows(store.blob(PASSAGES), _table(small / PASSAGES), name=PASSAGES)
-        self._documents = Rows(store.blob(DOCUMENTS), _table(small / DOCUMENTS), name=DOCUMENTS)
-        self._names = Rows(Mapped(small / NAMES), _table(small / NAMES), name=NAMES)
-        self._hashes = np.load(small / HASHES, mmap_mode="r")
-        self._lexical = Lexical(small / LEXICAL)
+        self._passages = _records(store, PASSAGES, small)
+        self._documents = _records(store, DOCUMENTS, small)
+        self._names = _records(small, NAMES, small)
+        self._hashes = np.load(small.path(HASHES), mmap_mode="r")
+        self._lexical = Lexical(Path(small.path(LEXICAL)))
         self._dense = None
         if self._n_dimensions:
             from nemoflows.search.vectors import Dense
@@ -152,38 +149,13 @@ class SearchIndex:
         fused = fuse((lexical.tolist(), self._nearest(vector, depth)))[:k]
         return self._read([row for row, _ in fused], [score for _, score in fused])
 
-    def nearest(self, vector: Vector, k: int = 8) -> list[Passage]:
-        """Return the `k` passages whose vectors are nearest: the dense leg alone."""
-        if k < 1:
-            raise BadInput(f"k is {k}; ask for at least one passage.")
-        rows = self._nearest(vector, min(k, len(self._passages)))
-        return self._read(rows, [1 / (FUSION_K + rank) for rank in range(1, len(rows) + 1)])
-
     def document_text(self, document: str) -> str:
         """Return the decoded text that the offsets refer to.
 
         Raises:
             BadInput: There is no such document.
         """
-        row, _, _ = self._find(document)
-        return self._documents.read([row])[0].decode()
-
-    def passage(self, id: str) -> Passage:  # noqa: A002 - what the value calls it
-        """Return the passage with that id.
-
-        Raises:
-            BadInput: There is no such passage.
-        """
-        document, _, span = id.rpartition(":")
-        start = span.partition("-")[0]
-        if start.isdecimal() and len(start) <= _MAX_DIGITS:
-            _, first, n = self._find(document)
-            row = bisect_left(range(first, first + n), int(start), key=self._start) + first
-            if row < first + n and (found := self._read([row], [0.0])[0]).id == id:
-                return found
-        raise BadInput(
-            f"The index at {self.uri} has no passage {id!r}. Ask with an id it returned."
-        )
+        return self._documents.read([self._find(document)])[0].decode()
 
     @property
     def n_bytes(self) -> int:
@@ -194,10 +166,6 @@ class SearchIndex:
         """Return every passage: documents by file name, each from its beginning to its end."""
         rows = range(len(self._passages))
         return self._read(rows, [0.0] * len(rows))
-
-    def documents(self) -> list[str]:
-        """Return the names of all documents: by file name, rows of a table in their order."""
-        return [json.loads(name)[0] for name in self._names.read(range(len(self._names)))]
 
     def _lexically(self, query: str, depth: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         try:
@@ -220,36 +188,19 @@ class SearchIndex:
         records = map(json.loads, self._passages.read(rows))
         return [Passage(**record, score=s) for record, s in zip(records, scores, strict=True)]
 
-    def _start(self, row: int) -> int:
-        start: int = json.loads(self._passages.read([row])[0])["start"]
-        return start
-
-    def _find(self, document: str) -> tuple[int, int, int]:
-        """Return a document's record, first passage and number of passages."""
+    def _find(self, document: str) -> int:
+        """Return the number of a document's record."""
         wanted = name_hash(document)
         at = int(np.searchsorted(self._hashes[:, 0], wanted))
         while at < len(self._hashes) and self._hashes[at, 0] == wanted:
             row = int(self._hashes[at, 1])
-            name, first, n = json.loads(self._names.read([row])[0])
-            if name == document:
-                return row, first, n
+            if json.loads(self._names.read([row])[0])[0] == document:
+                return row
             at += 1
         raise BadInput(
             f"The index at {self.uri} has no document {document!r} among its {len(self._names)}. "
-            "documents() lists them; if it is among them, run build_index again."
+            "Ask for one that a passage names; if this is one, run build_index again."
         )
-
-
-def fuse(rankings: Iterable[Sequence[int]]) -> list[tuple[int, float]]:
-    """Return rows and scores by reciprocal rank, best first, ties by row.
-
-    Source: Cormack, Clarke and Buettcher (SIGIR 2009): the sum of 1 / (60 + rank), ranks from 1.
-    """
-    scores: dict[int, float] = {}
-    for ranking in rankings:
-        for rank, row in enumerate(ranking, start=1):
-            scores[row] = scores.get(row, 0.0) + 1 / (FUSION_K + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
 def name_hash(document: str) -> int:
@@ -258,35 +209,33 @@ def name_hash(document: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _table(blob: Path) -> NDArray[np.int64]:
+def _records(store: Store, name: str, small: Store) -> RecordReader:
     # A plain view of the mapped memory: a memmap's own subscripts cost microseconds each.
-    return np.asarray(np.load(offsets_path(blob), mmap_mode="r"))
+    table = np.asarray(np.load(offsets_path(Path(small.path(name))), mmap_mode="r"))
+    return RecordReader(open_blob(store, name), table, name=name)
 
 
-def _local(store: Store, manifest: dict[str, Any], cache: Path) -> Path:
+def _local(store: Store, manifest: dict[str, Any], cache: Path) -> Store:
     """Return a local folder that holds the index's small files, after a look at their lengths."""
     if store.is_local:
-        if wrong := list(wrong_sizes(Path(store.root), manifest["files"])):
+        if wrong := wrong_sizes(store, "", manifest["files"]):
             raise _damaged(store.uri, f"{wrong[0]} is missing or cut short")
-        return Path(store.root)
+        return store
     folder = cache / "indexes" / str(manifest["corpus_hash"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # a pod's home may be read-only
         folder = Path(tempfile.mkdtemp(prefix="nemoflows-index-"))
     small = {name: known for name, known in manifest["files"].items() if is_small(name)}
-    for name in wrong_sizes(folder, small):
-        _fetch(store, name, folder / name)
-    return folder
+    local = open_store(str(folder), bulk=True)
+    for name in wrong_sizes(local, "", small):
+        data = store.read(name)
+        if data is None:
+            raise _damaged(store.uri, f"{name} is missing")
+        local.write(name, data)
+    return local
 
 
 def is_small(name: str) -> bool:
     """Tell whether a reader of an object store keeps that file locally."""
     return name not in {PASSAGES, DOCUMENTS} and not name.startswith(f"{VECTORS}/")
-
-
-def _fetch(store: Store, name: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
-        file.write(store.read(name))
-    shutil.move(file.name, path)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from nemoflows.search import fragments, index, lexical
 from nemoflows.search.fragments import Entry
-from nemoflows.search.integrity import Damaged, sums
-from nemoflows.search.store import RowWriter, Store
+from nemoflows.storage.blobs import RecordWriter
+from nemoflows.storage.integrity import Damaged, sums
+from nemoflows.storage.store import Store
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage (read, embed, merge), what is done and what there is to do."""
@@ -56,9 +57,9 @@ class _Merge:
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._passages = RowWriter(work / index.PASSAGES)
-        self._documents = RowWriter(work / index.DOCUMENTS)
-        self._names = RowWriter(work / index.NAMES)
+        self._passages = RecordWriter(work / index.PASSAGES)
+        self._documents = RecordWriter(work / index.DOCUMENTS)
+        self._names = RecordWriter(work / index.NAMES)
         self._hashes: list[tuple[int, int]] = []
         self._lexical = lexical.Writer()
         self.n_passages = 0

@@ -8,7 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nemoflows.errors import BadModel
+
 _TABLE = "vectors"
+
+
+def require_lancedb() -> None:
+    """Refuse where LanceDB is not installed, before anything is read or embedded.
+
+    Raises:
+        BadModel: It is not installed; the message names the extra.
+    """
+    try:
+        import lancedb  # noqa: F401
+    except ImportError as error:
+        raise BadModel(
+            f"An index with vectors needs lancedb, which cannot be imported ({error}). "
+            "pip install 'nemoflows[dense]' ([vectors] is enough where an endpoint embeds), or "
+            "leave the embedder empty for the lexical search alone."
+        ) from error
 
 
 def write(uri: str, parts: Iterable[NDArray[np.float32]], *, n_dimensions: int) -> None:
@@ -45,6 +63,7 @@ class Dense:
     """The table, opened in place."""
 
     def __init__(self, uri: str) -> None:
+        require_lancedb()
         import lancedb
 
         self._table: Any = lancedb.connect(uri).open_table(_TABLE)

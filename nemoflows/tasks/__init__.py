@@ -4,6 +4,7 @@ Importing one task registers every task of its module, so a module holds tasks o
 """
 
 from nemoflows.tasks.flyte.binding import overrides
-from nemoflows.tasks.flyte.decorator import EMBEDDER, TIERS, task
+from nemoflows.tasks.flyte.decorator import POLICY, task
+from nemoflows.tasks.flyte.mapped import mapped
 
-__all__ = ["EMBEDDER", "TIERS", "overrides", "task"]
+__all__ = ["POLICY", "mapped", "overrides", "task"]

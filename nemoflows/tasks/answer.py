@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nemoflows import rag
-from nemoflows.rag import escalation
-from nemoflows.tasks.client import desk
-from nemoflows.tasks.flyte.decorator import TIERS, ready, task
-from nemoflows.tasks.flyte.session import run
-from nemoflows.types import (
+from nemoflows.rag.escalation import merged, to_escalate
+from nemoflows.rag.types import (
     CONTEXT_TOKENS,
     Answer,
     ContextPolicy,
-    Finding,
-    Index,
-    NotFound,
+    Research,
     ResearchPlan,
-    ThinkingPolicy,
-    Tiers,
 )
+from nemoflows.tasks.client import client, ready
+from nemoflows.tasks.flyte.decorator import POLICY, task
+from nemoflows.tasks.flyte.session import run
+from nemoflows.types import Finding, Index, Policy
 
 
 @task(frontier=True)
@@ -26,15 +25,9 @@ def plan_research(
     agents: int = 4,
     k: int = 8,
     hops: int = 2,
-    tiers: Tiers = TIERS,
     context_policy: ContextPolicy = "retrieve",
     context_tokens: int = CONTEXT_TOKENS,
-    thinking: ThinkingPolicy = "auto",
-    fresh: str = "",
-    retry_unusable: int = 0,
-    budget_usd: float | None = None,
-    spent: list[str] | None = None,
-    approved: str = "",
+    policy: Policy = POLICY,
 ) -> ResearchPlan:
     """Split a question into sub-questions, one per agent.
 
@@ -43,17 +36,10 @@ def plan_research(
         agents: How many sub-questions at most.
         k: Passages in an agent's context.
         hops: Searches an agent may make, at least 1.
-        tiers: The two models; the frontier one is asked.
         context_policy: What an agent reads: what it finds (retrieve), the whole corpus (pack), or
             whichever takes fewer tokens (auto).
         context_tokens: Most tokens, by an estimate, that a packed corpus may take.
-        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
-        fresh: Salt: another value asks again what is recorded.
-        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
-        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
-            fits is done by the embedded tier. None is without end.
-        spent: Keys of calls that earlier tasks of the run made.
-        approved: What a person approved before this; it changes nothing, the task waits for it.
+        policy: How models are asked; the frontier one is.
 
     Returns:
         The sub-questions that together cover the question.
@@ -62,117 +48,50 @@ def plan_research(
         BadInput: The question is empty or too long.
         BadModel: A tier's endpoint, model or key is missing; checked before the first call.
     """
-    del approved
-    current = ready(
-        tiers.efficient,
-        task_name="research",
-        efficient=True,
-        thinking=thinking,
-        budget_usd=budget_usd,
-    )
-    others = [] if current.settings.runs_in_task(tiers.efficient) else [tiers.efficient]
-    own = desk(
-        tiers,
-        "frontier",
-        task="plan_research",
-        thinking=thinking,
-        fresh=fresh,
-        retry_unusable=retry_unusable,
-        budget_usd=budget_usd,
-        spent=spent,
-        about=[question],
-    )
+    current = ready(policy.efficient, policy, task="research", efficient=True)
+    here = current.settings.runs_in_task(policy.efficient)
     return run(
         rag.plan_research(
             question,
-            desk=own,
+            client=client(policy, "frontier", task="plan_research", about=[question]),
             n=agents,
             k=k,
             hops=hops,
             context_policy=context_policy,
             context_tokens=context_tokens,
-            others=others,
+            others=[] if here else [policy.efficient],
         )
     )
 
 
 @task(frontier=True)
-def escalate(
-    failed: list[NotFound],
-    index: Index,
-    tiers: Tiers = TIERS,
-    k: int = 8,
-    hops: int = 2,
-    thinking: ThinkingPolicy = "auto",
-    fresh: str = "",
-    retry_unusable: int = 0,
-    budget_usd: float | None = None,
-    spent: list[str] | None = None,
-) -> list[Finding]:
-    """Research again on the frontier tier what the efficient tier did not find.
+def escalate(research: Research, index: Index, policy: Policy = POLICY) -> Research:
+    """Research again on the frontier tier what failed a gate on the efficient one.
 
     Args:
-        failed: What `research` hands on; an empty list costs nothing.
+        research: What `research` returned; where nothing failed, nothing is asked.
         index: What `build_index` returned.
-        tiers: The two models; where both are the same nothing is asked twice.
-        k: Passages in an agent's context.
-        hops: Searches an agent may make, at least 1.
-        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
-        fresh: Salt: another value asks again what is recorded.
-        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
-        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
-            fits is done by the embedded tier. None is without end.
-        spent: Keys of calls that earlier tasks of the run made.
+        policy: How models are asked; the frontier one is, unless both are the same.
 
     Returns:
-        One finding per question, in order; those not found either say so.
+        One finding per question: the frontier's where it has one, else what there was.
 
     Raises:
         EndpointDown: The frontier's endpoint does not answer.
     """
-    again = escalation.next_model(tiers) is not None and bool(failed)
-    if not again:
-        return run(rag.escalate(failed, index=index, desk=None, k=k, hops=hops))
-    before = [*(spent or []), *(key for missing in failed for key in missing.calls)]
-    own = desk(
-        tiers,
-        "frontier",
-        task="escalate",
-        thinking=thinking,
-        fresh=fresh,
-        retry_unusable=retry_unusable,
-        budget_usd=budget_usd,
-        spent=before,
-        about=[*(missing.question for missing in failed), index.corpus_hash],
-    )
-    return run(rag.escalate(failed, index=index, desk=own, k=k, hops=hops))
+    return _escalated(research, index, policy)
 
 
 @task(frontier=True)
 def synthesise(
-    question: str,
-    findings: list[Finding],
-    escalated: list[Finding] | None = None,
-    tiers: Tiers = TIERS,
-    thinking: ThinkingPolicy = "auto",
-    fresh: str = "",
-    retry_unusable: int = 0,
-    budget_usd: float | None = None,
-    spent: list[str] | None = None,
+    findings: Finding | list[Finding], question: str = "", policy: Policy = POLICY
 ) -> Answer:
     """Write an answer whose sentences cite quotes; code resolves every citation.
 
     Args:
-        question: What was asked at first.
-        findings: What `research` found, or `summarise` one by one.
-        escalated: What `escalate` found.
-        tiers: The two models; the frontier one is asked.
-        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
-        fresh: Salt: another value asks again what is recorded.
-        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
-        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
-            fits is done by the embedded tier. None is without end.
-        spent: Keys of calls that earlier tasks of the run made.
+        findings: What `summarise` returned, one finding or many.
+        question: What was asked at first; empty is the question of the only finding.
+        policy: How models are asked; the frontier one is.
 
     Returns:
         The answer, its citations, and what nothing supports or covers.
@@ -180,17 +99,52 @@ def synthesise(
     Raises:
         BadReply: The model's reply was unusable twice; it is recorded.
     """
-    found = escalation.merged(findings, escalated or [])
-    before = [*(spent or []), *(key for finding in found for key in finding.calls)]
-    own = desk(
-        tiers,
-        "frontier",
-        task="synthesise",
-        thinking=thinking,
-        fresh=fresh,
-        retry_unusable=retry_unusable,
-        budget_usd=budget_usd,
-        spent=before,
-        about=[question, *(quote.quote for f in found for quote in f.evidence)],
+    every = [findings] if isinstance(findings, Finding) else findings
+    return _written(question, every, [], policy)
+
+
+@task(frontier=True)
+def answer(research: Research, index: Index, policy: Policy = POLICY) -> Answer:
+    """Look again at what failed a gate, then write the answer: `escalate` and `synthesise` in one.
+
+    Args:
+        research: What `research` returned.
+        index: What `build_index` returned.
+        policy: How models are asked; the frontier one is.
+
+    Returns:
+        The answer, its citations, and what nothing supports or covers.
+
+    Raises:
+        BadReply: The model's reply was unusable twice; it is recorded.
+        EndpointDown: The frontier's endpoint does not answer.
+    """
+    known = _escalated(research, index, policy)
+    written = _written(known.plan.question, known.findings, known.plan.calls, policy)
+    return written.model_copy(update={"plan": known.plan, "calls": _all_calls(known, written)})
+
+
+def _escalated(research: Research, index: Index, policy: Policy) -> Research:
+    plan = research.plan
+    failed = to_escalate(research.findings, policy)
+    if not failed or policy.next_model is None:
+        return research
+    about = [*(missing.question for missing in failed), index.corpus_hash]
+    own = client(
+        policy, "frontier", task="escalate", spent=research.calls, about=about, escalated=True
     )
-    return run(rag.synthesise(question, found, desk=own))
+    again = run(rag.escalate(failed, index=index, client=own, k=plan.k, hops=plan.hops))
+    return research.model_copy(update={"findings": merged(research.findings, again)})
+
+
+def _written(
+    question: str, findings: Sequence[Finding], before: Sequence[str], policy: Policy
+) -> Answer:
+    spent = [*before, *(key for finding in findings for key in finding.calls)]
+    about = [question, *(quote.quote for finding in findings for quote in finding.evidence)]
+    own = client(policy, "frontier", task="synthesise", spent=spent, about=about)
+    return run(rag.synthesise(question, findings, client=own))
+
+
+def _all_calls(research: Research, written: Answer) -> list[str]:
+    return list(dict.fromkeys([*research.calls, *written.calls]))

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nemoflows.audit import estimate
-from nemoflows.audit.shadow import ask_both
+from nemoflows.llm.shadow import ask_both
 from nemoflows.money.savings import ShadowSample
 from nemoflows.progress import progress
-from nemoflows.tasks.client import desk
-from nemoflows.tasks.flyte.decorator import TIERS, task
+from nemoflows.rag.types import Answer
+from nemoflows.tasks.client import client
+from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import run
-from nemoflows.types import Answer, Tiers
+from nemoflows.types import Policy
 
 
 @task()
 def estimate_frontier(
-    question: str,
-    agents: int = 4,
-    k: int = 8,
-    hops: int = 2,
-    tiers: Tiers = TIERS,
-    budget_usd: float | None = None,
+    question: str, agents: int = 4, k: int = 8, hops: int = 2, policy: Policy = POLICY
 ) -> str:
     """Say what the frontier is about to be asked, and the most that it can cost.
 
@@ -28,53 +26,49 @@ def estimate_frontier(
         agents: How many sub-questions at most.
         k: Passages in an agent's context.
         hops: Searches an agent may make, at least 1.
-        tiers: The two models.
-        budget_usd: The run's budget, which bounds it too; None where there is none.
+        policy: How models are asked; its budget bounds the cost too.
 
     Returns:
         One sentence for a person who is to approve it; no call is made.
     """
-    own = desk(tiers, "frontier", task="estimate_frontier", thinking="auto", fresh="")
-    most = estimate.frontier_most(question, desk=own, n=agents, k=k, hops=hops)
-    return estimate.told(most, tiers.frontier, budget_usd)
+    own = client(policy, "frontier", task="estimate_frontier")
+    most = estimate.frontier_most(question, client=own, n=agents, k=k, hops=hops)
+    return estimate.told(most, policy.frontier, policy.budget_usd)
 
 
 @task(frontier=True)
-def shadow(
-    calls: list[str],
-    tiers: Tiers = TIERS,
-    share: float = 0.0,
-    fresh: str = "",
-    budget_usd: float | None = None,
-    answer: Answer | None = None,
-) -> ShadowSample:
+def shadow(answer: Answer, policy: Policy = POLICY) -> ShadowSample:
     """Ask the frontier, too, a share of what the efficient tier answered: it measures the saving.
 
     Args:
-        calls: Keys of the run's calls, as `research` returns them in `spent`.
-        tiers: The two models; where both are the same nothing is asked.
-        share: Share of the efficient tier's answered calls, 0 to 1; 0 asks nothing.
-        fresh: Salt of the run.
-        budget_usd: Most that the run may cost in USD, this included; the sample ends there.
-        answer: What `synthesise` returned: its calls count towards the budget, and come first.
+        answer: What `answer` or `synthesise` returned; its calls are drawn from.
+        policy: How models are asked; `shadow_share` says how many.
 
     Returns:
         What both tiers took for the same requests, and how far their replies agree.
 
     Raises:
-        BadInput: The share is none, or the journal is off.
+        BadInput: The journal is off.
     """
-    if not share or tiers.frontier == tiers.efficient:
+    return shadowed(answer.calls, policy)
+
+
+def shadowed(calls: Sequence[str], policy: Policy, spent: Sequence[str] = ()) -> ShadowSample:
+    """Return the shadow sample of calls; empty where the policy wants none.
+
+    Args:
+        spent: Further calls that count towards the budget.
+    """
+    if not policy.shadow_share or policy.next_model is None:
         return ShadowSample()
-    own = desk(
-        tiers,
-        "frontier",
-        task="shadow",
-        thinking="auto",
-        fresh=fresh,
-        budget_usd=budget_usd,
-        spent=[*calls, *(answer.calls if answer else [])],
-        about=calls,
-    )
+    own = client(policy, "frontier", task="shadow", spent=[*calls, *spent], about=calls)
     with progress("shadow") as tell:
-        return run(ask_both(calls, efficient=tiers.efficient, desk=own, share=share, progress=tell))
+        return run(
+            ask_both(
+                calls,
+                efficient=policy.efficient,
+                client=own,
+                share=policy.shadow_share,
+                progress=tell,
+            )
+        )

@@ -6,19 +6,19 @@ import logging
 
 from nemoflows import rag
 from nemoflows.progress import progress
-from nemoflows.tasks.flyte.decorator import EMBEDDER, task
+from nemoflows.rag.types import Passages
+from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import run, session
-from nemoflows.types import Index, ModelRef, Passage, printable
+from nemoflows.types import Index, Policy, printable
 
 log = logging.getLogger("nemoflows")
 
-
 SHOWN = 5
-"""Skipped files that are logged; the page lists a hundred."""
+"""Skipped files that are logged; the report lists a hundred."""
 
 
 @task()
-def build_index(corpus: str, embedder: str = EMBEDDER) -> Index:
+def build_index(corpus: str, policy: Policy = POLICY) -> Index:
     """Index a folder of documents, or open the index that is there already.
 
     The index is addressed by content: with one file added only that file is read anew, and with
@@ -27,8 +27,7 @@ def build_index(corpus: str, embedder: str = EMBEDDER) -> Index:
     Args:
         corpus: Folder, file or object-store prefix (s3://…) of text, Markdown, HTML, PDF, source
             code and tables (Parquet, JSONL, CSV).
-        embedder: Embedding model as `endpoint:name`, for vectors beside the lexical search;
-            empty for lexical search alone.
+        policy: How models are asked; its `embedder` makes vectors beside the lexical search.
 
     Returns:
         Where the index lies and what is in it.
@@ -37,14 +36,13 @@ def build_index(corpus: str, embedder: str = EMBEDDER) -> Index:
         CorpusError: The corpus is missing, empty or unreadable.
     """
     current = session()
-    model = ModelRef.model_validate(embedder) if embedder else None
     with progress("index") as tell:
         index = run(
             rag.build_index(
                 corpus,
                 root=current.index_root,
-                door=current.door,
-                embedder=model,
+                llm=current.llm,
+                embedder=policy.embedder,
                 progress=lambda stage, done, total: tell(done, total, stage),
             )
         )
@@ -63,11 +61,11 @@ def _tell(index: Index) -> None:
     for skipped in index.skipped[:SHOWN]:
         log.warning("%s", printable(f"skipped {skipped.document}: {skipped.reason}"))
     if index.n_skipped > SHOWN:
-        log.warning("and %d more: the page lists them", index.n_skipped - SHOWN)
+        log.warning("and %d more: the report lists them", index.n_skipped - SHOWN)
 
 
 @task()
-def retrieve(question: str, index: Index, k: int = 8) -> list[Passage]:
+def retrieve(question: str, index: Index, k: int = 8) -> Passages:
     """Return the passages of an index that fit a question best, best first.
 
     Args:
@@ -76,9 +74,9 @@ def retrieve(question: str, index: Index, k: int = 8) -> list[Passage]:
         k: How many passages at most.
 
     Returns:
-        Passages with their document, offsets and headings.
+        The question, and passages with their document, offsets and headings.
 
     Raises:
         BadInput: The question is empty, or `k` is below 1.
     """
-    return run(rag.retrieve(question, index=index, k=k, door=session().door))
+    return run(rag.retrieve(question, index=index, k=k, llm=session().llm))

@@ -1,1 +1,1 @@
-"""A small library's desk: loans, due dates, fines."""
+"""A small library's client: loans, due dates, fines."""

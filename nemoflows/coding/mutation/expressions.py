@@ -18,16 +18,12 @@ _COMPARISONS: dict[type[ast.cmpop], list[str]] = {
     ast.Eq: ["!=", ">=", "<=", ">", "<", "in"], ast.NotEq: ["==", ">", "<", ">=", "<="],
     ast.In: ["not in", "=="], ast.NotIn: ["in"], ast.Is: ["is not"], ast.IsNot: ["is"],
 }  # fmt: skip
-
-
 _ARITHMETIC: dict[type[ast.operator], list[str]] = {
     ast.Add: ["-", "*"], ast.Sub: ["+", "%"], ast.Mult: ["**", "+", "//", "/"],
     ast.Div: ["//", "*", "%"], ast.FloorDiv: ["/", "%", "*"], ast.Mod: ["//", "/", "-"],
     ast.Pow: ["*"], ast.LShift: [">>"], ast.RShift: ["<<"], ast.BitAnd: ["|", "^"],
     ast.BitOr: ["&", "^"], ast.BitXor: ["|", "&"],
 }  # fmt: skip
-
-
 _SIGNS: dict[type[ast.AST], str] = {
     ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
     ast.In: "in", ast.NotIn: "not in", ast.Is: "is", ast.IsNot: "is not", ast.Add: "+",
@@ -129,10 +125,8 @@ def _conditions(source: Source, node: ast.AST) -> Iterator[Replacement]:
     if getattr(source.parents.get(node), "test", None) is not node:
         return
     text = source.grouped(node)
-    known = [source.text(each) for each in source.inside(node, ast.Compare)]
-    for rank, other in enumerate(
-        dict.fromkeys(each for each in known if each != text and "\n" not in each)
-    ):
+    known = dict.fromkeys(source.texts_inside(node, ast.Compare))
+    for rank, other in enumerate(e for e in known if e != text and "\n" not in e):
         yield f"{text} and {other}", 3.0 + 0.1 * rank
         yield f"{text} or {other}", 3.0 + 0.1 * rank
     for rank, name in enumerate(source.names_at(node)):

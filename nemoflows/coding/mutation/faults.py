@@ -17,15 +17,11 @@ from nemoflows.coding.types import Suspect
 from nemoflows.sandbox.trees import Tree
 
 MAX_SUSPECTS = 400
-
-
 TRACE_SCORE = 0.5
 """Of a line that a trace names and no test's run tells of: a module's own lines, say.
 
 Source: chosen by reading, not calibrated.
 """
-
-
 _FRAME = re.compile(r"^(?P<path>[^\s:][^:\n]*\.py):(?P<line>\d+):", re.MULTILINE)
 
 

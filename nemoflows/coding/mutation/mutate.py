@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ast
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from operator import itemgetter
 
 from nemoflows.coding.mutation import expressions, statements
 from nemoflows.coding.mutation.sources import Source
@@ -23,12 +25,8 @@ SUSPICION_WEIGHT = 1.5
 
 Source: chosen by reading; about the distance between the commonest slips and the rarer ones.
 """
-
-
 TURN_COST = 0.15
 """What each further mutation of one line costs more, so that lines take turns."""
-
-
 N_PAIRED = 24
 """Best single mutations of which pairs are tried when the single ones are used up."""
 
@@ -51,13 +49,13 @@ def mutations(tree: Tree, suspects: Sequence[Suspect]) -> list[Mutation]:
     for suspect in suspects:
         scores.setdefault(suspect.path, {})[suspect.line] = suspect.score
     found = [m for path, lines in scores.items() for m in _of_file(tree, path, lines)]
-    turns: dict[tuple[str, int], int] = {}
-    ordered: list[tuple[float, int, Mutation]] = []
+    turns: Counter[tuple[str, int]] = Counter()
+    ordered: list[tuple[float, Mutation]] = []
     for mutation in sorted(found, key=lambda m: (m.cost, m.path, m.start, m.text)):
-        place = (mutation.path, mutation.line)
-        turns[place] = turns.get(place, 0) + 1
-        ordered.append((mutation.cost + TURN_COST * turns[place], len(ordered), mutation))
-    return [mutation for _, _, mutation in sorted(ordered, key=lambda each: each[:2])]
+        turns[mutation.path, mutation.line] += 1
+        turn = turns[mutation.path, mutation.line]
+        ordered.append((mutation.cost + TURN_COST * turn, mutation))
+    return [mutation for _, mutation in sorted(ordered, key=itemgetter(0))]
 
 
 def candidates(tree: Tree, suspects: Sequence[Suspect]) -> Iterator[tuple[Tree, list[Mutation]]]:

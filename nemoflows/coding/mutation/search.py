@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any, TypeVar
 
-from nemoflows.coding import verdict
 from nemoflows.coding.mutation import mutate
-from nemoflows.coding.test_runs import Ran, TestRuns, Wish
+from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, CodingTask, TestReport
+from nemoflows.coding.verdict import judge, passes
 from nemoflows.sandbox.trees import Tree
 
+T = TypeVar("T")
 MAX_RUNS = 300
 """Test runs that a search takes unless the user says otherwise."""
-
-
+AHEAD = 4
+"""Mutations that wait for their turn, per one that runs: one that never ends holds up few."""
 _PATIENCE = 10.0
 """A mutated test may take ten times as long as the slowest that passed, and a second in any case:
 most that take longer never end."""
@@ -48,103 +51,55 @@ async def search(
     Args:
         max_runs: Test runs in the order of the mutations, verdicts included. What was begun beside
             the one that passes is not counted, so that any number at once gives the same count.
-        at_once: Mutations that are tried beside each other.
+        at_once: Mutations that are tried beside each other, as far as the sandbox lets them.
     """
-    trees = (tree for tree, _ in mutate.candidates(base, baseline.suspects))
-    tries = _Tries(baseline, trees, runs, at_once)
+    mutated = islice(mutate.candidates(base, baseline.suspects), max_runs)
+    task, options = _hurried(baseline), _quickest(baseline)
+
+    async def tried(tree: Tree) -> tuple[Tree, Ran]:
+        return tree, (await runs.run(task, tree, options))[0]
+
     n_runs = 0
-    try:
-        while n_runs < max_runs and (tried := await tries.next(max_runs - n_runs)):
-            tree, ran = tried
+    works = (tried(tree) for tree, _ in mutated)
+    async with aclosing(_in_order(works, 1 if at_once == 1 else AHEAD * at_once)) as results:
+        async for tree, ran in results:
             n_runs += 1
             if _passes(ran) and n_runs < max_runs:
                 report = await judge(baseline, base, tree, runs)
                 n_runs += 1
                 if passes(report, baseline):
                     return Found(tree, report, n_runs)
-    finally:
-        await tries.aclose()
+            if n_runs >= max_runs:
+                break
     return Found(None, None, n_runs)
 
 
-class _Tries:
-    """Mutations under way: begun and given out in their order, whichever ends first."""
-
-    def __init__(
-        self, baseline: Baseline, trees: Iterator[Tree], runs: TestRuns, at_once: int
-    ) -> None:
-        self._task, self._wish = _hurried(baseline), _wish(baseline)
-        self._trees, self._runs, self._at_once = trees, runs, at_once
-        self._begun: deque[tuple[Tree, asyncio.Task[tuple[Ran, bool]]]] = deque()
-
-    async def next(self, most: int) -> tuple[Tree, Ran] | None:
-        """Return the next mutation with its run; None after the last one.
-
-        Args:
-            most: Mutations that may still be given out, this one included.
-        """
-        self._begin(most)
-        if not self._begun:
-            return None
-        tree, first = self._begun[0]
-        while not first.done():
-            await asyncio.wait(self._running(), return_when=asyncio.FIRST_COMPLETED)
-            self._begin(most)
-        self._begun.popleft()
-        return tree, first.result()[0]
-
-    def _begin(self, most: int) -> None:
-        room = min(self._at_once - len(self._running()), most - len(self._begun))
-        for tree in islice(self._trees, max(0, room)):
-            work = asyncio.create_task(self._runs.run(self._task, tree, self._wish))
-            self._begun.append((tree, work))
-
-    def _running(self) -> list[asyncio.Task[tuple[Ran, bool]]]:
-        return [work for _, work in self._begun if not work.done()]
-
-    async def aclose(self) -> None:
-        """End what still runs."""
-        left = self._running()
-        for work in left:
-            work.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-
-
-async def judge(
-    baseline: Baseline, base: Tree, candidate: Tree, runs: TestRuns, *, attempt: int = 0
-) -> TestReport:
-    """Return the verdict over a tree: a fresh run with the baseline's tests."""
-    task = baseline.task
-    tree = verdict.pristine(base, candidate, baseline)
-    ran, replayed = await runs.run(task, tree, Wish(attempt=attempt))
-    return verdict.report(
-        ran, baseline=baseline.report, tree=candidate.hash, level=ran.level,
-        replayed=replayed,
-    )  # fmt: skip
-
-
-def passes(report: TestReport, baseline: Baseline) -> bool:
-    """Return whether the target tests pass and none that passed before is broken."""
-    if report.ending != "finished":
-        return False
-    bad = {r.test for r in report.failing}
-    skipped = {r.test for r in report.not_passed if r.outcome == "skipped"}
-    before = {r.test for r in baseline.report.not_passed}
-    return (
-        not (bad & set(baseline.target)) and not (skipped & set(baseline.target)) and bad <= before
-    )
+async def _in_order(works: Iterable[Coroutine[Any, Any, T]], n: int) -> AsyncGenerator[T, None]:
+    """Yield results in the order of the works, of which `n` are under way; end what is left."""
+    begun: deque[asyncio.Task[T]] = deque()
+    try:
+        for work in works:
+            begun.append(asyncio.create_task(work))
+            if len(begun) == n:
+                yield await begun.popleft()
+        while begun:
+            yield await begun.popleft()
+    finally:
+        for left in begun:
+            left.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
 
 
 def _passes(ran: Ran) -> bool:
     return ran.complete and ran.status == 0 and bool(ran.results)
 
 
-def _wish(baseline: Baseline) -> Wish:
+def _quickest(baseline: Baseline) -> RunOptions:
     """Return the quickest run that can refuse a mutation: failing tests first, then the others."""
     broken = any("::" not in test for test in baseline.report.collected)
     bad = {r.test for r in baseline.report.not_passed} - set(baseline.target)
     only = [] if broken else [t for t in baseline.report.collected if t not in bad]
-    return Wish(first=baseline.target, only=only, stop=True, canaries=False)
+    return RunOptions(first=baseline.target, only=only, stop=True, canaries=False)
 
 
 def _hurried(baseline: Baseline) -> CodingTask:

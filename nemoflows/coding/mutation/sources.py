@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import cached_property
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
 MAX_NAMES = 12
 """Names that are tried in place of another, the nearest first."""
 
@@ -27,6 +24,7 @@ class Source:
         self._starts = [0]
         for line in self.data.split(b"\n"):
             self._starts.append(self._starts[-1] + len(line) + 1)
+        self._names: dict[ast.AST, list[str]] = {}
         self.parents = {
             child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
         }
@@ -73,10 +71,6 @@ class Source:
                 return node
         return self.tree
 
-    @cached_property
-    def _names(self) -> dict[ast.AST, list[str]]:
-        return {}
-
     def names_at(self, node: ast.AST) -> list[str]:
         """Return the variables that a function binds, arguments first; no attributes."""
         scope = self.function_of(node)
@@ -88,12 +82,15 @@ class Source:
         """Return the nodes of a kind in the function around a node."""
         return [each for each in ast.walk(self.function_of(node)) if isinstance(each, kind)]
 
+    def texts_inside(self, node: ast.AST, kind: type[ast.AST]) -> list[str]:
+        """Return what those nodes are as they are written."""
+        return [self.text(each) for each in self.inside(node, kind)]
+
 
 def _bound(scope: ast.AST) -> Iterator[str]:
     if isinstance(scope, Function):
-        yield from (
-            a.arg for a in [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]
-        )
+        given = scope.args
+        yield from (a.arg for a in [*given.posonlyargs, *given.args, *given.kwonlyargs])
     for node in ast.walk(scope):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id

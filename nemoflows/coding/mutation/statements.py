@@ -1,25 +1,20 @@
-"""Mutation operators on statements: deleted, moved, exchanged, copied, guarded."""
+"""Mutation operators on statements: deleted, moved, exchanged."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from nemoflows.coding.mutation.sources import Function, Source
 
 Change = tuple[int, int, str, float]
 """First and last byte, the new text, the cost."""
-
-
 _AUGMENTED = {
     ast.Add: "+=", ast.Sub: "-=", ast.Mult: "*=", ast.Div: "/=", ast.FloorDiv: "//=",
     ast.Mod: "%=",
 }  # fmt: skip
-
-
 _RESULTS = ("False", "True", "None", "0", "1", "-1", "[]", '""')
-
-
 STEP = "    "
 
 
@@ -35,8 +30,6 @@ def mutations(source: Source, node: ast.AST) -> Iterator[Change]:
     yield from _deleted(source, node, siblings)
     yield from _moved(source, node, siblings)
     yield from _flipped(source, node)
-    yield from _copied(source, node)
-    yield from _guarded(source, node, siblings)
 
 
 def _siblings(source: Source, node: ast.stmt) -> list[ast.stmt]:
@@ -66,11 +59,7 @@ def _jumps(source: Source, node: ast.stmt) -> Iterator[Change]:
     elif isinstance(node, ast.Continue):
         yield *source.span(node), "break", 1.4
     elif isinstance(node, ast.Return):
-        known = [
-            source.text(e.value)
-            for e in source.inside(node, ast.Return)
-            if isinstance(e, ast.Return) and e.value
-        ]
+        known = [text.removeprefix("return ") for text in source.texts_inside(node, ast.Return)]
         names = source.names_at(node)
         for rank, text in enumerate(dict.fromkeys([*known, *names, *_RESULTS])):
             if node.value is None or text != source.text(node.value):
@@ -119,56 +108,13 @@ def _flipped(source: Source, node: ast.stmt) -> Iterator[Change]:
     if not isinstance(node, Function):
         return
     start, end = source.span(node)
-    answers = [
-        each.value
-        for each in ast.walk(node)
-        if isinstance(each, ast.Return)
-        and isinstance(each.value, ast.Constant)
-        and isinstance(each.value.value, bool)
-    ]
-    data, base = source.data[start:end], start
-    for answer in sorted(answers, key=lambda each: -source.span(each)[0]):
-        first, last = source.span(answer)
-        data = data[: first - base] + str(not answer.value).encode() + data[last - base :]
-    if len(answers) > 1:
-        yield start, end, data.decode(), 1.7
-
-
-def _copied(source: Source, node: ast.stmt) -> Iterator[Change]:
-    """Repeat here a simple statement that the function has elsewhere."""
-    scope = source.function_of(node)
-    if not isinstance(scope, Function):
-        return
-    indent, (start, end) = _indent(source, node), source.line_span(node)
-    simple = (ast.Assign, ast.AugAssign, ast.Expr, ast.Return, ast.Break, ast.Continue)
-    known = [source.text(each) for each in ast.walk(scope) if isinstance(each, simple)]
-    for rank, text in enumerate(dict.fromkeys(each for each in known if "\n" not in each)):
-        if text.startswith(('"', "'")):
-            continue
-        yield start, start, f"{indent}{text}\n", 3.6 + 0.05 * rank
-        if not isinstance(node, ast.Return | ast.Break | ast.Continue):
-            yield end, end, f"{indent}{text}\n", 3.6 + 0.05 * rank
-
-
-def _guarded(source: Source, node: ast.stmt, siblings: list[ast.stmt]) -> Iterator[Change]:
-    """Answer a special case before the function's first statement, or a condition before this."""
-    scope = source.function_of(node)
-    if not isinstance(scope, Function):
-        return
-    indent, (start, end) = _indent(source, node), source.line_span(node)
-    first = siblings[0] is node and source.parents.get(node) is scope
-    names = [argument.arg for argument in scope.args.args if argument.arg != "self"]
-    if first:
-        for name in names:
-            for rank, result in enumerate((*_RESULTS, name)):
-                for k, test in enumerate((f"not {name}", f"{name} == 1", f"{name} < 0")):
-                    guard = f"{indent}if {test}:\n{indent}{STEP}return {result}\n"
-                    yield start, start, guard, 3.4 + 0.1 * rank + 0.3 * k
-    if isinstance(node, ast.Assign | ast.AugAssign | ast.Expr | ast.Return):
-        known = dict.fromkeys(source.text(e) for e in source.inside(node, ast.Compare))
-        for rank, test in enumerate(each for each in known if "\n" not in each):
-            guarded = f"{indent}if {test}:\n{_shifted(source.whole_lines(node), 1)}"
-            yield start, end, guarded, 3.8 + 0.1 * rank
+    text, n = re.subn(
+        rb"(?<=\breturn )(True|False)\b",
+        lambda found: b"False" if found[0] == b"True" else b"True",
+        source.data[start:end],
+    )
+    if n > 1:
+        yield start, end, text.decode(), 1.7
 
 
 def _dedented(source: Source, body: list[ast.stmt], indent: str) -> str:

@@ -9,11 +9,7 @@ from nemoflows.coding.mutation.sources import Source
 
 Replacement = tuple[str, float]
 """New text of the node, and its cost."""
-
-
 Operator = Callable[[Source, ast.AST], Iterator[Replacement]]
-
-
 _KIN = [
     {"max", "min", "sum", "len"}, {"any", "all"}, {"sorted", "reversed", "list"},
     {"upper", "lower", "swapcase", "title", "capitalize"}, {"startswith", "endswith"},
@@ -25,13 +21,9 @@ _KIN = [
     {"partition", "rpartition"}, {"get", "setdefault"}, {"sin", "cos"}, {"log", "log2", "log10"},
     {"zip", "zip_longest"}, {"isinstance", "issubclass"}, {"read", "readline", "readlines"},
 ]  # fmt: skip
-
-
 MAX_BORROWED = 40
 """Characters of a value that is tried in place of another."""
-
-
-_WRAPPERS = (
+_WRAPPERS = [
     "abs",
     "len",
     "sorted",
@@ -44,10 +36,14 @@ _WRAPPERS = (
     "max",
     "min",
     "round",
-)
-
-
+]
 _METHODS = ("lower", "upper", "strip", "copy")
+_WRAPPED = (
+    ast.Name, ast.Call, ast.BinOp, ast.Subscript, ast.Attribute, ast.ListComp, ast.GeneratorExp,
+)  # fmt: skip
+_WRAPPED_IN = (
+    ast.Return, ast.Compare, ast.Assign, ast.BinOp, ast.Call, ast.For, ast.comprehension,
+)  # fmt: skip
 
 
 def _constant(source: Source, node: ast.AST) -> Iterator[Replacement]:
@@ -75,13 +71,9 @@ def _other_constants(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Exchange a constant for another of the function's, or for one of its variables."""
     if not isinstance(node, ast.Constant) or _is_docstring(source, node):
         return
-    others = {
-        repr(each.value): each
-        for each in source.inside(node, ast.Constant)
-        if isinstance(each, ast.Constant)
-    }
-    for text, each in others.items():
-        if type(each.value) is type(node.value) and each.value != node.value and "\n" not in text:
+    others = (e for e in source.inside(node, ast.Constant) if isinstance(e, ast.Constant))
+    for text, value in {repr(each.value): each.value for each in others}.items():
+        if type(value) is type(node.value) and value != node.value and "\n" not in text:
             yield text, 1.9
     if isinstance(node.value, int | str | None):
         for rank, name in enumerate(source.names_at(node)):
@@ -102,13 +94,14 @@ def _borrowed(source: Source, node: ast.AST) -> Iterator[Replacement]:
     if not isinstance(node, ast.Name | ast.Call | ast.Subscript | ast.Attribute):
         return
     parent = source.parents.get(node)
-    read = isinstance(getattr(node, "ctx", ast.Load()), ast.Load)
-    if not read or getattr(parent, "func", None) is node or isinstance(parent, ast.Attribute):
+    if (
+        _is_stored(node)
+        or getattr(parent, "func", None) is node
+        or isinstance(parent, ast.Attribute)
+    ):
         return
     own = source.text(node)
-    known = [
-        source.text(e) for kind in (ast.Subscript, ast.Call) for e in source.inside(node, kind)
-    ]
+    known = source.texts_inside(node, ast.Subscript) + source.texts_inside(node, ast.Call)
     lengths = [f"len({name})" for name in source.names_at(node)[:3]]
     others = (e for e in dict.fromkeys([*known, *lengths]) if e != own and "\n" not in e)
     for rank, text in enumerate(others):
@@ -118,7 +111,7 @@ def _borrowed(source: Source, node: ast.AST) -> Iterator[Replacement]:
 
 def _display(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Exchange neighbours of a list or tuple, or leave one out."""
-    if not isinstance(node, ast.List | ast.Tuple) or isinstance(node.ctx, ast.Store):
+    if not isinstance(node, ast.List | ast.Tuple) or _is_stored(node):
         return
     parts = [source.text(each) for each in node.elts]
     left, right = ("[", "]") if isinstance(node, ast.List) else ("(", ")")
@@ -134,13 +127,7 @@ def _display(source: Source, node: ast.AST) -> Iterator[Replacement]:
 def _kin(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Exchange a function or method for one that is easily mistaken for it."""
     called = isinstance(source.parents.get(node), ast.Call | ast.keyword)
-    name = (
-        node.id
-        if isinstance(node, ast.Name)
-        else node.attr
-        if isinstance(node, ast.Attribute)
-        else ""
-    )
+    name = getattr(node, "id", "") or getattr(node, "attr", "")
     if not called or not name:
         return
     kin = [other for family in _KIN if name in family for other in sorted(family) if other != name]
@@ -190,11 +177,10 @@ def _ranges(arguments: list[str]) -> Iterator[Replacement]:
 def _shift(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Be off by one where a number is likely."""
     parent = source.parents.get(node)
-    likely = isinstance(
-        parent, ast.Compare | ast.Slice | ast.Return | ast.BinOp | ast.AugAssign
-    ) or (isinstance(parent, ast.Subscript) and parent.slice is node)
+    places = ast.Compare | ast.Slice | ast.Return | ast.BinOp | ast.AugAssign
+    likely = isinstance(parent, places) or getattr(parent, "slice", None) is node
     plain = isinstance(node, ast.Name | ast.Call | ast.BinOp | ast.Subscript)
-    if likely and plain and not isinstance(getattr(node, "ctx", ast.Load()), ast.Store):
+    if likely and plain and not _is_stored(node):
         text = source.grouped(node)
         yield f"({text} + 1)", 2.4
         yield f"({text} - 1)", 2.4
@@ -202,7 +188,7 @@ def _shift(source: Source, node: ast.AST) -> Iterator[Replacement]:
 
 
 def _subscript(source: Source, node: ast.AST) -> Iterator[Replacement]:
-    if not isinstance(node, ast.Subscript) or isinstance(node.ctx, ast.Store | ast.Del):
+    if not isinstance(node, ast.Subscript) or _is_stored(node):
         return
     value = source.text(node.value)
     yield value, 2.6
@@ -224,27 +210,12 @@ def _subscript(source: Source, node: ast.AST) -> Iterator[Replacement]:
 def _wrap(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Add the call that was forgotten."""
     parent = source.parents.get(node)
-    wanted = isinstance(
-        node,
-        ast.Name
-        | ast.Call
-        | ast.BinOp
-        | ast.Subscript
-        | ast.Attribute
-        | ast.ListComp
-        | ast.GeneratorExp,
-    )
-    placed = isinstance(
-        parent,
-        ast.Return | ast.Compare | ast.Assign | ast.BinOp | ast.Call | ast.For | ast.comprehension,
-    )
-    if not wanted or not placed or getattr(parent, "func", None) is node:
+    if not isinstance(node, _WRAPPED) or not isinstance(parent, _WRAPPED_IN):
         return
-    if isinstance(getattr(node, "ctx", ast.Load()), ast.Store):
+    if getattr(parent, "func", None) is node or _is_stored(node):
         return
-    text = (
-        source.text(node).strip("()") if isinstance(node, ast.GeneratorExp) else source.text(node)
-    )
+    text = source.text(node)
+    text = text.strip("()") if isinstance(node, ast.GeneratorExp) else text
     for rank, name in enumerate(_WRAPPERS):
         yield f"{name}({text})", 2.5 + 0.15 * rank
     for rank, name in enumerate(_METHODS):
@@ -255,6 +226,10 @@ def _wrap(source: Source, node: ast.AST) -> Iterator[Replacement]:
 
 def _number(value: float) -> str:
     return repr(value) if value >= 0 else f"({value!r})"
+
+
+def _is_stored(node: ast.AST) -> bool:
+    return isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
 
 
 def _is_docstring(source: Source, node: ast.AST) -> bool:

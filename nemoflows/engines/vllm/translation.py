@@ -79,7 +79,6 @@ def sampling(running: Running, request: Request) -> Any:
     wanted: dict[str, Any] = {
         "max_tokens": request.limit_tokens,
         "output_kind": RequestOutputKind.FINAL_ONLY,
-        "stop": request.stop or None,
         "skip_clone": True,
     }
     if request.sampling is not None:
@@ -136,7 +135,5 @@ def _split(running: Running, completion: Any, at: int) -> tuple[str, str]:
     if at == len(tokens):
         return completion.text, ""
     decode = running.tokeniser.decode
-    text = decode(tokens[at + 1 :], skip_special_tokens=True)
-    if isinstance(completion.stop_reason, str):  # a stop, which the tokens still hold
-        text = text.rpartition(completion.stop_reason)[0]
-    return decode(tokens[:at], skip_special_tokens=True), text
+    thought, text = tokens[:at], tokens[at + 1 :]
+    return decode(thought, skip_special_tokens=True), decode(text, skip_special_tokens=True)

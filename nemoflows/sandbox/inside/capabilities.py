@@ -10,7 +10,7 @@ import os
 import struct
 from pathlib import Path
 
-from nemoflows.sandbox.inside.libc import syscall
+from .libc import syscall
 
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _VERSION = 0x20080522

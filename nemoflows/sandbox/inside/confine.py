@@ -10,8 +10,8 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nemoflows.sandbox.inside import capabilities, landlock, namespaces, syscalls
-from nemoflows.sandbox.inside.libc import call, libc
+from . import capabilities, landlock, namespaces, syscalls
+from .libc import call, libc
 
 _SET_PARENT_DEATH_SIGNAL, _SET_KEEP_CAPABILITIES, _SET_NO_NEW_PRIVILEGES = 1, 8, 38
 _AMBIENT, _AMBIENT_RAISE = 47, 2
@@ -27,7 +27,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Confinement:
     """Where a process may be and what it may take."""
 
     level: str
@@ -42,7 +42,7 @@ class Cell:
     processes: int
     file_bytes: int
     uid: int = -1
-    """Whom a process of root's becomes; -1 where the keeper is not root."""
+    """Whom a process of root's becomes; -1 where the fork server is not root."""
 
     @property
     def readable(self) -> list[str]:
@@ -51,7 +51,7 @@ class Cell:
         return list(dict.fromkeys([*SYSTEM, *prefixes, self.copy]))
 
 
-def enter(cell: Cell) -> None:
+def enter(bounds: Confinement) -> None:
     """Confine this process and all that it will start; at level `full` in a process of its own.
 
     Returns only in the process that is to do the work.
@@ -59,40 +59,43 @@ def enter(cell: Cell) -> None:
     Raises:
         OSError: A step failed; nothing untrusted may run then.
     """
-    full = cell.level == "full"
+    full = bounds.level == "full"
     privileged = capabilities.may_mount()
     if full:
         namespaces.unshare()
         _first_process()
-        uid = cell.uid if cell.uid >= 0 else os.geteuid()
+        uid = bounds.uid if bounds.uid >= 0 else os.geteuid()
         namespaces.enter(
-            f"{cell.folder}/root", readable=cell.readable, scratch=cell.scratch,
-            scratch_bytes=cell.file_bytes, uid=uid,
+            f"{bounds.folder}/root", readable=bounds.readable, scratch=bounds.scratch,
+            scratch_bytes=bounds.file_bytes, uid=uid,
         )  # fmt: skip
-    _limit(cell, own_users=full and not privileged)
-    _become(cell.uid, reads_all=cell.level == "landlock" and not _is_reachable(cell.readable))
+    _limit(bounds, own_users=full and not privileged)
+    _become(
+        bounds.uid,
+        reads_all=bounds.level == "landlock" and not _is_reachable(bounds.readable),
+    )
     call(libc().prctl, _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     call(libc().prctl, _SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if full:
         capabilities.keep_only()
         _work_process()
-    if cell.level in {"full", "landlock"}:
-        _lock(cell, full=full)
-    os.chdir(cell.copy)
+    if bounds.level in {"full", "landlock"}:
+        _lock(bounds, full=full)
+    os.chdir(bounds.copy)
 
 
-def _lock(cell: Cell, *, full: bool) -> None:
+def _lock(bounds: Confinement, *, full: bool) -> None:
     version = landlock.abi()
     if version >= landlock.LEAST_ABI or not full:
         landlock.restrict(
-            readable=[*cell.readable, *(["/proc"] if full else [])],
-            writable=[*DEVICES, cell.scratch, *(["/dev/shm"] if full else [])],
+            readable=[*bounds.readable, *(["/proc"] if full else [])],
+            writable=[*DEVICES, bounds.scratch, *(["/dev/shm"] if full else [])],
             network=full,
         )
     syscalls.restrict(
         sockets=full,
-        signals=full or version >= landlock.SIGNALS_ABI or cell.uid >= 0,
-        own_files_only=full or cell.uid >= 0,
+        signals=full or version >= landlock.SIGNALS_ABI or bounds.uid >= 0,
+        own_files_only=full or bounds.uid >= 0,
     )
 
 
@@ -123,15 +126,15 @@ def _wait_and_end(child: int) -> None:
             os._exit(code if code >= 0 else 128 - code)
 
 
-def _limit(cell: Cell, *, own_users: bool) -> None:
-    seconds = math.ceil(cell.seconds) + 1
-    threads = 0 if own_users or cell.uid >= 0 else _threads_of(os.getuid())
+def _limit(bounds: Confinement, *, own_users: bool) -> None:
+    seconds = math.ceil(bounds.seconds) + 1
+    threads = 0 if own_users or bounds.uid >= 0 else _threads_of(os.getuid())
     limits = {
         resource.RLIMIT_CPU: seconds,
-        resource.RLIMIT_DATA: cell.memory_bytes,
-        resource.RLIMIT_AS: 4 * cell.memory_bytes,
-        resource.RLIMIT_FSIZE: cell.file_bytes,
-        resource.RLIMIT_NPROC: cell.processes + threads,
+        resource.RLIMIT_DATA: bounds.memory_bytes,
+        resource.RLIMIT_AS: 4 * bounds.memory_bytes,
+        resource.RLIMIT_FSIZE: bounds.file_bytes,
+        resource.RLIMIT_NPROC: bounds.processes + threads,
         resource.RLIMIT_NOFILE: 256,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
@@ -153,7 +156,7 @@ def _threads_of(uid: int) -> int:
 
 
 def _become(uid: int, *, reads_all: bool) -> None:
-    """Become a user who is nobody; do nothing where the keeper is not root.
+    """Become a user who is nobody; do nothing where the fork server is not root.
 
     Args:
         reads_all: Keep the capability to read whatever Landlock is about to leave open: the

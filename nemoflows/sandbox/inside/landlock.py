@@ -12,7 +12,7 @@ import stat
 import struct
 from collections.abc import Iterable
 
-from nemoflows.sandbox.inside.libc import syscall
+from .libc import syscall
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _GET_VERSION, _BELOW_PATH = 1, 1

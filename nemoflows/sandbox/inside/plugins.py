@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from _pytest.assertion.rewrite import rewrite_asserts
 
-from nemoflows.sandbox.inside.suite import Identities, Report, changed
+from .suite import Identities, Report, changed
 
 TEXT_CHARACTERS = 4000
 """Kept of a failure's text: its end says what was wrong, its beginning where."""
@@ -28,8 +28,8 @@ CANARIES = (
 class Reporter:
     """Orders tests, adds canaries, and tells what came of each."""
 
-    def __init__(self, wish: dict[str, Any], report: Report, before: Identities) -> None:
-        self._wish, self._report, self._before = wish, report, before
+    def __init__(self, options: dict[str, Any], report: Report, before: Identities) -> None:
+        self._options, self._report, self._before = options, report, before
         self._results: dict[str, dict[str, Any]] = {}
         self._canaries: set[str] = set()
         self._codes: list[tuple[str, Any, Any]] = []
@@ -43,7 +43,7 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Put the wanted tests first and the canaries last."""
-        only, first = set(self._wish.get("only") or ()), self._wish.get("first") or []
+        only, first = set(self._options.get("only") or ()), self._options.get("first") or []
         if only:
             items[:] = [item for item in items if item.nodeid in only]
         place = {nodeid: n for n, nodeid in enumerate(first)}
@@ -51,7 +51,7 @@ class Reporter:
         self._report.line(collected=[item.nodeid for item in items])
         functions = [(item.nodeid, _function(item)) for item in items]
         self._codes = [(test, found, _code(found)) for test, found in functions]
-        if self._wish.get("canaries"):
+        if self._options.get("canaries"):
             items += self._made_canaries(items)
 
     def _made_canaries(self, items: list[pytest.Item]) -> list[pytest.Item]:
@@ -59,7 +59,7 @@ class Reporter:
         made: list[pytest.Item] = []
         for module in modules:
             for n, body in enumerate(CANARIES if module else ()):
-                name = f"test_{self._wish['token'][:8]}_{n}"
+                name = f"test_{self._options['token'][:8]}_{n}"
                 item = pytest.Function.from_parent(module, name=name, callobj=_test(body))
                 self._canaries.add(item.nodeid)
                 made.append(item)

@@ -69,7 +69,7 @@ def preload() -> None:
     names = [module.name for module in pkgutil.walk_packages(_pytest.__path__, "_pytest.")]
     named = [entry.module for entry in importlib.metadata.entry_points(group="pytest11")]
     names += [name for name in named if _is_installed(name)]
-    for name in [*names, "unittest.mock", "nemoflows.sandbox.inside.plugins"]:
+    for name in [*names, "unittest.mock", f"{__package__}.plugins"]:
         with suppress(Exception):  # a plugin that cannot be loaded is told of by the run itself
             importlib.import_module(name)
 
@@ -86,12 +86,12 @@ def _is_installed(module: str) -> bool:
     return any(origin.startswith(f"{place}{os.sep}") for place in places)
 
 
-def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
+def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
     """Run the tests of the folder this process is in; does not return where they were run.
 
     Args:
-        wish: `arguments` of pytest; `token`; `first`, ids to run before the others; `only`, ids to
-            run alone; `stop`, whether to stop at the first failure; `canaries`, whether to add
+        options: `arguments` of pytest; `token`; `first`, ids to run before the others; `only`, ids
+            to run alone; `stop`, whether to stop at the first failure; `canaries`, whether to add
             them; `test_seconds`, after which a test fails; `lines`, whether to report the lines of
             the copy that each test ran.
         copy: The clean copy.
@@ -105,16 +105,16 @@ def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
         return NO_PYTEST
     import pytest
 
-    from nemoflows.sandbox.inside import plugins
+    from . import plugins
 
     sys.path[:0] = [path for path in (copy, f"{copy}/src") if os.path.isdir(path)]
-    report = Report(report_fd, str(wish["token"]))
+    report = Report(report_fd, str(options["token"]))
     watchers: list[object] = [
-        plugins.Reporter(wish, report, _identities() if wish.get("canaries") else {})
+        plugins.Reporter(options, report, _identities() if options.get("canaries") else {})
     ]
-    if wish.get("test_seconds"):
-        watchers.append(plugins.Clock(float(wish["test_seconds"])))
-    if wish.get("lines"):
+    if options.get("test_seconds"):
+        watchers.append(plugins.Clock(float(options["test_seconds"])))
+    if options.get("lines"):
         watchers.append(plugins.Lines(copy, report))
     fixed = [
         "--continue-on-collection-errors",
@@ -123,8 +123,8 @@ def run(wish: dict[str, Any], copy: str, report_fd: int) -> int:
         "-W",
         "ignore::pytest.PytestAssertRewriteWarning",
     ]
-    stop = ["-x"] if wish.get("stop") else []
-    arguments = [*wish["arguments"], *_lenient(), *fixed, "--rootdir", copy, *stop]
+    stop = ["-x"] if options.get("stop") else []
+    arguments = [*options["arguments"], *_lenient(), *fixed, "--rootdir", copy, *stop]
     return int(pytest.main(arguments, plugins=watchers))
 
 

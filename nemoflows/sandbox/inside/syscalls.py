@@ -16,7 +16,7 @@ import os
 import platform
 import struct
 
-from nemoflows.sandbox.inside.libc import call, libc
+from .libc import call, libc
 
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -29,7 +29,6 @@ _NEW_NAMESPACES = 0x7E020000
 _SOCK_STREAM = 1
 _FAMILIES = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: a namespace has its own; AF_VSOCK leads to the host."""
-
 _SOCKETS = {
     "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201),
     "accept": (43, 202), "accept4": (288, 242),

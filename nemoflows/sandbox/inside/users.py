@@ -1,4 +1,4 @@
-"""Users whom nobody is: each is claimed by one keeper, so that its runs share it with no others."""
+"""Users whom nobody is: each is leased to one fork server, so that its runs alone are that user."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _FIRST, _N = 61_184, 4_336
 """Source: systemd, Users, groups, UIDs and GIDs: the range for dynamic users is 61184 to 65519."""
 
 
-def claim() -> tuple[int, socket.socket]:
-    """Return a user of whom there are no processes, and the claim to it, which ends when closed.
+def lease() -> tuple[int, socket.socket]:
+    """Return a user of whom there are no processes, and the lease of it, which ends when closed.
 
     Raises:
         OSError: All are taken.
     """
     for n in range(_N):
         uid = _FIRST + (os.getpid() + n) % _N
-        claimed = socket.socket(socket.AF_UNIX)
+        leased = socket.socket(socket.AF_UNIX)
         with suppress(OSError):
-            claimed.bind(f"\0nemoflows-user-{uid}")  # an abstract name: it goes with its holder
+            leased.bind(f"\0nemoflows-user-{uid}")  # an abstract name: it goes with its holder
             if uid not in _at_work():
-                return uid, claimed
-        claimed.close()
+                return uid, leased
+        leased.close()
     raise OSError(errno.EAGAIN, "every user of the range is taken")
 
 

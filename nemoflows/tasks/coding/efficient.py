@@ -6,103 +6,51 @@ They run no code of the repository: that is for the tasks with a sandbox.
 from __future__ import annotations
 
 from nemoflows.coding import steps
-from nemoflows.coding.types import Baseline, Candidate, ChangePlan, Proposals
-from nemoflows.tasks.client import about, desk
-from nemoflows.tasks.flyte.decorator import TIERS, task
+from nemoflows.coding.types import Change
+from nemoflows.tasks.client import client
+from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import run
-from nemoflows.types import ThinkingPolicy, Tiers
+from nemoflows.types import Policy
 
 
 @task(efficient=True)
-def propose(
-    baseline: Baseline,
-    plan: ChangePlan,
-    candidates: int = 8,
-    tiers: Tiers = TIERS,
-    thinking: ThinkingPolicy = "auto",
-    fresh: str = "",
-    retry_unusable: int = 0,
-    budget_usd: float | None = None,
-    spent: list[str] | None = None,
-) -> Proposals:
+def propose(change: Change, candidates: int = 8, policy: Policy = POLICY) -> Change:
     """Propose changes, all at once on one engine; alike ones count once.
 
     Args:
-        baseline: What `examine` returned.
-        plan: What `plan_change` returned.
+        change: What `plan_change` returned.
         candidates: How many to ask for; 0 for none.
-        tiers: The two models; the efficient one is asked.
-        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
-        fresh: Salt: another value asks again what is recorded.
-        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
-        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
-            fits is not asked, and the value says so. None is without end.
-        spent: Keys of calls that earlier tasks of the run made.
+        policy: How models are asked; the efficient one is.
 
     Returns:
-        Candidates that apply and compile, untested; none on the embedded tier.
+        The change with candidates that apply and compile, untested; none without a model.
 
     Raises:
         TooManyFailures: The calls of more than half were refused for good.
     """
-    before = list(dict.fromkeys([*plan.calls, *(spent or [])]))
-    own = desk(
-        tiers,
-        "efficient",
-        task="propose",
-        thinking=thinking,
-        fresh=fresh,
-        retry_unusable=retry_unusable,
-        budget_usd=budget_usd,
-        spent=before,
-        about=about(baseline),
-    )
-    return run(steps.propose(baseline, plan, desk=own, n=candidates)).after(before)
+    own = client(policy, "efficient", task="propose", spent=change.calls, about=about(change))
+    return run(steps.propose(change, client=own, n=candidates)).after(n_rounds=1)
 
 
 @task(efficient=True)
-def repair(
-    baseline: Baseline,
-    plan: ChangePlan,
-    rounds: list[list[Candidate]],
-    candidates: int = 4,
-    tiers: Tiers = TIERS,
-    thinking: ThinkingPolicy = "auto",
-    fresh: str = "",
-    retry_unusable: int = 0,
-    budget_usd: float | None = None,
-    spent: list[str] | None = None,
-) -> Proposals:
+def repair(change: Change, candidates: int = 4, policy: Policy = POLICY) -> Change:
     """Correct the candidates that came closest, with what the tests said of them.
 
     Args:
-        baseline: What `examine` returned.
-        plan: What `plan_change` returned.
-        rounds: What `run_tests` returned, round by round; nothing is asked where one passes.
+        change: What `run_tests` returned; nothing is asked where a candidate passes.
         candidates: How many corrections to ask for; 0 for none.
-        tiers: The two models; the efficient one is asked.
-        thinking: Whether models think: where a step gains by it, nowhere, or everywhere.
-        fresh: Salt: another value asks again what is recorded.
-        retry_unusable: New draws where a reply could not be used; 0 replays the failure.
-        budget_usd: Most that the calls may cost in USD, those in `spent` included; what no longer
-            fits is not asked, and the value says so. None is without end.
-        spent: Keys of calls that earlier tasks of the run made.
+        policy: How models are asked; the efficient one is.
 
     Returns:
-        Candidates that apply and compile, untested.
+        The change with corrections that apply and compile, untested.
     """
-    before = list(dict.fromkeys([*plan.calls, *(spent or [])]))
-    own = desk(
-        tiers,
-        "efficient",
-        task="repair",
-        thinking=thinking,
-        fresh=fresh,
-        retry_unusable=retry_unusable,
-        budget_usd=budget_usd,
-        spent=before,
-        about=about(baseline, rounds),
-    )
-    tested = [candidate for tested in rounds for candidate in tested]
-    found = steps.repair(baseline, plan, tested, desk=own, n=candidates, number=len(rounds))
-    return run(found).after(before)
+    own = client(policy, "efficient", task="repair", spent=change.calls, about=about(change))
+    number = change.n_rounds
+    asked = steps.repair(change, client=own, n=candidates, number=number)
+    return run(asked).after(n_rounds=number + 1)
+
+
+def about(change: Change) -> list[str]:
+    """Return what tells a coding task's work from its other work in the run."""
+    task = change.baseline.task
+    return [task.repository.tree, task.issue, str(len(change.candidates))]

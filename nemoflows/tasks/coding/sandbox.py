@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from nemoflows.coding import candidates, functions, snapshots, trials
-from nemoflows.coding.mutation.search import MAX_RUNS
-from nemoflows.coding.types import (
-    Baseline,
-    Candidate,
-    ChangePlan,
-    CodingTask,
-    Patch,
-    Proposals,
-    Repository,
-    TestEdits,
-)
+import os
+from functools import cache
+from typing import NamedTuple
+
+from nemoflows.coding import functions, snapshots, testing
+from nemoflows.coding.candidates import solved
+from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.types import Baseline, Change, CodingTask, Repository, TestEdits
 from nemoflows.sandbox.levels import Level, Limits
-from nemoflows.tasks.flyte.decorator import TIERS, task
+from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import run, session
-from nemoflows.tasks.flyte.testing import n_cores, test_runs
-from nemoflows.types import Tiers
+from nemoflows.types import Policy
+
+
+class Tested(NamedTuple):
+    """A change whose candidates are tested, and whether one of them passes."""
+
+    change: Change
+    solved: bool
+    """Beside the value, for a `conditional` compares nothing else."""
 
 
 @task()
@@ -59,39 +62,42 @@ def function_task(prompt: str, tests: str, min_sandbox: Level = "landlock") -> C
 
 @task()
 def coding_task(
-    repository: Repository,
+    repo: str,
     issue: str,
     test_command: str = "python -m pytest",
     target_tests: list[str] | None = None,
     limits: Limits = Limits(),  # noqa: B008  (frozen)
     min_sandbox: Level = "landlock",
     test_edits: TestEdits = "refuse",
-    fresh: str = "",
+    policy: Policy = POLICY,
 ) -> CodingTask:
-    """Say what is to be done, and by which tests it is judged.
+    """Keep a repository as it is now, and say what is to be done by which tests.
 
     Args:
-        repository: What `snapshot` returned.
+        repo: A folder; of a git checkout, what git tracks or would track.
         issue: What is wrong or wanted, in words.
         test_command: `pytest` or `PYTHON -m pytest`, with arguments.
         target_tests: Tests that must pass; none for all that fail now.
         limits: What one test run may take.
         min_sandbox: The weakest containment to accept.
         test_edits: Whether a candidate may change test files.
-        fresh: Salt: another value runs again what is recorded.
+        policy: How models are asked; another `cache_salt` runs recorded tests again, too.
 
     Returns:
         The task.
+
+    Raises:
+        BadInput: The folder is missing, empty or too large.
     """
     return CodingTask(
-        repository=repository,
+        repository=snapshots.snapshot(repo, root=session().index_root),
         issue=issue,
         test_command=test_command,
         target_tests=target_tests or [],
         limits=limits,
         min_sandbox=min_sandbox,
         test_edits=test_edits,
-        fresh=fresh,
+        cache_salt=policy.cache_salt,
     )
 
 
@@ -108,71 +114,62 @@ def examine(task: CodingTask) -> Baseline:
     Raises:
         BadInput: The tests cannot be run, or the machine contains them too weakly.
     """
-    return run(trials.examine(task, runs=test_runs(), index_root=session().index_root))
+    return run(testing.examine(task, runs=test_runs(), index_root=session().index_root))
 
 
 @task(tests=True)
-def search_repair(baseline: Baseline, tiers: Tiers = TIERS, max_runs: int = MAX_RUNS) -> Proposals:
-    """Repair by search where the efficient tier is the embedded one, which has no model.
+def search_repair(change: Change, max_runs: int = 300, policy: Policy = POLICY) -> Tested:
+    """Repair by search where the efficient tier is the builtin one, which has no model.
 
     Args:
-        baseline: What `examine` returned.
-        tiers: The two models; nothing is searched where the efficient one is a model.
+        change: What `plan_change` returned.
         max_runs: Test runs that the search may take.
+        policy: How models are asked; nothing is searched where the efficient tier is a model.
 
     Returns:
-        The first mutation that passes, tested, or none.
+        The change with the first mutation that passes, tested, or with none.
     """
-    if tiers.efficient.endpoint != "embedded":
-        return Proposals()
-    return run(
-        trials.search_repair(baseline, runs=test_runs(), max_runs=max_runs, at_once=n_cores())
-    )
+    if policy.efficient.is_builtin:
+        n_cores = len(os.sched_getaffinity(0))
+        searched = testing.search_repair(
+            change, runs=test_runs(), max_runs=max_runs, at_once=n_cores
+        )
+        change = run(searched)
+    return Tested(change, solved(change))
 
 
 @task(tests=True)
-def run_tests(baseline: Baseline, proposals: Proposals) -> list[Candidate]:
-    """Judge candidates in the sandbox, as many at once as there are cores.
+def run_tests(change: Change) -> Tested:
+    """Judge the candidates that are not tested yet, as many at once as there are cores.
 
     Args:
-        baseline: What `examine` returned.
-        proposals: What is to be judged; nothing runs for an empty list.
+        change: What `propose`, `repair` or `escalate_change` returned.
 
     Returns:
-        The candidates with their reports.
+        The change with a report for each candidate, and whether one of them passes.
     """
-    return run(trials.run_tests(baseline, proposals.candidates, runs=test_runs()))
+    judged = run(testing.run_tests(change, runs=test_runs()))
+    return Tested(judged, solved(judged))
 
 
 @task(tests=True)
-def select(
-    baseline: Baseline,
-    plan: ChangePlan,
-    rounds: list[list[Candidate]],
-    proposals: list[Proposals],
-) -> Patch:
+def select(change: Change) -> Change:
     """Choose the smallest change that passes, run it once more, and write it as a diff.
 
     Args:
-        baseline: What `examine` returned.
-        plan: What `plan_change` returned; its calls count too.
-        rounds: What `run_tests` returned, round by round.
-        proposals: What was proposed, for the calls behind it.
+        change: What `run_tests` returned.
 
     Returns:
-        A diff that `git apply` takes, or why there is none.
+        The change with its patch: a diff that `git apply` takes, or why there is none.
     """
-    tested = [candidate for tested in rounds for candidate in tested]
-    keys = [*plan.calls, *(key for each in proposals for key in each.calls)]
-    told = [plan.stopped, *(each.stopped for each in proposals)]
-    stopped = next((why for why in told if why), "")
-    return run(
-        candidates.select(
-            baseline,
-            tested,
-            runs=test_runs(),
-            door=session().door,
-            calls=keys,
-            stopped=stopped,
-        )
-    )
+    return run(testing.select(change, runs=test_runs(), llm=session().llm))
+
+
+def test_runs() -> TestRuns:
+    """Return the process's test runs, with its sandboxes; they end with it."""
+    return _test_runs(session().llm.journal.root)
+
+
+@cache
+def _test_runs(root: str) -> TestRuns:
+    return TestRuns(root)

@@ -18,56 +18,77 @@ from flytekit.extras.accelerators import GPUAccelerator
 
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.gpus import Plan, find, planned
-from nemoflows.settings import Settings, is_loopback
+from nemoflows.models.hardware import Hardware
+from nemoflows.settings import PREFIX, Settings, is_loopback, load
 from nemoflows.tasks.flyte import images, pods, sidecar
 from nemoflows.tasks.flyte.secrets import FOR_WEIGHTS, requests
 from nemoflows.tasks.flyte.session import in_pod
-from nemoflows.types import ModelRef
+from nemoflows.types import ModelRef, Policy
 
 log = logging.getLogger("nemoflows")
 
-
 Kind = Literal["cpu", "gpu", "sidecar"]
-
 
 CPU_RESOURCES = Resources(cpu="1", mem="2Gi")
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """How the tasks of the efficient tier reach their model."""
+    """How tasks are declared: what they ask by default, and what the efficient tier runs on."""
 
+    settings: Settings
+    policy: Policy
+    """Default of the input `policy`."""
     kind: Kind
-    """In the task on its GPU, on a server in its pod, or `cpu`: at an endpoint, or no model."""
+    """The efficient tier's model is in the task on its GPU, on a server in its pod, or `cpu`: at an
+    endpoint, or no model."""
     plan: Plan | None = None
     """None without a GPU, and for a model whose shape nobody knows."""
+    is_known: bool = True
+    """Whether anything says how tasks are bound: a pod of somebody else's task does not."""
 
 
-def bind(settings: Settings) -> Binding:
-    """Return how the efficient tier is bound.
+def bound(
+    settings: Settings, policy: Policy, *, is_known: bool = True, must_fit: bool = False
+) -> Binding:
+    """Return how tasks are bound.
+
+    Args:
+        is_known: Whether anything says how.
+        must_fit: Whether a model that does not fit is refused wherever this is, not only at
+            registration.
 
     Raises:
         BadInput: At registration: something of this machine would travel to pods.
         BadModel: At registration: the model does not fit the GPU.
     """
-    model = settings.tiers().efficient
+    model = policy.efficient
     if registering():
-        refuse_what_stays_here(settings)
+        refuse_what_stays_here(settings, policy)
     if not settings.runs_in_task(model):
-        return Binding("cpu")
+        return Binding(settings, policy, "cpu", is_known=is_known)
     kind: Kind = "sidecar" if settings.is_sidecar(model) else "gpu"
-    if in_pod():  # it has what it was given; the wishes behind it did not travel
-        return Binding(kind)
     try:
         made = planned(settings, model)
     except (BadInput, BadModel) as error:
-        if registering():
+        if registering() or must_fit:
             raise
         log.debug("no plan for %s: %s", model, error.message)
         made = None
     if made is None and registering():
         _warn_or_refuse(model, kind)
-    return Binding(kind, made)
+    return Binding(settings, policy, kind, made, is_known)
+
+
+def of_environment() -> Binding:
+    """Return what the environment says of how tasks are bound; in a pod it may say nothing."""
+    settings = load()
+    return bound(settings, settings.default_policy(), is_known=is_told(settings))
+
+
+def is_told(settings: Settings) -> bool:
+    """Return whether the environment says how tasks are bound: in a foreign pod it does not."""
+    return bool(settings.policy or settings.efficient or settings.frontier) or not in_pod()
 
 
 def registering() -> bool:
@@ -77,23 +98,22 @@ def registering() -> bool:
     return bool(remote or loading) and not in_pod()
 
 
-def refuse_what_stays_here(settings: Settings) -> None:
+def refuse_what_stays_here(settings: Settings, policy: Policy) -> None:
     """Refuse to register what pods could not reach: local paths and loopback addresses.
 
     Raises:
         BadInput: The message names the setting and what to do.
     """
-    tiers = settings.tiers()
-    named = {"efficient": tiers.efficient, "frontier": tiers.frontier}
-    if settings.embedder:
-        named["embedder"] = ModelRef.model_validate(settings.embedder)
+    named = {"efficient": policy.efficient, "frontier": policy.frontier}
+    named |= {"embedder": policy.embedder} if policy.embedder else {}
     for name, model in named.items():
-        variable = f"NEMOFLOWS_{name.upper()}={model}"
-        if _is_local(model.name) or _is_local(settings.endpoint(model).base_url):
+        variable = f"The {name} model {model}"
+        places = (model.name, model.lora, settings.endpoint(model).base_url)
+        if any(map(_is_local, places)):
             raise BadInput(
                 f"{variable} is a path of this machine, which pods do not have. Name a hub id; "
                 "where its weights lie on a mounted volume or in a bucket goes into "
-                "NEMOFLOWS_WEIGHTS."
+                "NEMOFLOWS_HARDWARE as `weights`."
             )
         if not settings.is_sidecar(model) and is_loopback(settings.endpoint(model).base_url):
             raise BadInput(
@@ -101,12 +121,16 @@ def refuse_what_stays_here(settings: Settings) -> None:
                 f"itself. Give {model.endpoint!r} in NEMOFLOWS_ENDPOINTS an address that pods "
                 f"reach, or use a server in the pod: sidecar:{model.name}."
             )
-    paths = {"NEMOFLOWS_WEIGHTS": settings.weights, "NEMOFLOWS_VLLM": _path_in(settings.vllm)}
-    for name, path in paths.items():
+    hardware = settings.hardware
+    for name, path in (
+        ("weights", hardware.weights),
+        ("engine_arguments", _path_in(hardware.engine_arguments)),
+    ):
         if _is_local(path):
             raise BadInput(
-                f"{name} has {path!r}, a path of this machine. In pods a volume is mounted at "
-                f"{pods.CACHE} (NEMOFLOWS_POD, volume_claim): put it there, or into a bucket."
+                f"NEMOFLOWS_HARDWARE has {path!r} in `{name}`, a path of this machine. In pods a "
+                f"volume is mounted at {pods.CACHE} (its `pod`, `volume_claim`): put it there, or "
+                "into a bucket."
             )
 
 
@@ -138,19 +162,20 @@ def _warn_or_refuse(model: ModelRef, kind: Kind) -> None:
     )
 
 
-def declared(settings: Settings, binding: Binding, *, efficient: bool) -> dict[str, Any]:
+def declared(binding: Binding, *, efficient: bool) -> dict[str, Any]:
     """Return resources, image and placement of a task; plain CPU where it has no GPU."""
-    made = binding.plan
+    settings, made = binding.settings, binding.plan
     if not efficient or binding.kind == "cpu":
-        return _on_cpu(settings)
+        return _on_cpu(binding)
     if binding.kind == "sidecar":
-        model = settings.tiers().efficient
+        model = binding.policy.efficient
         server = {} if made is None else {
             "pod_template": sidecar.with_server(settings, model, made),
             "accelerator": accelerator(made),
         }  # fmt: skip
-        return _on_cpu(settings) | server
-    image, template = images.image(settings, gpu=True), pods.placed(settings)
+        return _on_cpu(binding) | server
+    image = images.image(settings, gpu=True, embedder=binding.policy.embedder)
+    template = pods.placed(settings)
     more = {"container_image": image} if image else {}
     more |= {"pod_template": template} if template else {}
     return (_unplanned(settings) if made is None else overrides(made)) | more
@@ -164,8 +189,8 @@ def _unplanned(settings: Settings) -> dict[str, Any]:
     return {"requests": resources, "limits": resources, **named}
 
 
-def _on_cpu(settings: Settings) -> dict[str, Any]:
-    image = images.image(settings, gpu=False)
+def _on_cpu(binding: Binding) -> dict[str, Any]:
+    image = images.image(binding.settings, gpu=False, embedder=binding.policy.embedder)
     found: dict[str, Any] = {"requests": CPU_RESOURCES, "limits": CPU_RESOURCES}
     return found | ({"container_image": image} if image else {})
 
@@ -202,19 +227,18 @@ def _accelerator(device: str, partition: str) -> Any:
     return kinds[device].partitioned(partition)
 
 
-def secrets(settings: Settings, binding: Binding, *, efficient: bool, frontier: bool) -> list[Any]:
+def secrets(binding: Binding, *, efficient: bool, frontier: bool) -> list[Any]:
     """Return the secrets of a task: keys of the endpoints it asks, and none of others.
 
     A task with a GPU never gets the frontier's. The frontier's tasks get the efficient endpoint's
     too, whose key they check before anything is spent.
     """
-    on_gpu = efficient and binding.kind != "cpu"
-    if on_gpu:
+    settings, policy = binding.settings, binding.policy
+    if efficient and binding.kind != "cpu":
         own = FOR_WEIGHTS if binding.kind == "gpu" else ()
         return requests([name for name in own if name in settings.secrets], settings)
-    tiers = settings.tiers()
-    asked = [tiers.efficient] if efficient or frontier else []
-    asked += [tiers.frontier] if frontier else []
+    asked = [policy.efficient] if efficient or frontier else []
+    asked += [policy.frontier] if frontier else []
     names = [_key(settings, model) for model in asked]
     return requests([name for name in names if name], settings)
 
@@ -226,39 +250,45 @@ def _key(settings: Settings, model: ModelRef) -> str:
         return ""
 
 
-def environment(settings: Settings, binding: Binding, *, efficient: bool) -> dict[str, str]:
-    """Return the settings that a pod needs to bind its tasks as they were registered.
+def environment(binding: Binding, *, efficient: bool) -> dict[str, str]:
+    """Return the settings that a pod needs to declare its tasks as they were registered.
 
     Endpoints travel with their address and the name of their key's variable, never a key; a
     loopback address means nothing in a pod and stays behind.
     """
-    named = {
-        "NEMOFLOWS_EFFICIENT": settings.efficient,
-        "NEMOFLOWS_FRONTIER": settings.frontier,
-        "NEMOFLOWS_EMBEDDER": settings.embedder,
-    }
-    bound = {name: value for name, value in named.items() if value not in {"", "embedded"}}
-    used = {value.partition(":")[0] for value in bound.values()}
+    settings, policy = binding.settings, binding.policy
     endpoints = {
         name: endpoint.model_dump(mode="json", exclude_defaults=True)
         for name, endpoint in settings.endpoints.items()
-        if name in used and not is_loopback(endpoint.base_url)
+        if not is_loopback(endpoint.base_url)
     }
-    bound |= {"NEMOFLOWS_ENDPOINTS": json.dumps(endpoints)} if endpoints else {}
-    bound |= {"NEMOFLOWS_SECRETS": json.dumps(settings.secrets)} if settings.secrets else {}
-    bound |= {"NEMOFLOWS_SIDECAR": settings.sidecar} if binding.kind == "sidecar" else {}
-    return bound | (_engine(settings, binding) if efficient and binding.kind == "gpu" else {})
+    on_gpu = efficient and binding.kind == "gpu"
+    hardware = settings.hardware
+    if on_gpu:
+        hardware = hardware.model_copy(update={"engine_arguments": _engine_arguments(binding)})
+    told = {
+        "ENDPOINTS": json.dumps(endpoints) if endpoints else "",
+        "SECRETS": json.dumps(settings.secrets) if settings.secrets else "",
+        "REGISTRY": settings.registry,
+        "GPU": settings.gpu,
+        "HARDWARE": ""
+        if hardware == Hardware()
+        else hardware.model_dump_json(exclude_defaults=True),
+    }
+    named = {"NEMOFLOWS_POLICY": str(policy)}
+    named |= {f"{PREFIX}{name}": text for name, text in told.items() if text}
+    if not on_gpu:
+        return named
+    named |= binding.plan.environment() if binding.plan else {}
+    return named | (pods.cache_environment() if hardware.pod.volume_claim else {})
 
 
-def _engine(settings: Settings, binding: Binding) -> dict[str, str]:
-    """Return the variables of the engine in a task: its arguments, and where it keeps things."""
-    made = binding.plan
-    arguments: dict[str, Any] = made.engine_arguments() if made else {}
-    if settings.weights:
-        arguments |= {"model": settings.weights}
-        if "://" in settings.weights:
+def _engine_arguments(binding: Binding) -> dict[str, Any]:
+    """Return the arguments of the engine in a task: the plan's, and what beats them."""
+    hardware = binding.settings.hardware
+    arguments: dict[str, Any] = binding.plan.engine_arguments() if binding.plan else {}
+    if hardware.weights:
+        arguments |= {"model": hardware.weights}
+        if "://" in hardware.weights:
             arguments |= {"load_format": "runai_streamer"}
-    arguments |= settings.vllm
-    found = made.environment() if made else {}
-    found |= pods.cache_environment() if settings.pod.volume_claim else {}
-    return found | ({"NEMOFLOWS_VLLM": json.dumps(arguments)} if arguments else {})
+    return arguments | hardware.engine_arguments

@@ -5,60 +5,106 @@ Flyte builds them when a workflow is registered and NEMOFLOWS_REGISTRY says wher
 
 from __future__ import annotations
 
+import shlex
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
 from flytekit import ImageSpec
 
+from nemoflows.errors import BadInput
 from nemoflows.settings import Settings
+from nemoflows.types import ModelRef
 
 VLLM_IMAGE = "vllm/vllm-openai:v0.32.0"
 """The release that the library was tested with, on its CPU build."""
 
-
 CPU_IMAGE = "python:3.12-slim"
-
 
 _PYTHON = {VLLM_IMAGE: "/usr/bin/python3", CPU_IMAGE: "/usr/local/bin/python3"}
 """Python of each base image. Source: their Dockerfiles; neither was built here."""
 
 
-def install_commands(python: str, wheel: str) -> list[str]:
+def image(
+    settings: Settings, *, gpu: bool, embedder: ModelRef | None = None
+) -> ImageSpec | str | None:
+    """Return the image of a task; None leaves it to `--image`."""
+    if gpu and settings.hardware.image:
+        return settings.hardware.image
+    if not settings.registry:
+        return None
+    base = VLLM_IMAGE if gpu else CPU_IMAGE
+    wheel = wheel_of(Path.cwd())
+    package = f"/root/{wheel}" if wheel else f"nemoflows=={metadata.version('nemoflows')}"
+    made = ImageSpec if wheel or is_published() else _WithoutWheel
+    return made(
+        name="nemoflows-gpu" if gpu else "nemoflows",
+        base_image=base,
+        python_exec=_PYTHON[base],
+        registry=settings.registry,
+        copy=[wheel] if wheel else None,
+        commands=install_commands(_PYTHON[base], package, extra=_extra(settings, embedder)),
+        entrypoint=[],
+    )
+
+
+def wheel_of(folder: Path) -> str:
+    """Return the path, from a folder, of the wheel that `make wheel` put there; empty if none."""
+    path = f"dist/nemoflows-{metadata.version('nemoflows')}-py3-none-any.whl"
+    return path if (folder / path).is_file() else ""
+
+
+def is_published() -> bool:
+    """Return whether this installation came from a package index, by its version's name.
+
+    Source: PEP 610; an installation from a folder, a file or a URL records where it came from.
+    """
+    return metadata.distribution("nemoflows").read_text("direct_url.json") is None
+
+
+def install_commands(python: str, package: str, *, extra: str = "") -> list[str]:
     """Return the commands that add the library to an image, beside what is there.
 
     What the image's own Python holds is kept at its version, so that vLLM's 260 packages are
     neither resolved again nor changed. The builder provides `uv` and names the environment that
     it installs into in UV_PYTHON.
+
+    Args:
+        python: The base image's own Python.
+        package: A wheel's path in the image, or `nemoflows==` and a version.
+        extra: The extra to install, if any.
     """
+    name, equals, version = package.partition("==")
+    wanted = f"{name}[{extra}]{equals}{version}" if extra else package
     kept = "/tmp/kept.txt"  # noqa: S108  (inside the image)
     return [
         f"{python} -m pip list --format=freeze >{kept}",
-        f"uv pip install --constraint {kept} {wheel}",
+        f"uv pip install --constraint {kept} {shlex.quote(wanted)}",
     ]
 
 
-def wheel_of(folder: Path) -> str:
-    """Return the wheel that `make wheel` put below a folder, else the released version's name."""
-    version = metadata.version("nemoflows")
-    found = folder / "dist" / f"nemoflows-{version}-py3-none-any.whl"
-    return f"dist/{found.name}" if found.is_file() else f"nemoflows=={version}"
+def _extra(settings: Settings, embedder: ModelRef | None) -> str:
+    """Return the extra that the embedder needs, of every task that reads its vectors."""
+    if embedder is None:
+        return ""
+    return "dense" if settings.embeds_here(embedder) else "vectors"
 
 
-def image(settings: Settings, *, gpu: bool) -> ImageSpec | str | None:
-    """Return the image of a task; None leaves it to `--image`."""
-    if gpu and settings.gpu_image:
-        return settings.gpu_image
-    if not settings.registry:
-        return None
-    base = VLLM_IMAGE if gpu else CPU_IMAGE
-    wheel = wheel_of(Path.cwd())
-    is_file = wheel.startswith("dist/")
-    return ImageSpec(
-        name="nemoflows-gpu" if gpu else "nemoflows",
-        base_image=base,
-        python_exec=_PYTHON[base],
-        registry=settings.registry,
-        copy=[wheel] if is_file else None,
-        commands=install_commands(_PYTHON[base], f"/root/{wheel}" if is_file else wheel),
-        entrypoint=[],
-    )
+class _WithoutWheel(ImageSpec):  # type: ignore[misc]  # flytekit has no types
+    """An image that cannot be built, said when a registration asks for it, not in local runs."""
+
+    @cached_property
+    def tag(self) -> str:
+        """Refuse: no build could install this version.
+
+        Raises:
+            BadInput: Always.
+        """
+        version = metadata.version("nemoflows")
+        raise BadInput(
+            f"No image can be built for {self.registry!r}: nemoflows {version} was installed from "
+            f"a folder or a file, not from a package index, and {Path.cwd()} holds no "
+            f"dist/nemoflows-{version}-py3-none-any.whl to install. Put the wheel there (`make "
+            "wheel` in a checkout builds it), or unset NEMOFLOWS_REGISTRY and name your own image: "
+            "--image, and `image` in NEMOFLOWS_HARDWARE for GPU tasks. Nothing was registered."
+        )

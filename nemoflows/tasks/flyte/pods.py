@@ -6,11 +6,11 @@ from typing import Any
 
 from flytekit import PodTemplate
 
-from nemoflows.settings import Pod, Settings
+from nemoflows.models.hardware import Pod
+from nemoflows.settings import Settings
 
 CACHE = "/var/cache/nemoflows"
-"""Where weights and compiled kernels are kept; NEMOFLOWS_POD's volume is mounted there."""
-
+"""Where weights and compiled kernels are kept; its volume is mounted there."""
 
 TESTS = "nemoflows/tests"
 """Label of pods that run a repository's tests."""
@@ -25,7 +25,7 @@ def placed(settings: Settings) -> PodTemplate | None:
     """Return the template of a task that has the GPU itself; None where nothing is asked for."""
     from kubernetes.client import V1Container, V1PodSpec
 
-    pod = settings.pod
+    pod = settings.hardware.pod
     if pod.model_copy(update={"spot": True, "isolate_tests": False}) == Pod():
         return None
     primary = V1Container(name="primary", volume_mounts=mounts(settings) or None)
@@ -35,7 +35,7 @@ def placed(settings: Settings) -> PodTemplate | None:
 
 def isolated(settings: Settings) -> PodTemplate | None:
     """Return the template of a task that runs tests; None where nothing is asked for."""
-    if not settings.pod.isolate_tests:
+    if not settings.hardware.pod.isolate_tests:
         return None
     from kubernetes.client import V1Container, V1PodSpec
 
@@ -57,7 +57,7 @@ def placement(settings: Settings, *, server: bool = False) -> dict[str, Any]:
         V1Volume,
     )
 
-    pod = settings.pod
+    pod = settings.hardware.pod
     tolerations: list[Any] = [V1Toleration(**_fields(given)) for given in pod.tolerations]
     if server:
         tolerations.append(
@@ -84,4 +84,8 @@ def mounts(settings: Settings) -> list[Any]:
     """Return the mount of the volume that keeps weights; empty without one."""
     from kubernetes.client import V1VolumeMount
 
-    return [V1VolumeMount(name="cache", mount_path=CACHE)] if settings.pod.volume_claim else []
+    return (
+        [V1VolumeMount(name="cache", mount_path=CACHE)]
+        if settings.hardware.pod.volume_claim
+        else []
+    )

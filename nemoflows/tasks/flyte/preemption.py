@@ -19,25 +19,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as NotYet
 from types import FrameType
 
-from nemoflows.llm.client import Door
+from nemoflows.llm.client import LLMClient
 
 log = logging.getLogger("nemoflows")
 
-
 STATUS = 128 + signal.SIGTERM
-
 
 FLUSH_S = 2.0
 """Time after the grace for lines that wait; records are written when a call lands."""
 
 
 def end_gracefully_on_sigterm(
-    doors: Callable[[], Sequence[Door]], loop: asyncio.AbstractEventLoop, grace_s: float
+    clients: Callable[[], Sequence[LLMClient]], loop: asyncio.AbstractEventLoop, grace_s: float
 ) -> None:
     """Install the handler; does nothing outside the main thread, which alone may have one.
 
     Args:
-        doors: The doors of the process at the time of the signal.
+        clients: The clients of the process at the time of the signal.
         loop: The loop on which they live.
         grace_s: Time for what is in flight.
     """
@@ -48,7 +46,7 @@ def end_gracefully_on_sigterm(
         del number, frame
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not begin anew
         try:
-            _end(doors(), loop, grace_s)
+            _end(clients(), loop, grace_s)
         finally:
             # An exception would leave an error file and spend one of the user's retries.
             os._exit(STATUS)
@@ -56,31 +54,31 @@ def end_gracefully_on_sigterm(
     signal.signal(signal.SIGTERM, handle)
 
 
-def _end(doors: Sequence[Door], loop: asyncio.AbstractEventLoop, grace_s: float) -> None:
-    n_flying = sum(door.runway.n_flying for door in doors)
+def _end(clients: Sequence[LLMClient], loop: asyncio.AbstractEventLoop, grace_s: float) -> None:
+    n_in_flight = sum(llm.in_flight.n_in_flight for llm in clients)
     log.warning(
         "SIGTERM: this pod is taken away. No new call is made; %d in flight have %g s to finish. "
         "What is recorded is not paid again by the next attempt.",
-        n_flying,
+        n_in_flight,
         grace_s,
     )
 
     # Not here: this thread may hold a lock that flushing needs, and a store may hang.
-    ending = threading.Thread(target=_drain_and_flush, args=(doors, loop, grace_s), daemon=True)
+    ending = threading.Thread(target=_drain_and_flush, args=(clients, loop, grace_s), daemon=True)
     ending.start()
     ending.join(grace_s + FLUSH_S)
 
 
 def _drain_and_flush(
-    doors: Sequence[Door], loop: asyncio.AbstractEventLoop, grace_s: float
+    clients: Sequence[LLMClient], loop: asyncio.AbstractEventLoop, grace_s: float
 ) -> None:
     async def drain() -> None:
-        await asyncio.gather(*(door.drain() for door in doors))
+        await asyncio.gather(*(llm.drain() for llm in clients))
 
     try:
         asyncio.run_coroutine_threadsafe(drain(), loop).result(timeout=grace_s)
     except NotYet:
-        left = sum(door.runway.n_flying for door in doors)
-        log.warning("%d calls did not finish and are uncertain: they may be billed.", left)
-    for door in doors:
-        door.flush()
+        left = sum(llm.in_flight.n_in_flight for llm in clients)
+        log.warning("%d calls did not finish and are in doubt: they may be billed.", left)
+    for llm in clients:
+        llm.flush()

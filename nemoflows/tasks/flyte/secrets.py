@@ -13,7 +13,6 @@ from nemoflows.settings import Settings
 GROUP = "nemoflows"
 """Group of every secret that NEMOFLOWS_SECRETS does not place: a Kubernetes secret's name."""
 
-
 FOR_WEIGHTS = ("HF_TOKEN", "NGC_API_KEY")
 """Keys that a task with a GPU may hold, where NEMOFLOWS_SECRETS names them: for its weights."""
 

@@ -1,52 +1,51 @@
-"""What a process keeps between tasks: one event loop, one door to models, and where things lie."""
+"""What a process keeps between tasks: one event loop, one llm to models, and where things lie."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from flytekit import FlyteContextManager
+from flytekit.exceptions.user import FlyteRecoverableException
 
 from nemoflows import settings as settings_module
-from nemoflows.engines.registry import Engines
-from nemoflows.errors import NemoflowsError
-from nemoflows.journal import Journal
-from nemoflows.llm.client import Door
+from nemoflows.errors import NemoflowsError, TransientError
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.concurrency import background_loop
+from nemoflows.llm.opening import lasting_root, open_llm, warn_if_forgetful
 from nemoflows.settings import Settings
 from nemoflows.tasks.flyte.preemption import end_gracefully_on_sigterm
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
-
 log = logging.getLogger("nemoflows")
+in_pod = settings_module.in_pod
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A process's door, settings and places."""
+    """A process's client, settings and places."""
 
     settings: Settings
-    door: Door
+    llm: LLMClient
     index_root: str
     run: str
-
-    @property
-    def forgets(self) -> bool:
-        """Return whether what a task spends is unknown to the next one: pods without a journal."""
-        return in_pod() and not self.door.journal.root
+    fit: set[object] = field(default_factory=set)
+    """What was found to fit before: model, tier and what a policy asks of them."""
 
 
-_sessions: dict[tuple[str, str], Session] = {}
-
+_sessions: dict[tuple[object, ...], Session] = {}
 
 _lock = threading.Lock()
 
@@ -57,7 +56,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     Tasks are sync on purpose: flytekit's async tasks fail inside a workflow run locally, and
     clients and engines belong to one loop for as long as the process lives.
     """
-    future = asyncio.run_coroutine_threadsafe(work, _loop())
+    future = asyncio.run_coroutine_threadsafe(work, background_loop())
     try:
         return future.result()
     except BaseException as error:
@@ -67,86 +66,76 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def translated(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a task's body whose errors mean to Flyte what they mean to us.
+
+    Transient errors become FlyteRecoverableException, the only ones that Flyte's `retries` apply
+    to; everything else is final. Our own errors lose their frames: the message says it all, and a
+    person at a terminal would have to look for it under a screen of trace.
+    """
+
+    @functools.wraps(function)
+    def body(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except TransientError as error:
+            raise FlyteRecoverableException(error.message) from None
+        except NemoflowsError as error:
+            raise error.with_traceback(None) from None
+        finally:
+            flush()
+
+    return body
+
+
 def _land() -> None:
     """Let calls land that others of a failed step have in flight: they are paid."""
     for current in list(_sessions.values()):
-        landing = asyncio.run_coroutine_threadsafe(current.door.runway.land(), _loop())
+        landing = asyncio.run_coroutine_threadsafe(current.llm.in_flight.drain(), background_loop())
         with suppress(NotYet):
             landing.result(timeout=current.settings.grace_s)
 
 
 def session() -> Session:
     """Return the process's session; made anew only where the environment has changed."""
-    settings = settings_module.load()
-    shared = _shared_prefix()
+    named = sorted(item for item in os.environ.items() if item[0].startswith("NEMOFLOWS_"))
+    shared = _shared_prefix() if in_pod() else ""
     with _lock:
-        place = (settings.model_dump_json(), shared)
+        place = (*named, shared)
         if place not in _sessions:
+            settings = settings_module.load()
             _sessions[place] = _open(settings, shared)
             if in_pod():
-                end_gracefully_on_sigterm(_doors, _loop(), settings.grace_s)
+                end_gracefully_on_sigterm(_clients, background_loop(), settings.grace_s)
         return _sessions[place]
 
 
-def _doors() -> list[Door]:
-    return [current.door for current in list(_sessions.values())]
+def _clients() -> list[LLMClient]:
+    return [current.llm for current in list(_sessions.values())]
 
 
 def flush() -> None:
     """Put the receipts that wait; every task does so at its end."""
-    for door in _doors():
-        door.flush()
-
-
-def in_pod() -> bool:
-    """Return whether Flyte started this process."""
-    return bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+    for llm in _clients():
+        llm.flush()
 
 
 def _open(settings: Settings, shared: str) -> Session:
     log_to_stderr()
-    run_id = settings.run or _execution() or settings_module.command_id()
-    journal = Journal(_journal_root(settings, shared), run=run_id)
-    if not journal.durable and settings.journal != "off":
-        log.warning(
-            "This run is not durable: the pod's raw output prefix is no object store and "
-            "NEMOFLOWS_JOURNAL is not set, so a restart pays again for every call."
-        )
-    index_root = settings.index or f"{shared or settings_module.home() / '.nemoflows'}/index"
-    door = Door(Engines(settings), journal, settings=settings, many_processes=in_pod())
-    return Session(settings=settings, door=door, index_root=index_root, run=run_id)
-
-
-def _journal_root(settings: Settings, shared: str) -> str:
-    if settings.journal:
-        return "" if settings.journal == "off" else settings.journal
-    if not in_pod():
-        return str(settings_module.home() / ".nemoflows" / "journal")
-    return f"{shared}/journal" if "://" in shared else ""
+    run_id = settings_module.run_id(settings)
+    root = shared if shared and not settings.home else settings_module.home_root(settings)
+    llm = open_llm(settings, lasting_root(settings, root), run=run_id, many_processes=in_pod())
+    warn_if_forgetful(llm.journal, settings, "the pod's raw output prefix")
+    return Session(settings=settings, llm=llm, index_root=f"{root}/index", run=run_id)
 
 
 def _shared_prefix() -> str:
-    """Return where pods of one project share things; empty outside a pod."""
-    if not in_pod():
-        return ""
+    """Return where pods of one project share things."""
     raw = str(FlyteContextManager.current_context().file_access.raw_output_prefix)
     scheme, found, rest = raw.partition("://")
     if found and scheme != "file":
         return f"{scheme}://{rest.split('/', 1)[0]}/nemoflows"
     return str(Path(rest or raw) / "nemoflows")
-
-
-def _execution() -> str:
-    names = ("PROJECT", "DOMAIN", "ID")
-    parts = [os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names]
-    return "/".join(parts) if parts[-1] else ""
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="nemoflows", daemon=True).start()
-    return loop
 
 
 @cache

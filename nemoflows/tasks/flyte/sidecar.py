@@ -24,7 +24,6 @@ from nemoflows.types import ModelRef
 
 PERIOD_S = 10
 
-
 START_S = 900
 """Time that a server has to start, besides loading its weights.
 
@@ -32,14 +31,11 @@ Source: chosen. Compiling kernels takes minutes at the first start; a probe that
 starts it all over again.
 """
 
-
 LOAD_GIB_PER_S = 0.1
 """Slowest download of weights that is waited for. Source: chosen, a gigabit per second."""
 
-
 _READY = {"vllm": "/health", "nim": "/v1/health/ready", "ollama": "/"}
 """Paths that answer once a server can be asked."""
-
 
 _PULL_THEN_SERVE = (
     "export OLLAMA_HOST=127.0.0.1:11435; ollama serve & server=$!; "
@@ -68,7 +64,9 @@ def with_server(settings: Settings, model: ModelRef, plan: Plan) -> PodTemplate:
         **where,
     )
     return PodTemplate(
-        pod_spec=spec, labels=settings.pod.labels, annotations=settings.pod.annotations
+        pod_spec=spec,
+        labels=settings.hardware.pod.labels,
+        annotations=settings.hardware.pod.annotations,
     )
 
 
@@ -78,20 +76,20 @@ def server_image(settings: Settings) -> str:
     Raises:
         BadInput: NIM and Ollama need an image by name.
     """
-    if settings.gpu_image:
-        return settings.gpu_image
-    if settings.sidecar == "vllm":
+    if settings.hardware.image:
+        return settings.hardware.image
+    if settings.hardware.server == "vllm":
         return VLLM_IMAGE
     raise BadInput(
-        f"NEMOFLOWS_SIDECAR={settings.sidecar} needs its image, with a tag, in NEMOFLOWS_GPU_IMAGE:"
-        " nvcr.io/nim/nvidia/… from NVIDIA's catalogue, or ollama/ollama:…"
+        f"The server {settings.hardware.server!r} needs its image, with a tag, as `image` in "
+        "NEMOFLOWS_HARDWARE: nvcr.io/nim/nvidia/… from NVIDIA's catalogue, or ollama/ollama:…"
     )
 
 
 def vllm_flags(model: ModelRef, plan: Plan, settings: Settings) -> list[str]:
     """Return the arguments of vLLM's own server, with the engine arguments of the plan."""
     row = plan.model.model
-    arguments: dict[str, Any] = plan.engine_arguments() | settings.vllm
+    arguments: dict[str, Any] = plan.engine_arguments() | settings.hardware.engine_arguments
     if model.revision:
         arguments |= {"revision": model.revision}
     if row and (parser := row.reasoning_parsers.get("vllm")):
@@ -104,9 +102,9 @@ def vllm_flags(model: ModelRef, plan: Plan, settings: Settings) -> list[str]:
         "enable_prompt_tokens_details": True,
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
     }
-    if settings.weights.startswith(("s3://", "gs://")):
+    if settings.hardware.weights.startswith(("s3://", "gs://")):
         arguments.setdefault("load_format", "runai_streamer")
-    flags = ["--model", settings.weights or model.name]
+    flags = ["--model", settings.hardware.weights or model.name]
     for name, value in arguments.items():
         flags += _flag(name, value)
     return flags
@@ -135,7 +133,7 @@ def _server(settings: Settings, model: ModelRef, plan: Plan) -> Any:
         "ephemeral-storage": f"{plan.host.ephemeral_storage_gib}Gi",
         "nvidia.com/gpu": str(plan.count),
     }
-    port = urlsplit(SIDECARS[settings.sidecar].base_url).port or 0
+    port = urlsplit(SIDECARS[settings.hardware.server].base_url).port or 0
     command, arguments = _command(settings, model, plan)
     return V1Container(
         name="model-server",
@@ -158,12 +156,12 @@ def _command(
     settings: Settings, model: ModelRef, plan: Plan
 ) -> tuple[list[str] | None, list[str] | None]:
     """Return a container's command and arguments; None leaves the image's own."""
-    if settings.sidecar == "vllm":
+    if settings.hardware.server == "vllm":
         # The kubelet's probe comes from outside the pod.
         listen = ["--host", "0.0.0.0"]  # noqa: S104
         server = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
         return server, [*listen, *vllm_flags(model, plan, settings)]
-    if settings.sidecar == "ollama":
+    if settings.hardware.server == "ollama":
         return ["/bin/sh", "-c", _PULL_THEN_SERVE], None
     return None, None
 
@@ -173,7 +171,7 @@ def _probe(settings: Settings, plan: Plan, port: int) -> Any:
 
     seconds = START_S + plan.model.weights_bytes / GIB / LOAD_GIB_PER_S
     return V1Probe(
-        http_get=V1HTTPGetAction(path=_READY[settings.sidecar], port=port),
+        http_get=V1HTTPGetAction(path=_READY[settings.hardware.server], port=port),
         period_seconds=PERIOD_S,
         failure_threshold=round(seconds / PERIOD_S),
     )
@@ -183,10 +181,10 @@ def _variables(settings: Settings, model: ModelRef, plan: Plan) -> list[Any]:
     from kubernetes.client import V1EnvVar, V1EnvVarSource, V1SecretKeySelector
 
     named: dict[str, str] = {}
-    if settings.sidecar == "vllm":
+    if settings.hardware.server == "vllm":
         named = {"VLLM_NO_USAGE_STATS": "1", **plan.environment()}
-        named |= cache_environment() if settings.pod.volume_claim else {}
-    elif settings.sidecar == "nim":
+        named |= cache_environment() if settings.hardware.pod.volume_claim else {}
+    elif settings.hardware.server == "nim":
         named = {
             "NIM_SERVED_MODEL_NAME": model.name,
             "NIM_MAX_MODEL_LEN": str(plan.context_tokens),
@@ -195,7 +193,7 @@ def _variables(settings: Settings, model: ModelRef, plan: Plan) -> list[Any]:
         }
     else:
         named = {"MODEL": model.name, "OLLAMA_CONTEXT_LENGTH": str(plan.context_tokens)}
-        named |= {"OLLAMA_MODELS": f"{CACHE}/ollama"} if settings.pod.volume_claim else {}
+        named |= {"OLLAMA_MODELS": f"{CACHE}/ollama"} if settings.hardware.pod.volume_claim else {}
     variables = [V1EnvVar(name=name, value=value) for name, value in named.items()]
     for name in (one for one in FOR_WEIGHTS if one in settings.secrets):
         group, key = place(name, settings)

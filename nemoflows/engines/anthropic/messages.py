@@ -1,0 +1,202 @@
+"""Requests in the Messages API's terms, and its messages as outcomes.
+
+The API takes no sampling parameters: preferences are dropped, with a note. Schemas lose their
+bounds on the way (the API enforces structure only), so that replies are checked by code as
+everywhere.
+
+Two calls of one prefix are enough for the API's cache to pay: writing costs 1.25 times plain input
+and reading a tenth or less. Source: platform.claude.com, prompt caching.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from nemoflows.calls import (
+    Answered,
+    Message,
+    Outcome,
+    Reply,
+    Request,
+    Thinking,
+    ToolCall,
+    Unusable,
+    Usage,
+)
+from nemoflows.calls.wire import estimate_tokens, render, shared_text
+from nemoflows.engines.http.errors import sanitised
+from nemoflows.engines.openai.dialects import effort
+from nemoflows.models import claude_abilities, claude_cache_minimum
+
+MIN_BUDGET_TOKENS = 1024
+"""Least thinking budget that the API takes. Source: anthropic 2.12, ThinkingConfigEnabledParam."""
+ALWAYS_THINKS_TOKENS = 4096
+"""Room on top of a reply for models whose thinking cannot be turned off; at low effort a guess."""
+
+
+def limit_tokens(request: Request) -> int:
+    """Return the most output tokens that a call is allowed, thinking included."""
+    return request.limit_tokens + _thinking(request).room_tokens
+
+
+def to_arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
+    """Return the SDK's arguments and notes; what is not asked for is not sent."""
+    thinks = _thinking(request)
+    arguments: dict[str, Any] = {
+        "model": request.model.name,
+        "max_tokens": limit_tokens(request),
+        "messages": _turns(request),
+    }
+    if request.system:
+        arguments["system"] = request.system
+    if request.tool_choice:
+        arguments["tool_choice"] = {"type": request.tool_choice}
+    if request.tools:
+        arguments["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.schema_}
+            for tool in request.tools
+        ]
+    if thinks.field:
+        arguments["thinking"] = thinks.field
+    output = {"effort": thinks.effort} if thinks.effort else {}
+    if output or request.json_schema is not None:
+        arguments["output_config"] = output | _format(request)
+    sampled = "" if request.sampling is None else f"sampling: {request.model.name} takes none"
+    return arguments, [note for note in (sampled, thinks.note) if note]
+
+
+def _format(request: Request) -> dict[str, Any]:
+    if request.json_schema is None:
+        return {}
+    import anthropic
+
+    schema = anthropic.transform_schema(request.json_schema)
+    return {"format": {"type": "json_schema", "schema": schema}}
+
+
+class _Thinks(NamedTuple):
+    """How a preference about thinking is told to the API."""
+
+    field: dict[str, Any]
+    effort: str = ""
+    note: str = ""
+    room_tokens: int = 0
+    """Output tokens for thinking that the request itself does not count."""
+
+
+def _thinking(request: Request) -> _Thinks:
+    """Return what the API is told about a preference; models differ in what they let one decide."""
+    abilities = claude_abilities(request.model.name)
+    always = "" if abilities.thinking_off else f"thinking off: {request.model.name} always thinks"
+    match request.thinking:
+        case Thinking(mode="off") if always:
+            return _Thinks({}, "low", always, ALWAYS_THINKS_TOKENS)
+        case Thinking(mode="off"):
+            return _Thinks({"type": abilities.thinking_off})
+        case Thinking(mode="budget", budget_tokens=wanted) if abilities.budgets:
+            most = max(MIN_BUDGET_TOKENS, wanted)
+            raised = f"thinking budget: {most} tokens, the least that {request.model.name} takes"
+            field = {"type": "enabled", "budget_tokens": most}
+            return _Thinks(field, note=raised if most > wanted else "", room_tokens=most - wanted)
+        case Thinking(mode="budget", budget_tokens=wanted):
+            level = effort(wanted)
+            note = f"thinking budget: an effort, {level}, for {wanted} tokens"
+            return _Thinks({"type": "adaptive"}, level, note, MIN_BUDGET_TOKENS)
+        case Thinking(mode="on"):
+            return _Thinks({"type": "adaptive"})
+        case _:
+            return _Thinks({}, room_tokens=ALWAYS_THINKS_TOKENS if always else 0)
+
+
+def is_cached(request: Request) -> bool:
+    """Return whether the request's shared prefix is long enough for the model's cache."""
+    n_tokens = estimate_tokens(len(shared_text(request)))
+    return request.shared_parts > 0 and n_tokens >= claude_cache_minimum(request.model.name)
+
+
+def _turns(request: Request) -> list[dict[str, Any]]:
+    turns = [{"role": turn.role, "content": _content(turn)} for turn in request.messages]
+    if is_cached(request):
+        own = request.messages[0].parts[request.shared_parts :]
+        turns[0]["content"] = [
+            {
+                "type": "text",
+                "text": shared_text(request),
+                "cache_control": {"type": "ephemeral"},
+            },
+            {"type": "text", "text": "\n\n".join(render(part) for part in own)},
+        ]
+    return turns
+
+
+def _content(turn: Message) -> Any:
+    return turn.blocks or "\n\n".join(render(part) for part in turn.parts)
+
+
+def read_message(message: Any, notes: list[str]) -> Outcome:
+    """Return the outcome of a message that came, however it ended."""
+    reply, name = _reply(message, notes), sanitised(message.model or "the model")
+    match message.stop_reason:
+        case "refusal":
+            details = message.stop_details
+            why = getattr(details, "explanation", None) or getattr(details, "category", None)
+            detail = sanitised(why or "No reason given.")
+            return Unusable(reason="refused", detail=detail, reply=reply)
+        case "max_tokens":
+            detail = f"Cut off at {name}'s limit of output tokens."
+            return Unusable(reason="truncated", detail=detail, reply=reply)
+        case "model_context_window_exceeded":
+            detail = f"The context of {name} ended before the reply did."
+            return Unusable(reason="context", detail=detail, reply=reply)
+        case "pause_turn":
+            detail = f"{name} paused in the middle of its turn."
+            return Unusable(reason="paused", detail=detail, reply=reply)
+        case _:
+            return Answered(reply=reply)
+
+
+_STOPS = {
+    "refusal": "refusal",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "context",
+    "tool_use": "tool",
+    "pause_turn": "pause",
+}
+
+
+def _reply(message: Any, notes: list[str]) -> Reply:
+    """Return the reply; blocks are told apart by type, for thinking may come first."""
+    blocks = [block.model_dump(mode="json", exclude_none=True) for block in message.content]
+    texts = [block.get("text", "") for block in blocks if block["type"] == "text"]
+    thoughts = [block.get("thinking", "") for block in blocks if block["type"] == "thinking"]
+    calls = [
+        ToolCall(id=block["id"], name=block["name"], arguments=json.dumps(block["input"]))
+        for block in blocks
+        if block["type"] == "tool_use"
+    ]
+    return Reply(
+        text="".join(texts),
+        reasoning="\n".join(filter(None, thoughts)),
+        tool_calls=calls,
+        stop=_STOPS.get(message.stop_reason or "", "end"),  # type: ignore[arg-type]
+        usage=_usage(message.usage),
+        model=message.model or "",
+        request_id=getattr(message, "_request_id", None) or "",
+        blocks=blocks if len(texts) < len(blocks) else [],
+        notes=notes,
+    )
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Return the usage in our one meaning: Anthropic's input excludes the cached tokens."""
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    details = usage.output_tokens_details
+    return Usage(
+        input_tokens=usage.input_tokens or 0,
+        cache_read_tokens=usage.cache_read_input_tokens or 0,
+        cache_write_tokens=usage.cache_creation_input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        reasoning_tokens=getattr(details, "thinking_tokens", None) or 0,
+    )

@@ -1,0 +1,104 @@
+"""What can be quoted of passages: sentences, lead-ins with what they announce, tables, code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nemoflows.engines.builtin.prose import is_code, readable
+from nemoflows.engines.builtin.weights import Bag
+from nemoflows.language.sentences import Kind, Sentence, sentences
+from nemoflows.language.titles import subjects
+from nemoflows.types import Passage
+
+MAX_CODE_CHARACTERS = 1200
+MAX_JOINED_CHARACTERS = 600
+"""Of a lead-in with the code or list that it announces, and of a table; `prompts` asks models for
+no longer quotes either."""
+LETTERS = 0.6
+"""Least share of letters and digits in a sentence."""
+
+_ADDRESS = re.compile(r"https?://[^\s)>\]]+")
+_STUB = re.compile(r"@[\w.]*overload\b|\.\.\.$|^(?:if|elif) (?:typing\.|t\.)?TYPE_CHECKING")
+"""Code for a type checker: it does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stretch that may be quoted, and what surrounds it."""
+
+    sentence: Sentence
+    passage: Passage
+    rank: int
+    bag: Bag
+    before: Bag
+    around: Bag
+    """Terms of its section with the headings above it and the names in its document's path."""
+    opens: bool
+    """Whether it is the first sentence of its document."""
+    torn: bool
+    """Whether the passage begins or ends within it."""
+
+
+def candidates(passages: Sequence[Passage]) -> list[Candidate]:
+    """Return what can be quoted; passages of one section stand as one, at the best one's rank."""
+    sections: dict[tuple[str, str], list[Passage]] = {}
+    for passage in passages:
+        sections.setdefault((passage.document, passage.heading), []).append(passage)
+    ranked = enumerate(sections.values())
+    return [each for rank, section in ranked for each in _of_section(section, rank)]
+
+
+def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:
+    path = " ".join(term for name in subjects(section[0].document) for term in sorted(name))
+    around, before = Bag(*(part.text for part in section), section[0].heading, path), Bag()
+    for passage in sorted(section, key=lambda passage: passage.start):
+        found = sentences(passage.text)
+        opening = next((each for each in found if each.kind == "prose"), None)
+        for place, sentence in enumerate(found):
+            bag = Bag(_ADDRESS.sub(" ", sentence.text))
+            if _states(sentence) and bag.terms:
+                opens = passage.start == 0 and sentence == opening
+                torn = _torn(passage, sentence, place, len(found))
+                quoted = _with_announced(passage.text, found, place)
+                yield Candidate(quoted, passage, rank, bag, before, around, opens, torn)
+            before = bag
+
+
+def _states(sentence: Sentence) -> bool:
+    """Tell whether it can be quoted by itself: no heading, address or single word."""
+    text = sentence.text
+    if sentence.kind == "code":
+        short = len(text) <= MAX_CODE_CHARACTERS
+        return short and bool(readable(text)) and not _STUB.search(text)
+    if sentence.kind == "table":
+        return len(text) <= MAX_JOINED_CHARACTERS and text.startswith("|")
+    if sum(map(str.isalnum, text)) < LETTERS * len("".join(text.split())):
+        return False
+    told = len(_ADDRESS.sub("", text).split()) >= 3
+    return told and sentence.kind in {"prose", "bullet"} and not is_code(text)
+
+
+def _with_announced(text: str, found: Sequence[Sentence], place: int) -> Sentence:
+    """Return a sentence that ends in a colon together with the code or list that follows it."""
+    lead = found[place]
+    if lead.kind not in {"prose", "bullet"} or not lead.text.rstrip("*_ ").endswith(":"):
+        return lead
+    end = lead.end
+    kinds: set[Kind] = {"code", "bullet", "table"}
+    for each in found[place + 1 :]:
+        if each.kind == "markup" and end == lead.end and each.text.startswith(".. "):
+            continue
+        if each.kind not in kinds or each.end - lead.start > MAX_JOINED_CHARACTERS:
+            break
+        end, kinds = each.end, {each.kind} - {"code", "table"}
+    return Sentence(lead.start, end, text[lead.start : end], lead.kind, lead.block)
+
+
+def _torn(passage: Passage, sentence: Sentence, place: int, n: int) -> bool:
+    """Tell whether the passage's edge seems to cut the sentence."""
+    cut_before = place == 0 and passage.start > 0 and sentence.text[:1].islower()
+    last = sentence.text.rstrip("\"'\u201d\u2019)*_`] ")[-1:]
+    cut_after = place == n - 1 and sentence.kind == "prose" and (last.isalnum() or last == ",")
+    return cut_before or (cut_after and len(sentence.text) > 40)

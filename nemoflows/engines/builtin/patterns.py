@@ -1,0 +1,133 @@
+"""What values look like: numbers, dates, addresses, choices, each found in a line and parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
+from functools import partial
+from typing import Any, NamedTuple
+
+from nemoflows.schemas import HINTS, LARGEST
+
+
+class Match(NamedTuple):
+    """A value and where it stands in its line."""
+
+    start: int
+    end: int
+    value: Any
+
+
+class Looks(NamedTuple):
+    """What the values of a field look like."""
+
+    find: Callable[[str], Iterator[Match]]
+    """All of them in a line."""
+    tell: bool = False
+    """Whether they need no label: a date looks like one, a number like any number."""
+    number: bool = False
+    """Whether they are numbers, decimals as strings included."""
+
+
+_NUMBER = re.compile(
+    r"(?<![\w.,/-])[-+]?(?:\d{1,3}(?:[,.' ]\d{3})+|\d+)(?:[.,]\d+)?(?![\w/-]|[.,]\d)"
+)
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_DATES = [
+    re.compile(rf"(?<!\d){pattern}(?!\d)", re.IGNORECASE)
+    for pattern in (
+        r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
+        r"(?P<day>\d{1,2})[-/.](?P<month>\d{1,2})[-/.](?P<year>\d{4}|\d{2})",
+        rf"{_DAY}[-/ ]?(?:of )?{_MONTH}[-/, ]*(?P<year>\d{{4}}|\d{{2}})",
+        rf"{_MONTH} {_DAY},? (?P<year>\d{{4}})",
+    )
+]
+_YES = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+_FLAG = re.compile(rf"\b(?:{'|'.join(_YES)})\b", re.IGNORECASE)
+
+
+def looks(schema: dict[str, Any]) -> Looks | None:
+    """Return how values of a schema look in a line; None where any text may be one."""
+    if "enum" in schema:
+        return Looks(partial(_choices, schema["enum"]), tell=True)
+    if schema.get("type") in {"integer", "number"}:
+        return Looks(partial(_numbers, schema), number=True)
+    if schema.get("type") == "boolean":
+        return Looks(_flags)
+    said = schema.get("description", "")
+    return next((_FORMS[h] for h in _FORMS if said == h or said.startswith(f"{h}, ")), None)
+
+
+def _flags(line: str) -> Iterator[Match]:
+    return (Match(*found.span(), _YES[found[0].lower()]) for found in _FLAG.finditer(line))
+
+
+def _choices(choices: list[Any], line: str) -> Iterator[Match]:
+    for choice in choices:
+        for found in re.finditer(rf"(?<!\w){re.escape(str(choice))}(?!\w)", line, re.IGNORECASE):
+            yield Match(*found.span(), choice)
+
+
+def _numbers(schema: dict[str, Any], line: str) -> Iterator[Match]:
+    """Give numbers within the schema's bounds, dates left out; without a type as text."""
+    dates = [(match.start, match.end) for match in _dates(line)]
+    low, high = schema.get("minimum", -LARGEST), schema.get("maximum", LARGEST)
+    whole = schema.get("type") == "integer"
+    for found in _NUMBER.finditer(line):
+        text = plain(found[0])
+        value = float(text)
+        inside = any(start <= found.start() < end for start, end in dates)
+        if low <= value <= high and not inside and (value.is_integer() or not whole):
+            typed = int(value) if whole else value
+            yield Match(*found.span(), typed if schema else text)
+
+
+def plain(text: str) -> str:
+    """Return a number as Python spells it; of `,` and `.` the last one parts the decimals.
+
+    A single mark followed by three digits parts thousands where it is a comma, as in English.
+    """
+    digits = re.sub(r"[' +]", "", text)
+    last, first = (",", ".") if digits.rfind(",") > digits.rfind(".") else (".", ",")
+    thousands = digits.count(last) > 1 or (last == "," and re.search(r"^[^.]*,\d{3}$", digits))
+    return digits.replace(first, "").replace(last, "" if thousands else ".")
+
+
+def _dates(line: str) -> Iterator[Match]:
+    """Give dates as ISO 8601; where day and month could be either, the day comes first."""
+    taken: set[int] = set()
+    for pattern in _DATES:
+        for found in pattern.finditer(line):
+            value = _iso(found["year"], found["month"].lower(), found["day"])
+            if value and taken.isdisjoint(range(*found.span())):
+                taken.update(range(*found.span()))
+                yield Match(*found.span(), value)
+
+
+def _iso(year: str, month: str, day: str) -> str:
+    """Return a date as ISO 8601; "" where the calendar has none such."""
+    months = _MONTHS.index(month[:3]) + 1 if month[:3] in _MONTHS else int(month)
+    months, days = (int(day), months) if months > 12 else (months, int(day))
+    try:
+        return date(int(year) + 2000 * (len(year) == 2), months, days).isoformat()
+    except ValueError:
+        return ""
+
+
+def _plain(pattern: str) -> Looks:
+    compiled = re.compile(pattern)
+    return Looks(lambda line: (Match(*m.span(), m[0]) for m in compiled.finditer(line)), tell=True)
+
+
+_FORMS: dict[str, Looks] = {
+    HINTS["date"]: Looks(_dates, tell=True),
+    HINTS["date-time"]: Looks(_dates, tell=True),
+    HINTS["decimal"]: Looks(partial(_numbers, {}), number=True),
+    HINTS["email"]: _plain(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+    HINTS["uuid"]: _plain(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
+    HINTS["time"]: _plain(r"\b(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?\b"),
+    "uri": _plain(r"\bhttps?://[^\s<>\"']+"),
+}

@@ -1,0 +1,122 @@
+"""How much of a question a text covers, with rare words counting for more."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import cache, lru_cache
+
+from nemoflows.language.answer_types import AnswerType, answer_type
+from nemoflows.language.terms import STOP_WORDS, terms
+
+NAME_NEED = 2.0
+"""How much more an answer needs a name, a number or an identifier than another word."""
+ASKING_NEED = 0.4
+"""The same for a word that asks, or that has no topic: it may well be absent from an answer."""
+CLOSE, WORTH = 0.75, 0.7
+"""How alike stems are that count for one another, and what they count."""
+
+_ASKING = """
+kind type sort name called known term word many much number amount percentage year date time day
+often month person people thing way something use used happen mean get make give take find tell say
+explain describe show list example main exactly first also new work need want
+"""
+_NAMES = re.compile(r"(?<!^)(?<![?.!] )\b(?:[A-Z][\w'-]*|\w*\d\w*|\w+_\w+)")
+_CAPITALS = re.compile(r"\b[A-Z][\w'-]+(?:\s+(?:(?:of|the|and|for)\s+)*[A-Z][\w'-]+)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as the scoring reads it."""
+
+    text: str
+    kind: AnswerType
+    weights: Mapping[str, float]
+    """Term to rarity, in the question's order."""
+    needs: Mapping[str, float]
+    """Term to how much an answer needs it, whatever else was found."""
+    names: frozenset[str]
+    """Terms that the question spells as names, numbers or identifiers, or that are subjects."""
+    subjects: frozenset[str] = frozenset()
+    """Terms by which the question names a document that was found."""
+
+
+@cache
+def _asking() -> frozenset[str]:
+    return frozenset(terms(_ASKING))
+
+
+def ask(question: str, bags: Sequence[Collection[str]], *, subjects: Collection[str] = ()) -> Asked:
+    """Weigh the terms of `question` by their rarity among `bags`, the terms of what was found.
+
+    Args:
+        question: What is asked.
+        bags: Terms of each sentence that was found.
+        subjects: Terms that are names, however the question spells them.
+
+    Source: inverse document frequency as in BM25 (Robertson and Zaragoza 2009, section 3.1), over
+    the sentences at hand, since no statistics of the whole index come along.
+    """
+    held = Counter(term for bag in bags for term in set(bag))
+    asked = dict.fromkeys(terms(question))
+    spelled = " ".join(found.group() for found in _NAMES.finditer(question))
+    named = frozenset(subjects) & asked.keys()
+    names = named.union(terms(spelled)) & asked.keys()
+    needs = {term: ASKING_NEED if term in _asking() else 1.0 for term in asked}
+    return Asked(
+        text=question,
+        kind=answer_type(question),
+        weights={t: math.log(1 + (len(bags) - held[t] + 0.5) / (held[t] + 0.5)) for t in asked},
+        needs=needs | dict.fromkeys(names, NAME_NEED),
+        names=names,
+        subjects=named,
+    )
+
+
+class Bag:
+    """The terms of one text, ready to be asked how near they come to a term."""
+
+    __slots__ = ("_by_letter", "order", "terms")
+
+    def __init__(self, *texts: str) -> None:
+        self.order = [term for text in texts for term in terms(text)]
+        self.terms = frozenset(self.order) | {name for text in texts for name in _initials(text)}
+        self._by_letter: dict[str, list[str]] = defaultdict(list)
+        for term in self.terms:
+            self._by_letter[term[:1]].append(term)
+
+    def near(self, term: str) -> float:
+        """Return 1 where the term is here, `WORTH` where a form or misspelling is, else 0."""
+        if term in self.terms:
+            return 1.0
+        others = self._by_letter.get(term[0], ()) if len(term) >= 4 and term.isalpha() else ()
+        return WORTH * any(_alike(term, other) for other in others)
+
+
+def _initials(text: str) -> list[str]:
+    """Return what abbreviates the capitalised phrases of `text`: "eu" for "European Union"."""
+    runs = (found.group().split() for found in _CAPITALS.finditer(text))
+    return [
+        "".join(word[0] for word in run if word.lower() not in STOP_WORDS).lower() for run in runs
+    ]
+
+
+@lru_cache(maxsize=65536)
+def _alike(a: str, b: str) -> bool:
+    """Tell whether stems agree but for an ending or a slip: "invas" and "invad"."""
+    if len(b) < 4 or abs(len(a) - len(b)) > 4 or not b.isalpha():
+        return False
+    return SequenceMatcher(None, a, b, autojunk=False).ratio() >= CLOSE
+
+
+def coverage(weights: Mapping[str, float], *bags: Bag) -> float:
+    """Return the share of `weights` whose terms any of `bags` holds, 0 to 1."""
+    held = (
+        weight * max((bag.near(term) for bag in bags), default=0.0)
+        for term, weight in weights.items()
+    )
+    return sum(held) / (sum(weights.values()) or 1.0)

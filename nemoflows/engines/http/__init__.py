@@ -1,0 +1,1 @@
+"""What engines of remote endpoints share: attempts, pauses, deadlines, limits, errors as words."""

@@ -1,0 +1,297 @@
+"""The transport to one remote endpoint: attempts, pauses and a deadline, the same for every SDK.
+
+The SDKs' own retries are off, and so is following redirects: a prompt goes to the address that was
+named and to no other. A transient refusal is tried again within the call's deadline and
+every attempt is reported. When a server asks for a pause, all calls to it pause once. How many are
+in flight, and how many a minute, is `limits`'; who goes first for the cache, `warm_up`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
+from nemoflows.calls.wire import estimated_tokens
+from nemoflows.engines.base import OnAttempt
+from nemoflows.engines.http import errors
+from nemoflows.engines.http.limits import AdaptiveConcurrency, RateLimiter
+from nemoflows.engines.http.warm_up import PrefixWarmUp
+from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
+from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
+from nemoflows.settings import is_loopback
+from nemoflows.types import ModelRef
+
+T = TypeVar("T")
+
+RETRY_AFTER_CAP_S = 120.0
+"""A server that asks for a longer pause is asked again by the next attempt of the pod."""
+MAX_ATTEMPTS = 4
+PATIENCE = 0.5
+"""Share of its deadline that a call waits for another to write their prefix to the cache."""
+
+
+class _ClosedError(Exception):
+    """The transport is closed, so this attempt is not made."""
+
+
+@dataclass(slots=True)
+class Transport:
+    """One endpoint's address, key and patience, shared by every call to it."""
+
+    endpoint: Endpoint
+    name: str
+    deadline_s: float
+    connection_errors: tuple[type[Exception], ...] = ()
+    """The SDK's errors for a connection that broke or never came about."""
+    sdk_errors: tuple[type[Exception], ...] = ()
+    """The SDK's own errors, all of them."""
+    most: int = 64
+    """Calls in flight that are never exceeded."""
+    concurrency: AdaptiveConcurrency = field(init=False)
+    limiter: RateLimiter = field(init=False)
+    warm_up: PrefixWarmUp = field(init=False)
+    closed: bool = False
+    """Nothing is sent any more: this process is ending."""
+    _resume_s: float = field(default=0.0)
+
+    def __post_init__(self) -> None:
+        self.concurrency = AdaptiveConcurrency(self.most)
+        self.limiter = RateLimiter(self.endpoint.rpm, self.endpoint.itpm, self.endpoint.otpm)
+        self.warm_up = PrefixWarmUp(self.deadline_s * PATIENCE)
+
+    def key(self) -> str:
+        """Return the endpoint's key; `none` where it needs none.
+
+        Raises:
+            BadModel: The variable that should hold it is not set.
+        """
+        if not self.endpoint.key_env:
+            return "none"
+        found = os.environ.get(self.endpoint.key_env, "")
+        if not found:
+            raise BadModel(
+                f"The endpoint {self.name!r} needs a key in {self.endpoint.key_env}, which is "
+                "not set. Set it, or name another model; no call was made."
+            )
+        return found
+
+    def is_the_sdks_own(self) -> bool:
+        """Return whether the endpoint is a provider's built-in one, where its SDK would ask too.
+
+        The SDKs' variables (organisation, project, headers) are meant for it and for no other.
+        """
+        if self.name not in BASE_URL_ENV:
+            return False
+        url = os.environ.get(BASE_URL_ENV[self.name], "")
+        return self.endpoint == BUILT_IN[self.name].model_copy(update={"base_url": url})
+
+    @property
+    def trusts_proxies(self) -> bool:
+        """Return whether proxies of the environment are used: never on the way to loopback."""
+        return not is_loopback(self.endpoint.base_url)
+
+    def where(self) -> str:
+        """Return the endpoint as error texts name it."""
+        return f"The endpoint {self.name!r} at {self.endpoint.base_url or 'its public address'}"
+
+    @contextmanager
+    def preflighting(self) -> Iterator[None]:
+        """Raise ours where nothing answers a free question or the key is refused.
+
+        Raises:
+            BadModel: The key is refused.
+            EndpointDown: Nothing answers, or only a fault does.
+        """
+        try:
+            yield
+        except Exception as error:
+            status = errors.status_of(error) or 0
+            if isinstance(error, (*self.connection_errors, TimeoutError)) or status >= 500:
+                raise EndpointDown(
+                    f"{self.where()} did not answer when asked for its models "
+                    f"({type(error).__name__}). Start the server or mend the address."
+                ) from error
+            if status == 401:
+                key = self.endpoint.key_env or "key_env (none is configured)"
+                raise BadModel(f"{self.where()} refuses the key in {key}.") from error
+            raise
+
+    async def send(
+        self,
+        call: Callable[[], Awaitable[T]],
+        on_attempt: OnAttempt,
+        request: Request | None = None,
+        prefix: str = "",
+    ) -> T | Unanswered:
+        """Return what `call` gives, tried again while refusals pass, within one deadline.
+
+        Args:
+            call: Makes one attempt; raises what its SDK raises, MalformedReplyError included.
+            on_attempt: Told of every attempt, the cancelled one too.
+            request: What is asked, for the limits of tokens per minute.
+            prefix: Key of what the provider caches of it; its first call goes ahead of the others.
+        """
+        estimate = (0.0, 0.0)
+        if request is not None:
+            estimate = (float(estimated_tokens(request)), float(request.limit_tokens))
+        try:
+            async with asyncio.timeout(self.deadline_s), self.warm_up.turn(prefix) as cached:
+                outcome = await self._with_retries(call, on_attempt, estimate)
+                if not isinstance(outcome, Unanswered):
+                    cached()
+                return outcome
+        except TimeoutError:
+            detail = f"{self.where()} gave no reply within {self.deadline_s:g} s."
+            return Unanswered(reason="deadline", detail=detail, transient=True)
+
+    async def _with_retries(
+        self, call: Callable[[], Awaitable[T]], on_attempt: OnAttempt, estimate: tuple[float, float]
+    ) -> T | Unanswered:
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+
+        def wait_s(state: RetryCallState) -> float:
+            error = state.outcome and state.outcome.exception()
+            return self._wait_s(error, state.attempt_number) if error else 0.0
+
+        attempts = AsyncRetrying(
+            stop=stop_after_attempt(MAX_ATTEMPTS),
+            wait=wait_s,
+            retry=retry_if_exception(self._is_retried),
+            reraise=True,
+        )
+        number = 0
+        try:
+            async for attempt in attempts:
+                with attempt:
+                    number += 1
+                    await self._pause()
+                    return await self._attempt(call, number, on_attempt, estimate)
+        except NemoflowsError:
+            raise
+        except _ClosedError:
+            detail = f"{self.where()} was not asked: this process is ending."
+            return Unanswered(reason="cancelled", detail=detail, transient=True)
+        except Exception as error:  # noqa: BLE001  (every foreign error becomes an outcome)
+            return self._refused(error, number)
+        raise AssertionError("tenacity returns or raises")
+
+    async def _attempt(
+        self,
+        call: Callable[[], Awaitable[T]],
+        number: int,
+        on_attempt: OnAttempt,
+        estimate: tuple[float, float],
+    ) -> T:
+        """Make one attempt within the limits; what it used replaces what it was estimated at."""
+        await self.limiter.take(*estimate)
+        used = (0.0, 0.0)
+        try:
+            async with self.concurrency.slot():
+                if self.closed:
+                    raise _ClosedError
+                try:
+                    reply = await _reported(call, number, on_attempt)
+                except asyncio.CancelledError:
+                    used = estimate
+                    raise
+                except Exception as error:
+                    if errors.asks_for_less(error):
+                        pause_s = min(errors.retry_after_s(error) or 0.0, RETRY_AFTER_CAP_S)
+                        self.concurrency.refused(pause_s)
+                    raise
+                used = _used(reply) or estimate
+                self.concurrency.answered()
+                return reply
+        finally:
+            self.limiter.settle(estimate, used)
+
+    async def _pause(self) -> None:
+        """Wait out what a refusal asked of all calls; another may lengthen it meanwhile."""
+        while (left_s := self._resume_s - time.monotonic()) > 0:  # noqa: ASYNC110  (a clock)
+            await asyncio.sleep(left_s)
+
+    def _is_retried(self, error: BaseException) -> bool:
+        """Return whether another attempt is worth making here: not after too long a pause."""
+        return (
+            not self.closed
+            and errors.is_transient(error, self.connection_errors)
+            and (errors.retry_after_s(error) or 0.0) <= RETRY_AFTER_CAP_S
+        )
+
+    def _wait_s(self, error: BaseException, number: int) -> float:
+        """Return the pause before the next attempt: the server's wish, else growing with jitter."""
+        asked_s = errors.retry_after_s(error)
+        if asked_s is None:
+            return first_pause_s() * random.uniform(0, min(16.0, 2**number))
+        self._resume_s = max(self._resume_s, time.monotonic() + asked_s)
+        return 0.0
+
+    def _refused(self, error: Exception, n_attempts: int) -> Unanswered:
+        if too_long := errors.too_long_numbers(error):
+            detail = f"{self.where()} finds the request too long for its context ({too_long})."
+            return Unanswered(reason="too_long", detail=detail, transient=False)
+        status, code = errors.status_of(error), errors.code_of(error)
+        words = [type(error).__name__, str(status or ""), f"({code})" if code else ""]
+        transient = errors.is_transient(error, self.connection_errors)
+        reason: Literal["rate_limited", "down", "rejected"] = "down" if transient else "rejected"
+        if status == 429 and code not in errors.FINAL_CODES:
+            reason = "rate_limited"
+        detail = (
+            f"{self.where()} answered {' '.join(filter(None, words))} at attempt {n_attempts} of "
+            f"{MAX_ATTEMPTS}. {errors.remedy(error, self.endpoint)}"
+        )
+        return Unanswered(reason=reason, detail=detail.strip(), transient=transient)
+
+
+def refuse_variants(model: ModelRef) -> None:
+    """Refuse a model of which no served name can say all that was spelled.
+
+    Raises:
+        BadModel: The model names a revision or an adapter.
+    """
+    if model.revision or model.lora:
+        raise BadModel(
+            f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask for: "
+            "name the model as it is served (a label after # is free)."
+        )
+
+
+def first_pause_s() -> float:
+    """Return the unit of growing pauses, in seconds."""
+    return 0.5
+
+
+def forget_headers(client: Any) -> None:
+    """Take back the headers that an SDK's client took from its variable.
+
+    No argument keeps it from adding them. A client that holds them elsewhere is an error here.
+    """
+    client._custom_headers.clear()  # noqa: SLF001
+
+
+async def _reported(call: Callable[[], Awaitable[T]], number: int, on_attempt: OnAttempt) -> T:
+    started_s, status = time.time(), "cancelled"
+    try:
+        reply = await call()
+        status = "ok"
+    except Exception as error:
+        status = f"{type(error).__name__} {errors.status_of(error) or ''}".strip()
+        raise
+    finally:
+        on_attempt(Attempt(number=number, started_s=started_s, ended_s=time.time(), status=status))
+    return reply
+
+
+def _used(reply: object) -> tuple[float, float] | None:
+    """Return the input and output tokens of a reply as limits count them; None if unknown."""
+    usage = reply.reply.usage if isinstance(reply, Answered | Unusable) else None
+    if usage is None:
+        return None
+    return float(usage.input_tokens + usage.cache_write_tokens), float(usage.output_tokens)

@@ -1,0 +1,1 @@
+"""Chat completions at any address: the engine, the requests' translation, the dialects."""

@@ -1,0 +1,140 @@
+"""Chat completions at any address, in the dialect of the server, through the official SDK.
+
+Attempts, pauses and deadlines are `nemoflows.engines.http`'s; what a request is in a dialect's
+terms is `completions`'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from nemoflows.calls import Outcome, Request
+from nemoflows.calls.wire import prefix_key
+from nemoflows.engines.base import OnAttempt
+from nemoflows.engines.http.engine import PREFLIGHT_S, RemoteEngine
+from nemoflows.engines.http.errors import reading
+from nemoflows.engines.http.transport import forget_headers, refuse_variants
+from nemoflows.engines.openai import completions
+from nemoflows.engines.openai.dialects import RULES
+from nemoflows.errors import BadModel
+from nemoflows.models import Endpoint
+from nemoflows.types import ModelRef
+
+if TYPE_CHECKING:
+    import openai
+
+
+class OpenAI(RemoteEngine):
+    """Models behind one OpenAI-compatible address."""
+
+    wire_version = "openai-1"
+
+    def __init__(
+        self, endpoint: Endpoint, *, name: str, deadline_s: float, concurrency: int = 64
+    ) -> None:
+        super().__init__(endpoint, name=name, deadline_s=deadline_s, concurrency=concurrency)
+        self._rules = RULES[endpoint.dialect]
+        self._contexts: dict[str, int] = {}
+
+    async def preflight(self, model: ModelRef) -> int | None:
+        """List the endpoint's models, which is free; a list that cannot be had is passed over.
+
+        Raises:
+            BadModel: The key is missing or refused, the endpoint does not serve the model, or it
+                passes over schemas.
+            EndpointDown: Nothing answers.
+        """
+        refuse_variants(model)
+        served = await self.served()
+        found = [name for name in served if _is_plausibly(name, model.name)]
+        if served and not found:
+            raise BadModel(
+                f"{self.transport.where()} does not serve {model.name!r}; it has "
+                f"{', '.join(list(served)[:8])}."
+            )
+        if self._rules.refuses_bad_schemas:
+            await self._probe_schemas(model)
+        context_tokens = served[found[0]] if found else None
+        if context_tokens is not None:
+            self._contexts[model.name] = context_tokens
+        return context_tokens
+
+    async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
+        """Ask for a reply, again on transient refusals, within one deadline."""
+        client = self.connect()  # importing the SDK takes seconds that are not the server's
+        prefix = prefix_key(request) if self._rules.caches_prefixes else ""
+        arguments, notes = completions.to_arguments(request, self._rules)
+        most = self._contexts.get(request.model.name, request.limit_tokens)
+        if request.limit_tokens > most:  # which servers refuse, where room for thinking is added
+            arguments[self._rules.limit] = most
+            notes.append(f"output limit: {most} tokens, the server's context")
+        return await self.transport.send(
+            lambda: _ask(client, arguments, notes), on_attempt, request, prefix
+        )
+
+    def _make_client(self) -> openai.AsyncOpenAI:
+        import openai
+
+        transport = self.transport
+        transport.connection_errors = (openai.APIConnectionError,)
+        transport.sdk_errors = (openai.APIError,)
+        client = openai.AsyncOpenAI(
+            api_key=transport.key(),
+            base_url=transport.endpoint.base_url or "https://api.openai.com/v1",
+            max_retries=0,
+            timeout=transport.deadline_s,
+            http_client=openai.DefaultAioHttpClient(
+                trust_env=transport.trusts_proxies, follow_redirects=False
+            ),
+        )
+        if not transport.is_the_sdks_own():
+            # When it is made, a client takes None for "read the variable"; not later.
+            client.organization = client.project = None
+            client.admin_api_key = client.webhook_secret = None
+            forget_headers(client)
+        return client
+
+    def _context(self, model: Any) -> int | None:
+        """Return the context as servers tell it. Source: vLLM 0.32, SGLang's ModelCard."""
+        told = (model.model_extra or {}).get("max_model_len")
+        return told if isinstance(told, int) and told > 0 else None
+
+    async def _probe_schemas(self, model: ModelRef) -> None:
+        """Ask for a schema that is none: a server that reads schemas refuses it and writes nothing.
+
+        Raises:
+            BadModel: The server answered, so it passes over schemas.
+        """
+        import openai
+
+        arguments: dict[str, Any] = {
+            "model": model.name,
+            "messages": [{"role": "user", "content": "x"}],
+            self._rules.limit: 1,
+            "response_format": completions.response_format({"type": "wibble"}),
+        }
+        try:
+            async with asyncio.timeout(PREFLIGHT_S):
+                done = await self.connect().chat.completions.create(**arguments)
+        except (openai.APIError, TimeoutError, ValueError):
+            return  # refused as it should be, or a fault, which says nothing about schemas
+        if not getattr(done, "choices", None):
+            return
+        raise BadModel(
+            f"{self.transport.where()} answered a request whose JSON schema is not valid, so it "
+            "passes over schemas and replies would have any shape. Start it with structured "
+            'outputs, or declare the endpoint with the dialect "compatible" to have replies '
+            "checked alone."
+        )
+
+
+def _is_plausibly(served: str, name: str) -> bool:
+    """Return whether a served id may be what `name` asks for: `x:latest`, `models/x`."""
+    return served == name or served.startswith(f"{name}:") or served.endswith(f"/{name}")
+
+
+async def _ask(client: openai.AsyncOpenAI, arguments: dict[str, Any], notes: list[str]) -> Outcome:
+    completion = await client.chat.completions.create(**arguments)
+    with reading(completion):
+        return completions.read_completion(completion, notes)

@@ -1,1 +1,0 @@
-"""Typed extraction: records of a user's own model, each value with where it stands."""

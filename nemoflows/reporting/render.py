@@ -1,0 +1,78 @@
+"""A report as HTML: templates filled with values, in one file that fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from nemoflows.coding.advice import next_steps
+from nemoflows.money.ledger import total
+from nemoflows.reporting import calls, change, money, question
+from nemoflows.reporting.data import ReportData
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_FILTERS = {
+    "usd": money.usd,
+    "total": total,
+    "median": median,
+    "p95": calls.p95,
+    "at_marks": question.at_marks,
+    "one_line": lambda text: " ".join(text.split()),
+}
+_VALUES = {
+    "saved": money.saved,
+    "tiers": money.tiers,
+    "costs": money.costs,
+    "scenarios": money.scenarios,
+    "timeline": calls.timeline,
+    "durations": calls.durations,
+    "noted_calls": calls.noted_calls,
+    "citation_numbers": question.citation_numbers,
+    "test_rows": change.test_rows,
+    "next_steps": next_steps,
+}
+"""What templates compute from report data; everything else they read from it as it is."""
+
+
+def render(data: ReportData) -> str:
+    """Return a report as HTML."""
+    name = "change.html" if data.change else "run.html"
+    return _templates().get_template(name).render(data=data)
+
+
+def framed(html: str) -> str:
+    """Return a report as an element of another page, its styles kept to itself, its script off."""
+    return _templates().get_template("framed.html").render(html=html)
+
+
+def write(data: ReportData, path: Path) -> str:
+    """Write a report to a file, and return it."""
+    html = render(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(html, encoding="utf-8", errors="replace")
+    return html
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("nemoflows.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(_FILTERS)
+    templates.globals.update(_VALUES)
+    script = templates.get_template("report.js").render()
+    digest = hashlib.sha256(script.encode()).digest()
+    templates.globals["script_hash"] = base64.b64encode(digest).decode()
+    return templates

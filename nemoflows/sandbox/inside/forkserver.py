@@ -1,0 +1,274 @@
+"""The fork server: starts one confined process at a time, watches it, and leaves none behind.
+
+It runs in the repository's interpreter with pytest loaded and never runs a line of the repository:
+every run is a fork of it, confined before anything else happens. Requests and replies are JSON
+lines on its standard input and output; when its input ends, it kills what runs, removes its folder
+and ends, so that a caller who was killed leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from . import confine, suite, users
+from .libc import call, libc
+
+_SET_SUBREAPER = 36
+_POLL_S = 0.05
+_REPORT_FD = 3
+HEAD_BYTES, TAIL_BYTES = 16_384, 49_152
+"""What is kept of an output; the middle is dropped as it comes."""
+REPORT_BYTES = 64 << 20
+"""Most that a run may report: a suite of 100,000 tests stays below it."""
+
+
+class Output:
+    """What a process wrote: its beginning and its end."""
+
+    def __init__(self, head_bytes: int, tail_bytes: int) -> None:
+        self._head_bytes, self._tail_bytes = head_bytes, tail_bytes
+        self._head, self._tail, self._n_bytes = bytearray(), b"", 0
+
+    @property
+    def overflows(self) -> bool:
+        """Return whether there is more than is kept, where no end is kept."""
+        return not self._tail_bytes and self._n_bytes > self._head_bytes
+
+    def add(self, data: bytes) -> None:
+        """Take what came."""
+        self._n_bytes += len(data)
+        room = self._head_bytes - len(self._head)
+        self._head += data[: max(0, room)]
+        rest = data[max(0, room) :]
+        self._tail = (self._tail + rest)[-self._tail_bytes :] if self._tail_bytes else b""
+
+    def text(self) -> str:
+        """Return it, with a word about what is missing."""
+        left_out = self._n_bytes - len(self._head) - len(self._tail)
+        middle = f"\n… {left_out:,} bytes left out …\n".encode() if left_out else b""
+        return (bytes(self._head) + middle + self._tail).decode("utf-8", "replace")
+
+
+def main(parent: str) -> None:
+    """Serve until the input ends.
+
+    Args:
+        parent: Where the folder is made that the runs are laid out in, one after the other.
+    """
+    call(libc().prctl, _SET_SUBREAPER, 1, 0, 0, 0)
+    suite.preload()
+    gc.collect()
+    gc.freeze()
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    try:
+        uid, _lease = users.lease() if os.geteuid() == 0 else (-1, None)
+        folder = tempfile.mkdtemp(prefix="nemoflows-run-", dir=parent)
+    except OSError as error:
+        _tell(replies, {"refused": str(error)})
+        return
+    try:
+        _tell(replies, {"folder": folder, "uid": uid})
+        with open(requests, "rb") as lines:
+            for line in lines:
+                reply = _run(json.loads(line), requests)
+                _clear(folder)
+                _tell(replies, reply)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(replies: int, content: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # whoever asked is gone; so is the input, then
+        data = json.dumps(content).encode() + b"\n"
+        while data:
+            data = data[os.write(replies, data) :]
+
+
+def _clear(folder: str) -> None:
+    """Remove what a run left behind, whatever modes it gave it; none of its processes is left."""
+    for root, folders, _ in os.walk(folder):
+        for name in folders:
+            below = os.path.join(root, name)
+            if not os.path.islink(below):  # nobody is left who could swap it for one
+                os.chmod(below, stat.S_IRWXU)
+    for name in os.listdir(folder):
+        shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+
+
+def _run(request: dict[str, Any], requests: int) -> dict[str, Any]:
+    known = {field.name for field in fields(confine.Confinement)}
+    bounds = confine.Confinement(**{key: value for key, value in request.items() if key in known})
+    (output_end, output), (report_end, report) = os.pipe(), os.pipe()
+    started_s = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _work(request, bounds, output, report)
+    os.close(output)
+    os.close(report)
+    told = {output_end: Output(HEAD_BYTES, TAIL_BYTES), report_end: Output(REPORT_BYTES, 0)}
+    for fd in told:
+        os.set_blocking(fd, False)
+    reply = _Watch(bounds, child, told, requests).until_end()
+    for fd in told:
+        os.close(fd)
+    seconds = round(time.monotonic() - started_s, 4)
+    return reply | {
+        "seconds": seconds,
+        "output": told[output_end].text(),
+        "report": told[report_end].text(),
+    }
+
+
+def _work(
+    request: dict[str, Any], bounds: confine.Confinement, output: int, report: int
+) -> NoReturn:
+    """Be the confined process; never returns."""
+    code = 70
+    try:
+        os.setsid()
+        for fd in (1, 2):
+            os.dup2(output, fd)
+        os.dup2(report, _REPORT_FD, inheritable=False)
+        os.closerange(_REPORT_FD + 1, 1 << 16)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        confine.enter(bounds)
+        if request.get("argv"):
+            os.execve(request["argv"][0], request["argv"], dict(os.environ))  # noqa: S606  (a list)
+        code = suite.run(request["suite"], bounds.copy, _REPORT_FD)
+    except BaseException:  # noqa: BLE001  (whatever happened, this process must not go on)
+        traceback.print_exc()
+    finally:
+        with suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+class _Watch:
+    """Reads what a run writes, holds it to its limits, and ends all of it."""
+
+    def __init__(
+        self, bounds: confine.Confinement, child: int, pipes: dict[int, Output], requests: int
+    ) -> None:
+        self.bounds, self.child, self.requests = bounds, child, requests
+        self.pipes = dict(pipes)
+        self.alive = os.pidfd_open(child)
+        self.status: int | None = None
+        self.why = "ended"
+
+    def until_end(self) -> dict[str, Any]:
+        """Return how the run ended, once none of its processes is left."""
+        deadline_s = time.monotonic() + self.bounds.seconds
+        while self.status is None and self.why == "ended":
+            self._read()
+            self._collect()
+            if self.status is None:
+                self._judge(deadline_s)
+        os.close(self.alive)
+        self._end_all()
+        for fd, output in self.pipes.items():
+            while _take(fd, output):
+                pass
+        return {"why": self.why, "status": self.status}
+
+    def _judge(self, deadline_s: float) -> None:
+        if time.monotonic() > deadline_s:
+            self.why = "time"
+        elif any(output.overflows for output in self.pipes.values()):
+            self.why = "report"
+        elif _resident_bytes(descendants()) > self.bounds.memory_bytes:
+            self.why = "memory"
+
+    def _read(self) -> None:
+        """Wait for output, the end, or a moment; take at most one piece of each pipe."""
+        ready = select.select([*self.pipes, self.alive, self.requests], [], [], _POLL_S)[0]
+        if self.requests in ready:  # nothing is sent while a run goes on: whoever asked is gone
+            self.why = "abandoned"
+        for fd in [fd for fd in self.pipes if fd in ready]:
+            if not _take(fd, self.pipes[fd]):
+                del self.pipes[fd]
+
+    def _collect(self) -> None:
+        with suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                if found[0] == self.child:
+                    self.status = os.waitstatus_to_exitcode(found[1])
+
+    def _end_all(self) -> None:
+        """Kill every process of the run, and those that fled from their parents."""
+        while left := descendants():
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
+            _kill_all_of(self.bounds.uid)
+            self._collect()
+            time.sleep(0.001)
+
+
+def _take(fd: int, output: Output) -> bool:
+    """Read one piece; return whether there was any."""
+    try:
+        data = os.read(fd, 1 << 16)
+    except BlockingIOError:
+        return False
+    output.add(data)
+    return bool(data)
+
+
+def descendants() -> list[int]:
+    """Return the processes below this one; those whose parents ended are its own children."""
+    found: list[int] = []
+    queue = [os.getpid()]
+    while queue:
+        pid = queue.pop()
+        try:
+            tasks = os.listdir(f"/proc/{pid}/task")
+            for task in tasks:
+                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                    children = [int(each) for each in file.read().split()]
+                found += children
+                queue += children
+        except OSError:
+            continue
+    return found
+
+
+def _resident_bytes(pids: list[int]) -> int:
+    pages = 0
+    for pid in pids:
+        with suppress(OSError, IndexError), open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            columns = file.read().split()
+            pages += int(columns[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _kill_all_of(uid: int) -> None:
+    """Kill every process of a user that is the run's alone, at once: nothing can fork away."""
+    if uid < 0:
+        return
+    killer = os.fork()
+    if killer == 0:
+        try:
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(killer, 0)

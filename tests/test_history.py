@@ -1,0 +1,109 @@
+"""Remembering without holding up others: a far store is asked in threads, a near one in place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.journal import Journal
+from nemoflows.llm.client import LLMClient
+from nemoflows.llm.results import CallSpec, Success
+from nemoflows.storage.store import ObjectStore
+from tests.support import make_llm, request
+
+SLOW_S = 0.05
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the root of an object store that takes its time, as every one does."""
+    read, write = ObjectStore.read, ObjectStore.write
+
+    def slow_read(self: ObjectStore, name: str) -> bytes | None:
+        time.sleep(SLOW_S)
+        return read(self, name)
+
+    def slow_write(self: ObjectStore, name: str, data: bytes) -> None:
+        time.sleep(SLOW_S)
+        write(self, name, data)
+
+    monkeypatch.setattr(ObjectStore, "read", slow_read)
+    monkeypatch.setattr(ObjectStore, "write", slow_write)
+    return f"memory://{uuid.uuid4()}"
+
+
+def asks(n: int) -> list[CallSpec[str]]:
+    return [CallSpec(request(str(number)), lambda reply, _: reply.text) for number in range(n)]
+
+
+def fake() -> FakeEngine:
+    return FakeEngine([Rule(reply="{}")])
+
+
+def longest_stall_s(llm: LLMClient, n: int) -> float:
+    """Return the longest time for which the event loop did nothing else during a batch."""
+
+    async def work() -> float:
+        worst, ticking = 0.0, True
+
+        async def tick() -> None:
+            nonlocal worst
+            while ticking:
+                started_s = time.monotonic()
+                await asyncio.sleep(0.001)
+                worst = max(worst, time.monotonic() - started_s)
+
+        ticker = asyncio.ensure_future(tick())
+        await llm.batch(asks(n))
+        ticking = False
+        await ticker
+        return worst
+
+    return asyncio.run(work())
+
+
+def test_a_far_store_holds_up_nobody(far: str) -> None:
+    llm = make_llm(fake(), far)
+    assert not llm.history.near
+    n = 40
+    assert longest_stall_s(llm, n) < n * SLOW_S / 4, "operations go on beside each other"
+    llm.flush()
+    assert len(llm.spent) == n
+
+
+def test_what_is_kept_far_away_is_recalled_beside_each_other(far: str) -> None:
+    first, second = make_llm(fake(), far), fake()
+    asyncio.run(first.batch(asks(20)))
+    again = make_llm(second, far)
+    started_s = time.monotonic()
+    results = asyncio.run(again.batch(asks(20)))
+    assert time.monotonic() - started_s < 20 * SLOW_S
+    assert all(isinstance(result, Success) for result in results)
+    assert second.asked == []
+    assert all(spent.replayed for spent in again.spent)
+
+
+def test_a_record_is_written_before_its_value_is_returned(far: str) -> None:
+    llm = make_llm(fake(), far)
+    done = asyncio.run(llm.complete(asks(1)[0]))
+    assert Journal(far).get(done.calls[0]) is not None
+
+
+def test_flushing_waits_for_lines_that_are_on_their_way(far: str) -> None:
+    llm = make_llm(fake(), far)
+    asyncio.run(llm.batch(asks(5)))
+    llm.flush()
+    names = llm.journal._store.names("receipts") if llm.journal._store else []
+    lines = b"".join(llm.journal._store.read(n) or b"" for n in names)  # type: ignore[union-attr]
+    assert lines.count(b"\n") == 5
+    assert llm.in_doubt() == []
+
+
+def test_a_disk_is_asked_in_place(tmp_path: Path) -> None:
+    assert make_llm(fake(), tmp_path).history.near
+    assert make_llm(fake(), "").history.near

@@ -1,0 +1,44 @@
+"""The ledger."""
+
+from __future__ import annotations
+
+from nemoflows.calls import Usage
+from nemoflows.money.ledger import Ledger, Spent, fold
+
+USAGE = Usage(input_tokens=2_000, output_tokens=500)
+
+
+def spent(key: str, *, replayed: bool = False, usd: float | None = 1.0) -> Spent:
+    return Spent(key=key, purpose="plan", model="m", usage=USAGE, usd=usd, replayed=replayed)
+
+
+def test_the_ledger_counts_a_key_once() -> None:
+    ledger = fold([spent("a"), spent("a", replayed=True), spent("b", replayed=True)])
+    assert (ledger.n_calls, ledger.n_replayed) == (2, 1)
+    assert (ledger.usd, ledger.paid_now_usd) == (2.0, 1.0)
+    assert ledger.usage == USAGE + USAGE
+
+
+def test_a_key_replayed_before_it_was_paid_here_counts_as_paid() -> None:
+    assert fold([spent("a", replayed=True), spent("a")]).paid_now_usd == 1.0
+
+
+def test_unknown_prices_are_said_not_added() -> None:
+    ledger = fold([spent("a", usd=None), spent("b")])
+    assert (ledger.n_unpriced, ledger.usd) == (1, 1.0)
+    assert "1 of unknown price" in str(ledger)
+
+
+def test_calls_that_no_journal_holds_are_not_called_free() -> None:
+    assert str(fold([], n_unrecorded=2)) == "cost: unknown; 2 calls were not recorded"
+    assert "2 calls were not recorded" in str(fold([spent("a")], n_unrecorded=2))
+
+
+def test_a_cascade_of_a_users_own_counts_as_escalated() -> None:
+    again = spent("b").model_copy(update={"task": "triage", "escalated": True})
+    ledger = fold([spent("a"), again])
+    assert (ledger.n_escalated, ledger.escalated_usd) == (1, 1.0)
+
+
+def test_the_cost_line_of_nothing_says_so() -> None:
+    assert str(Ledger()) == "cost: $0 (no model was called)"

@@ -1,0 +1,417 @@
+"""The transport to a remote endpoint: pauses, deadlines, attempts, keys, what errors may tell."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import httpx2
+import openai
+import pytest
+
+from nemoflows.calls import Attempt, Unanswered
+from nemoflows.engines.http import transport as transport_module
+from nemoflows.engines.http.errors import (
+    FINAL_CODES,
+    MalformedReplyError,
+    is_transient,
+    retry_after_s,
+)
+from nemoflows.engines.http.transport import MAX_ATTEMPTS, RETRY_AFTER_CAP_S, Transport
+from nemoflows.errors import BadModel, EndpointDown
+from nemoflows.models import BUILT_IN, Endpoint
+
+CANARY = "canary: your prompt was 'my secret'"
+URL = "http://127.0.0.1:9/v1"
+STATUS = re.compile(r"ok|cancelled|\w+( \d{3})?")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between attempts; their number stays."""
+    monkeypatch.setattr(transport_module, "first_pause_s", lambda: 0.001)
+
+
+def transport_to(
+    url: str = URL, *, name: str = "near", deadline_s: float = 60, key: str = ""
+) -> Transport:
+    endpoint = Endpoint(dialect="openai", base_url=url, key_env=key)
+    broken = (openai.APIConnectionError,)
+    return Transport(endpoint, name, deadline_s, connection_errors=broken)
+
+
+def error(status: int, *, code: str = "", retry_after: str | None = None) -> openai.APIStatusError:
+    """Return the SDK's own error for a refusal whose text must go nowhere."""
+    headers = {} if retry_after is None else {"retry-after": retry_after}
+    response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", URL))
+    kind = openai.RateLimitError if status == 429 else openai.APIStatusError
+    return kind(CANARY, response=response, body={"message": CANARY, "code": code or None})
+
+
+def raising(*errors: Exception) -> Callable[[], Awaitable[str]]:
+    """Return a call that fails with each of `errors` in turn, then answers."""
+    left = list(errors)
+
+    async def call() -> str:
+        if left:
+            raise left.pop(0)
+        return "fine"
+
+    return call
+
+
+def send(
+    call: Callable[[], Awaitable[str]], transport: Transport | None = None
+) -> tuple[str | Unanswered, list[Attempt]]:
+    attempts: list[Attempt] = []
+    return asyncio.run((transport or transport_to()).send(call, attempts.append)), attempts
+
+
+@pytest.mark.parametrize(
+    ("header", "pause_s"),
+    [
+        ("0", 0.0),
+        ("1.5", 1.5),
+        (" 7 ", 7.0),
+        ("-5", 0.0),
+        ("nan", 0.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_retry_after_is_read_where_it_is_a_number(
+    header: str | None, pause_s: float | None
+) -> None:
+    assert retry_after_s(error(429, retry_after=header)) == pause_s
+
+
+def test_an_error_without_a_response_asks_for_no_pause() -> None:
+    assert retry_after_s(ValueError("x")) is None
+
+
+@pytest.mark.parametrize("header", ["Wed, 21 Oct 2026 07:28:00 GMT", "soon", "-5", "nan"])
+def test_an_odd_retry_after_does_not_end_the_retries(header: str) -> None:
+    done, attempts = send(raising(error(429, retry_after=header)))
+    assert done == "fine"
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("asked", [str(RETRY_AFTER_CAP_S + 1), "inf"])
+def test_a_pause_beyond_the_cap_is_left_to_the_pods_next_attempt(asked: str) -> None:
+    refused = error(429, retry_after=asked)
+    assert not transport_to()._is_retried(refused)
+    done, attempts = send(raising(refused))
+    assert isinstance(done, Unanswered)
+    assert (done.reason, done.transient, len(attempts)) == ("rate_limited", True, 1)
+
+
+def test_a_pause_at_the_cap_is_still_waited_for() -> None:
+    assert is_transient(error(429, retry_after=f"{RETRY_AFTER_CAP_S:g}"), ())
+
+
+def test_a_pause_holds_back_everybody_on_the_line_and_nobody_elsewhere() -> None:
+    busy, free = transport_to(), transport_to(name="far")
+    told, asked = asyncio.Event(), asyncio.Event()
+    order: list[str] = []
+
+    async def refused() -> str:
+        order.append("first")
+        asyncio.get_running_loop().call_soon(told.set)
+        raise error(429, retry_after="60")
+
+    async def second() -> str:
+        order.append("second")
+        return "fine"
+
+    async def elsewhere() -> str:
+        order.append("elsewhere")
+        asked.set()
+        return "fine"
+
+    async def work() -> None:
+        first = asyncio.create_task(busy.send(refused, lambda _: None))
+        await told.wait()
+        held = asyncio.create_task(busy.send(second, lambda _: None))
+        await free.send(elsewhere, lambda _: None)
+        await asked.wait()
+        for task in (first, held):
+            assert not task.done()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(work())
+    assert order == ["first", "elsewhere"]
+
+
+def test_after_a_shared_pause_everybody_goes_on() -> None:
+    transport = transport_to()
+
+    async def work() -> list[str | Unanswered]:
+        one = transport.send(raising(error(429, retry_after="0.05")), lambda _: None)
+        two = transport.send(raising(error(503, retry_after="0.02")), lambda _: None)
+        return list(await asyncio.gather(one, two, transport.send(raising(), lambda _: None)))
+
+    assert asyncio.run(work()) == ["fine"] * 3
+
+
+def test_a_shorter_wish_does_not_cut_a_longer_pause() -> None:
+    transport = transport_to(deadline_s=0.1)
+    attempts: list[Attempt] = []
+
+    async def work() -> list[str | Unanswered]:
+        both = asyncio.Barrier(2)
+
+        async def ask(wish: str) -> str | Unanswered:
+            async def refused() -> str:
+                await both.wait()
+                raise error(429, retry_after=wish)
+
+            return await transport.send(refused, attempts.append)
+
+        return list(await asyncio.gather(ask("60"), ask("0")))
+
+    for done in asyncio.run(work()):
+        assert isinstance(done, Unanswered)
+        assert done.reason == "deadline"
+    assert [attempt.number for attempt in attempts] == [1, 1]
+
+
+@pytest.mark.parametrize("code", sorted(FINAL_CODES))
+def test_a_429_that_no_pause_mends_is_final_and_names_its_code(code: str) -> None:
+    done, attempts = send(raising(error(429, code=code, retry_after="0")))
+    assert isinstance(done, Unanswered)
+    assert (done.reason, done.transient, len(attempts)) == ("rejected", False, 1)
+    assert f"({code})" in done.detail
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
+def test_a_refusal_of_the_request_itself_is_not_tried_again(status: int) -> None:
+    done, attempts = send(raising(error(status)))
+    assert isinstance(done, Unanswered)
+    assert (done.reason, done.transient, len(attempts)) == ("rejected", False, 1)
+    assert f"{status} at attempt 1 of {MAX_ATTEMPTS}" in done.detail
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        error(408),
+        error(409),
+        error(429),
+        error(500),
+        error(529),
+        openai.APIConnectionError(message=CANARY, request=httpx2.Request("POST", URL)),
+        MalformedReplyError(CANARY),
+        ValueError(CANARY),
+    ],
+    ids=lambda each: type(each).__name__ + str(getattr(each, "status_code", "")),
+)
+def test_what_passes_by_itself_is_tried_again_a_bounded_number_of_times(
+    passing: Exception,
+) -> None:
+    done, attempts = send(raising(passing))
+    assert (done, [attempt.number for attempt in attempts]) == ("fine", [1, 2])
+    done, attempts = send(raising(*[passing] * 9))
+    assert isinstance(done, Unanswered)
+    assert done.transient
+    assert len(attempts) == MAX_ATTEMPTS
+
+
+def test_an_error_nobody_knows_is_an_outcome_not_a_crash() -> None:
+    done, attempts = send(raising(ZeroDivisionError(CANARY)))
+    assert isinstance(done, Unanswered)
+    assert "ZeroDivisionError" in done.detail
+    assert [attempt.status for attempt in attempts] == ["ZeroDivisionError"]
+
+
+def test_an_error_of_ours_goes_through_at_once() -> None:
+    attempts: list[Attempt] = []
+    with pytest.raises(BadModel, match="wrong"):
+        asyncio.run(transport_to().send(raising(BadModel("wrong")), attempts.append))
+    assert len(attempts) == 1
+
+
+def test_attempts_are_numbered_from_one_in_order_of_time() -> None:
+    _, attempts = send(raising(error(500), error(429), MalformedReplyError(CANARY)))
+    assert [attempt.number for attempt in attempts] == [1, 2, 3, 4]
+    assert [attempt.status for attempt in attempts] == [
+        "APIStatusError 500",
+        "RateLimitError 429",
+        "MalformedReplyError",
+        "ok",
+    ]
+    moments = [at for each in attempts for at in (each.started_s, each.ended_s)]
+    assert moments == sorted(moments)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [error(400), error(401), error(404), error(429), error(500), ValueError(CANARY)],
+    ids=str,
+)
+def test_neither_outcome_nor_attempt_repeats_what_the_provider_said(told: Exception) -> None:
+    done, attempts = send(raising(*[told] * 9))
+    assert isinstance(done, Unanswered)
+    assert "canary" not in done.model_dump_json()
+    assert not any("canary" in attempt.model_dump_json() for attempt in attempts)
+    assert all(STATUS.fullmatch(attempt.status) for attempt in attempts)
+
+
+def test_a_deadline_ends_an_attempt_and_reports_it_as_cancelled() -> None:
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    done, attempts = send(never, transport_to(deadline_s=0.05))
+    assert isinstance(done, Unanswered)
+    assert (done.reason, done.transient) == ("deadline", True)
+    assert "'near' at http://127.0.0.1:9/v1 gave no reply within 0.05 s" in done.detail
+    assert [attempt.status for attempt in attempts] == ["cancelled"]
+
+
+def test_a_caller_who_gives_up_is_not_told_of_a_deadline() -> None:
+    attempts: list[Attempt] = []
+
+    async def work() -> None:
+        begun = asyncio.Event()
+
+        async def hang() -> str:
+            begun.set()
+            await asyncio.Event().wait()
+            return "never"
+
+        task = asyncio.create_task(transport_to().send(hang, attempts.append))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(work())
+    assert [attempt.status for attempt in attempts] == ["cancelled"]
+
+
+def test_an_endpoint_that_names_no_key_needs_none() -> None:
+    assert transport_to().key() == "none"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_key_names_its_variable_and_its_endpoint(
+    value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("KEY_A", value)
+    with pytest.raises(BadModel, match=r"'near' needs a key in KEY_A.*no call was made"):
+        transport_to(key="KEY_A").key()
+
+
+def test_no_error_text_holds_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY_A", "canary-key")
+    transport = transport_to(key="KEY_A")
+    assert transport.key() == "canary-key"
+    done, _ = send(raising(error(401)), transport)
+    assert isinstance(done, Unanswered)
+    assert "Check the key in KEY_A." in done.detail
+    assert "canary" not in done.detail + transport.where()
+
+
+def test_an_endpoint_is_named_with_its_address() -> None:
+    assert transport_to().where() == f"The endpoint 'near' at {URL}"
+    assert transport_to("").where() == "The endpoint 'near' at its public address"
+
+
+@pytest.mark.parametrize("url", ["http://user:pass@host/v1", "https://host/v1?key=secret"])
+def test_an_address_cannot_hold_what_error_texts_must_not(url: str) -> None:
+    with pytest.raises(ValueError, match="use key_env"):
+        transport_to(url)
+
+
+def test_an_endpoint_is_the_sdks_own_where_the_sdk_would_ask_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for url in ("", URL):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        own = BUILT_IN["openai"].model_copy(update={"base_url": url})
+        assert Transport(own, "openai", 60).is_the_sdks_own()
+        assert not Transport(own, "mine", 60).is_the_sdks_own()
+        elsewhere = own.model_copy(update={"base_url": "http://127.0.0.1:10/v1"})
+        assert not Transport(elsewhere, "openai", 60).is_the_sdks_own()
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted"),
+    [
+        ("http://127.0.0.1:9/v1", False),
+        ("http://localhost/v1", False),
+        ("http://[::1]:9/v1", False),
+        ("https://models.example/v1", True),
+        ("http://localhost.example/v1", True),
+        ("", True),
+    ],
+)
+def test_proxies_are_never_used_on_the_way_to_this_machine(url: str, trusted: bool) -> None:
+    assert transport_to(url).trusts_proxies is trusted
+
+
+def test_waiting_for_a_leader_counts_towards_ones_own_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport_module, "PATIENCE", 10)
+    transport = transport_to(deadline_s=0.1)
+
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    async def work() -> list[str | Unanswered]:
+        calls = (transport.send(never, lambda _: None, prefix="p") for _ in range(20))
+        return list(await asyncio.wait_for(asyncio.gather(*calls), 1.5))
+
+    assert {type(done) for done in asyncio.run(work())} == {Unanswered}
+
+
+def test_a_refused_leader_leaves_the_lead_to_the_next() -> None:
+    transport, order = transport_to(), []
+
+    async def one(n: int) -> None:
+        async def call() -> str:
+            order.append(f"start {n}")
+            await asyncio.sleep(0.005)
+            order.append(f"end {n}")
+            if n == 0:
+                raise error(400)
+            return "fine"
+
+        await transport.send(call, lambda _: None, prefix="p")
+
+    async def work() -> None:
+        await asyncio.gather(*(one(n) for n in range(4)))
+
+    asyncio.run(work())
+    assert order[:4] == ["start 0", "end 0", "start 1", "end 1"]
+    assert order[4:6] == ["start 2", "start 3"]
+
+
+BROKEN = openai.APIConnectionError(message=CANARY, request=httpx2.Request("GET", URL))
+
+
+@pytest.mark.parametrize(
+    ("told", "raised", "words"),
+    [
+        (BROKEN, EndpointDown, r"'near' at .*did not answer .*\(APIConnectionError\)"),
+        (TimeoutError(), EndpointDown, r"\(TimeoutError\)"),
+        (error(503), EndpointDown, "did not answer"),
+        (error(401), BadModel, "refuses the key in KEY_A"),
+        (error(404), openai.APIStatusError, "canary"),
+        (ValueError("x"), ValueError, "x"),
+    ],
+    ids=repr,
+)
+def test_a_preflights_failure_is_ours_where_it_tells_something(
+    told: Exception, raised: type[Exception], words: str
+) -> None:
+    with pytest.raises(raised, match=words), transport_to(key="KEY_A").preflighting():
+        raise told
