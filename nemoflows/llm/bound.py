@@ -9,7 +9,7 @@ from nemoflows.calls import Request, Thinking
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import OVER_BUDGET, CallSpec, Check, Failure, Success
 from nemoflows.money.budgets import Account
-from nemoflows.types import ModelRef, ThinkingPolicy
+from nemoflows.types import ModelRef, Policy, ThinkingPolicy, Tier
 
 T = TypeVar("T")
 
@@ -49,6 +49,18 @@ class BoundClient:
     """A gate failed, and its steps are asked again with more thinking."""
     call_keys: list[str] = field(default_factory=list)
     """Keys of the calls that were made with it so far."""
+
+    @classmethod
+    def under(cls, policy: Policy, tier: Tier, llm: LLMClient, account: Account) -> BoundClient:
+        """Return the client of one tier as a policy has it asked."""
+        return cls(
+            llm=llm,
+            model=policy.model(tier),
+            cache_salt=policy.cache_salt,
+            thinking=policy.thinking,
+            max_resamples=policy.max_resamples,
+            account=account,
+        )
 
     def ready(self, request: Request) -> Request:
         """Return a request as it is asked here: of which model, with which salt and thinking."""

@@ -47,21 +47,15 @@ def client(
             an explicit wish.
         NoGpu: The model runs in process and the task, or this machine, has no GPU.
     """
-    model = policy.frontier if tier == "frontier" else policy.efficient
-    current = ready(model, policy, task=task, efficient=tier == "efficient")
+    current = ready(policy.model(tier), policy, task=task, efficient=tier == "efficient")
     refuse_forgotten_budget(policy.budget_usd, current.llm.journal.root)
     if policy.shadow_share:
         refuse_forgotten_sample(current.llm.journal.root)
     words = "\0".join((task, policy.cache_salt, *about))
     scope = hashlib.sha256(words.encode()).hexdigest()[:16]
     budget = current.llm.history.open_budget(policy.budget_usd, scope=scope, call_keys=spent)
-    return BoundClient(
-        llm=current.llm,
-        model=model,
-        cache_salt=policy.cache_salt,
-        thinking=policy.thinking,
-        max_resamples=policy.max_resamples,
-        account=Account(task, tier, budget, scope, escalated),
+    return BoundClient.under(
+        policy, tier, current.llm, Account(task, tier, budget, scope, escalated)
     )
 
 

@@ -228,15 +228,8 @@ class AsyncClient:
         self._shadow = self._shadow + sample
 
     def _bound(self, tier: Tier, step: str, escalated: bool = False) -> BoundClient:
-        policy = self.policy
-        return BoundClient(
-            llm=self.llm,
-            model=policy.model(tier),
-            cache_salt=policy.cache_salt,
-            thinking=policy.thinking,
-            max_resamples=policy.max_resamples,
-            account=Account(step, tier, self._budget, self._scope, escalated),
-        )
+        account = Account(step, tier, self._budget, self._scope, escalated)
+        return BoundClient.under(self.policy, tier, self.llm, account)
 
     def _notes(self) -> str:
         """Return what `nemoflows report` shows beside the calls, as its `ReportNotes` reads it."""
