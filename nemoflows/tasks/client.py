@@ -48,7 +48,8 @@ def client(
         NoGpu: The model runs in process and the task, or this machine, has no GPU.
     """
     current = ready(policy.model(tier), policy, task=task, efficient=tier == "efficient")
-    refuse_forgotten_budget(policy.budget_usd, current.llm.journal.root)
+    if policy.budget_usd is not None:
+        refuse_forgotten_budget(policy.budget_usd, current.llm.journal.root)
     if policy.shadow_share:
         refuse_forgotten_sample(current.llm.journal.root)
     words = "\0".join((task, policy.cache_salt, *about))

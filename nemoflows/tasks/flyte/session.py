@@ -45,6 +45,9 @@ class Session:
     """What was found to fit before: model, tier and what a policy asks of them."""
 
 
+_NAMED = ("NEMOFLOWS_", "FLYTE_INTERNAL_EXECUTION_")
+"""Variables that tell one session from another: the settings, and the execution."""
+
 _sessions: dict[tuple[object, ...], Session] = {}
 
 _lock = threading.Lock()
@@ -98,16 +101,14 @@ def _land() -> None:
 
 def session() -> Session:
     """Return the process's session; made anew only where the environment has changed."""
-    named = sorted(item for item in os.environ.items() if item[0].startswith("NEMOFLOWS_"))
-    shared = _shared_prefix() if in_pod() else ""
+    named = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_NAMED)))
     with _lock:
-        place = (*named, shared)
-        if place not in _sessions:
+        if named not in _sessions:
             settings = settings_module.load()
-            _sessions[place] = _open(settings, shared)
+            _sessions[named] = _open(settings, _shared_prefix() if in_pod() else "")
             if in_pod():
                 end_gracefully_on_sigterm(_clients, background_loop(), settings.grace_s)
-        return _sessions[place]
+        return _sessions[named]
 
 
 def _clients() -> list[LLMClient]:
