@@ -125,6 +125,19 @@ def test_summaries_prints_every_choice_and_the_gain_over_the_first_sentence(
         check_interval(row)
 
 
+def test_scale_prints_each_size_and_the_exponent_between() -> None:
+    named = ("--measure", "build", "--measure", "calls", "--measure", "records")
+    done = run_command(
+        "python", "-m", "benchmarks.scale", *named, "--measure", "agents", "--sizes", "100,200"
+    )
+    assert done.returncode == 0, done.stdout
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row.get("n") for row in rows] == [100, 200, None] * 4
+    assert all(row["cpu_s"] > 0 and row["peak_mib"] > 10 for row in rows if "n" in row)
+    assert all(-1 < row["cpu_s_exponent"] < 3 for row in rows if "n" not in row)
+    assert all(row["failed"] == 0 for row in rows if "failed" in row)
+
+
 def test_overhead_prints_a_median_between_its_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
