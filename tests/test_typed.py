@@ -226,11 +226,22 @@ def test_a_model_is_asked_for_and_returned(tmp_path: Path) -> None:
     assert "- team (string): The team that it is for" in request_text(asked)
 
 
-def test_a_text_is_asked_for_and_returned(tmp_path: Path) -> None:
-    run = Run(tmp_path, says('{"answer": "Dear Sir"}'))
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"answer": "Dear Sir"}',
+        "Dear Sir",
+        "<think>Sir?</think>\nDear Sir",
+        'Here:\n```json\n{"answer": "Dear Sir"}\n```',
+        '{"answer": "<think>Sir?</think>Dear Sir"}',
+    ],
+)
+def test_a_text_is_asked_for_and_returned(said: str, tmp_path: Path) -> None:
+    run = Run(tmp_path, says(said))
     [result] = run.first(asking(returns=str), MAILS[:1])
     assert result.value == "Dear Sir"
     assert type(result) is Result[str]
+    assert len(result.calls) == 1
 
 
 @pytest.mark.parametrize("returns", [int, list[Triage], Literal["a", "b"], None])

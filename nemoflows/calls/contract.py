@@ -10,7 +10,7 @@ from typing import Any
 
 from nemoflows.calls.values import LAST, Part, Reply, Request, Thinking, user, well_formed_json
 from nemoflows.errors import BadReply
-from nemoflows.types import Evidence, Passage
+from nemoflows.types import Evidence, Passage, printable
 
 OFF = Thinking(mode="off")
 SYSTEM = (
@@ -106,6 +106,8 @@ def a_list(items: dict[str, Any], n: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "maxItems": n}
 
 
+SHOWN_CHARACTERS = 80
+"""Most of a reply that an error quotes."""
 SHOWN = 5
 """Wrong items of a reply that an error names; the model needs no more to see what is meant."""
 
@@ -146,7 +148,9 @@ def content(reply: Reply) -> Any:
         # Some servers leave control characters in.
         return well_formed_json(json.loads(reply.text, strict=False))
     except (ValueError, RecursionError) as error:
-        raise BadReply(f"The reply is not JSON: {error}.") from error
+        begins = printable(" ".join(reply.text[:SHOWN_CHARACTERS].split()))
+        told = f"it begins {begins!r}" if begins else "it is empty"
+        raise BadReply(f"The reply is not JSON ({error}); {told}.") from error
 
 
 def field(reply: Reply, name: str, kind: type) -> Any:

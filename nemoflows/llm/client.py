@@ -81,10 +81,10 @@ class LLMClient:
         for number in range(spec.max_resamples + 1):
             request = spec.sample(number)
             outcome = await self._outcome(request, spec.account, keys)  # (1) to (7)
-            read = read_outcome(spec.check, outcome, final=False)  # (8) check, and ask once more
+            read = read_outcome(spec, outcome, final=False)  # (8) check, and ask once more
             if again := second_ask(request, outcome, read):
                 outcome = await self._outcome(again, spec.account, keys)
-                read = better(read, read_outcome(spec.check, outcome, final=True))
+                read = better(read, read_outcome(spec, outcome, final=True))
             if isinstance(read, Success) or read.reason not in UNUSABLE:
                 break
         return replace(read, calls=keys)

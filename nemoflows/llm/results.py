@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from nemoflows.calls import Answered, Outcome, Reply, Request, Unanswered, Unusable, wire
+from nemoflows.calls import Answered, Outcome, Reply, Request, Unanswered, Unusable, recover, wire
 from nemoflows.errors import (
     BadReply,
     EndpointDown,
@@ -101,8 +101,10 @@ def refuse_too_many(failed: Sequence[Failure], n: int, max_failed: float) -> Non
     )
 
 
-def read_outcome(check: Check[T], outcome: Outcome, *, final: bool) -> Success[T] | Failure:
-    """Return what `check` makes of an outcome.
+def read_outcome(spec: CallSpec[T], outcome: Outcome, *, final: bool) -> Success[T] | Failure:
+    """Return what the spec's check makes of an outcome.
+
+    A reply that it refuses is looked at once more, for what was asked for inside it.
 
     Args:
         final: This is the last try: a check may keep what holds and drop the rest.
@@ -112,9 +114,17 @@ def read_outcome(check: Check[T], outcome: Outcome, *, final: bool) -> Success[T
     if isinstance(outcome, Unusable):
         return Failure(outcome.reason, outcome.detail, transient=False)
     try:
-        return Success(check(outcome.reply, final))
+        if spec.request.json_schema is not None:
+            return Success(spec.check(outcome.reply, final))
+        problem = "The reply holds thoughts alone."
     except BadReply as error:
-        return Failure("invalid", error.message, transient=False)
+        problem = error.message
+    if (reply := recover.recovered(outcome.reply, spec.request.json_schema)) is not None:
+        try:
+            return Success(spec.check(reply, final))
+        except BadReply as error:
+            problem = error.message
+    return Failure("invalid", problem, transient=False)
 
 
 def second_ask(request: Request, outcome: Outcome, read: object) -> Request | None:

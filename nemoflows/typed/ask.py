@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from nemoflows.calls import Reply, contract
+from nemoflows.calls import Reply, contract, recover
 from nemoflows.calls.contract import a_string, an_object, request
 from nemoflows.errors import BadInput, BadReply
 from nemoflows.llm.bound import BoundClient
@@ -106,7 +106,7 @@ class AskStep:
     def _read(self, reply: Reply, final: bool) -> Any:
         del final
         if self.shape is None:
-            return contract.field(reply, TEXT, str)
+            return self._text(reply)
         content = contract.content(reply)
         value, faults = validated(self.returns, content)
         if value is not None:
@@ -114,6 +114,15 @@ class AskStep:
         if value is None:
             raise BadReply(f"The record does not hold: {listed([fault.text for fault in faults])}")
         return value
+
+    def _text(self, reply: Reply) -> str:
+        """Return the answer, whether the model wrapped it in an object or just said it."""
+        found = recover.recovered(reply, self._text_schema())
+        said: str = contract.field(found, TEXT, str) if found else reply.text
+        text = recover.without_thoughts(said)
+        if not text:
+            raise BadReply("The reply holds no text.")
+        return text
 
     def _result(self, result: Success[Any] | Failure) -> Result[Any]:
         if isinstance(result, Failure):
