@@ -149,7 +149,7 @@ def test_a_billed_reply_of_another_shape_is_not_paid_again(claude: BatchServer, 
     for _ in range(2):
         found, _ = run(claude, root, asks(2))
         [failed] = failures(found)
-        assert (failed.reason, failed.transient) == ("down", False)
+        assert (failed.reason, failed.transient) == ("invalid", False)
     assert len(claude.batches) == 1
 
 

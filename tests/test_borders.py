@@ -8,14 +8,12 @@ import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any, Self
 
-import anthropic
 import pytest
 
 from nemoflows import settings
-from nemoflows.calls import Attempt, Outcome, Unanswered, Unusable
+from nemoflows.calls import Attempt, Outcome, Reply, Unanswered, Unusable
 from nemoflows.engines.anthropic.messages import read_message
 from nemoflows.engines.http.engine import RemoteEngine
 from nemoflows.engines.http.errors import too_long_numbers
@@ -267,11 +265,11 @@ def test_a_refusals_words_obey_no_terminal(
 
 @pytest.mark.parametrize("stop", ["refusal", "max_tokens", "pause_turn"])
 def test_claudes_words_obey_no_terminal(stop: str) -> None:
-    message = anthropic.types.Message.construct(
-        content=[], model=HOSTILE, stop_reason=stop, usage=None,
-        stop_details=SimpleNamespace(explanation=HOSTILE),
-    )  # fmt: skip
-    outcome = read_message(message, [])
+    body: dict[str, Any] = {
+        "content": [], "model": HOSTILE, "stop_reason": stop, "usage": None,
+        "stop_details": {"explanation": HOSTILE},
+    }  # fmt: skip
+    outcome = read_message(body, Reply())
     assert isinstance(outcome, Unusable)
     assert is_harmless(outcome.detail)
 

@@ -35,7 +35,7 @@ def test_what_fits_is_reserved_at_once() -> None:
 
 
 def test_what_can_never_fit_is_refused_with_the_numbers() -> None:
-    budget = Budget(1.0, used={"a": 0.25}, in_doubt_usd=0.125)
+    budget = Budget(1.0, used={"a": (0.25, None)}, in_doubt_usd=0.125)
     with pytest.raises(OverBudget) as refused:
         asyncio.run(budget.reserve(0.75))
     for number in ("$1.000000", "$0.250000", "$0.125000", "$0.750000"):
@@ -133,7 +133,7 @@ def test_a_call_that_was_used_twice_counts_once() -> None:
 
 def test_nothing_is_asked_beside_calls_of_unknown_price() -> None:
     with pytest.raises(OverBudget, match="1 calls of unknown price"):
-        asyncio.run(Budget(1.0, used={"a": None}).reserve(0.1))
+        asyncio.run(Budget(1.0, used={"a": (None, None)}).reserve(0.1))
     with pytest.raises(OverBudget, match="price_key, usd_per_mtok"):
         asyncio.run(Budget(1.0).reserve(None))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
@@ -59,6 +60,18 @@ LAST = 3
 
 THINKING_ROOM_TOKENS = 8192
 """Output tokens that thinking without a budget may take on top of the reply's own."""
+
+
+def _true_price(usd: float | None) -> float | None:
+    """Return a price; None for what can be none, such as one of a count that was not true."""
+    return usd if usd is not None and 0 <= usd < math.inf else None
+
+
+Price = Annotated[float | None, AfterValidator(_true_price)]
+"""What a call cost in USD; None where nobody knows."""
+
+MOST_TOKENS = 20_000_000
+"""Tokens of one call above which a count cannot be true: twice the longest context there is."""
 
 Purpose = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,99}$")]
 """The name of the step that a call is for: an open set. It groups the ledger; not in the key."""
@@ -199,6 +212,37 @@ class Usage(Value):
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
+    @classmethod
+    def told(
+        cls,
+        all_input: object,
+        output: object,
+        *,
+        cache_read: object = None,
+        cache_write: object = None,
+        reasoning: object = None,
+    ) -> Usage | None:
+        """Return a provider's own count; None where it cannot be true, for then it says nothing.
+
+        Args:
+            all_input: Tokens read, the cached ones included; none at all is no count.
+            output: Tokens written, reasoning included.
+        """
+        told = (all_input, output, cache_read or 0, cache_write or 0, reasoning or 0)
+        counts = [n for n in told if type(n) is int and 0 <= n <= MOST_TOKENS]
+        if len(counts) < len(told):
+            return None
+        read, written, cached, stored, thought = counts
+        if not read or cached + stored > read or thought > written:
+            return None
+        return cls(
+            input_tokens=read - cached - stored,
+            cache_read_tokens=cached,
+            cache_write_tokens=stored,
+            output_tokens=written,
+            reasoning_tokens=thought,
+        )
+
     @property
     def all_input_tokens(self) -> int:
         """Return what the model read, cached or not."""
@@ -227,7 +271,7 @@ class Reply(Value):
     stop: Literal["end", "length", "refusal", "tool", "context", "pause"] = "end"
     usage: Usage | None = None
     """None where the provider did not say: what it cost is then unknown."""
-    usd: float | None = None
+    usd: Price = None
     """What the provider itself says it charged; beats every price table."""
     model: Text = ""
     """The model name that the server itself reported."""
@@ -237,6 +281,8 @@ class Reply(Value):
     """Opaque provider blocks, to be sent back in a later turn as they are."""
     notes: list[Text] = Field(default_factory=list)
     """Preferences that the model has no way to follow, and what was done instead."""
+    raw: Text = ""
+    """The body that a server sent, as it came: the rest is read from it, now and at each replay."""
 
 
 class Attempt(Value):

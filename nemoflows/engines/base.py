@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nemoflows.calls import Attempt, Outcome, Request
+from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
 
@@ -40,6 +40,10 @@ class Engine(ABC):
     @abstractmethod
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply; failures of the provider come back as outcomes, never raised."""
+
+    def read(self, came: Reply) -> Outcome:
+        """Return the outcome that a recorded body holds; only engines that keep one are asked."""
+        return Answered(reply=came)
 
     def model_fingerprint(self, model: ModelRef) -> str:
         """Return what the model's spelling stands for, as keys must tell it: here the spelling."""

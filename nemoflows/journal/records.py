@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from nemoflows.calls import Answered, Attempt, Request, Unusable, Usage
+from nemoflows.calls import Answered, Attempt, Price, Request, Unusable, Usage
 from nemoflows.types import Value
 
 _REFUSED = re.compile(r".* (4(?!08|99)\d\d|500|503|529)")
@@ -28,8 +28,10 @@ class Recorded(Value):
     model: str
     """The model as it was asked for, in its spelling."""
     outcome: Answered | Unusable = Field(discriminator="kind")
-    usd: float | None
+    usd: Price
     """Price at the time of the call; None where nobody knows."""
+    worst_usd: Price = None
+    """The most that it can have cost, where `usd` is None."""
     started_s: float
     ended_s: float
     run: str = ""

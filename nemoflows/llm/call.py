@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
+from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Unusable
 from nemoflows.engines.base import Engine
 from nemoflows.errors import NemoflowsError, OverBudget
 from nemoflows.journal import Intent, Record, Recorded
@@ -64,6 +64,10 @@ class Call:
     def resumes(self) -> bool:
         """Return whether it goes on without this process: its engine's notes announce it."""
         return self.served.engine.resumes
+
+    def read(self, came: Reply) -> Outcome:
+        """Return what a recorded body of the engine's says."""
+        return self.served.engine.read(came)
 
     async def result(self) -> Recorded | Unanswered:
         """Wait for the outcome; a caller who is cancelled stops no call, for it is paid."""
@@ -136,7 +140,7 @@ class Call:
         """
         self.is_answered = True
         record = self._recorded(outcome, gpu_s)
-        self.budget.count(self.key, record.usd)
+        self.budget.count(self.key, record.usd, record.worst_usd)
         await self.history.keep(record, self.use)
         ended = self._ended(max(1, len(self.attempts)), "ok")
         if self.served.engine.resumes:
@@ -214,6 +218,7 @@ class Call:
             request=request,
             outcome=outcome,
             usd=usd,
+            worst_usd=self.worst_usd if usd is None else None,
             started_s=self.started_s,
             ended_s=time.time(),
             attempts=self.attempts,

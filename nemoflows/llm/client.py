@@ -92,7 +92,7 @@ class LLMClient:
     async def _answer(self, call: Call) -> Recorded | Unanswered:
         """Answer a key for everybody who asks for it meanwhile: that is (2), the single flight."""
         try:
-            if found := await self.history.recall(call.key, call.use):  # (1) replay
+            if found := await self.history.recall(call.key, call.use, call.read):  # (1) replay
                 return found
             await self.preflight(call.request.model)
             async with (
@@ -126,7 +126,7 @@ class LLMClient:
         found = await self._single_flight(key, served, request, use)
         if not isinstance(found, Unanswered):
             keys.append(key)
-            account.budget.count(key, found.usd)
+            account.budget.count(key, found.usd, found.worst_usd)
             return found.outcome
         if found.asked:
             keys.append(key)

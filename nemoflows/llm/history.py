@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
-from nemoflows.calls import Usage
+from nemoflows.calls import Outcome, Reply, Usage
 from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded
 from nemoflows.money.budgets import Account, Budget
 from nemoflows.money.ledger import Spent
@@ -54,11 +55,16 @@ class CallHistory:
         """Return whether the journal is asked in place."""
         return self._threads is None
 
-    async def recall(self, key: str, use: Use) -> Recorded | None:
-        """Return what is recorded under `key`, and note who used it."""
+    async def recall(self, key: str, use: Use, read: Callable[[Reply], Outcome]) -> Recorded | None:
+        """Return what is recorded under `key`, and note who used it.
+
+        Args:
+            read: Reads a body that came, today: it may understand what it did not when it came.
+        """
         record: Recorded | None = self._lost.get(key)
         record = record or await self._now(self.journal.outcome, key)
         if record is not None:
+            record = read_again(record, read)
             self._note(record, use, replayed=True)
         return record
 
@@ -132,7 +138,7 @@ class CallHistory:
         ]
         return Budget(
             cap_usd,
-            used={call.key: call.usd for call in used},
+            used={call.key: (call.usd, call.worst_usd) for call in used},
             in_doubt_usd=sum(attempt.reserved_usd or 0.0 for attempt in cut),
         )
 
@@ -170,6 +176,14 @@ class CallHistory:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, given)
 
 
+def read_again(record: Recorded, read: Callable[[Reply], Outcome]) -> Recorded:
+    """Return a record with what its body says today; its price stays what it was."""
+    if record.outcome.reply.raw:
+        with suppress(Exception):  # what was read of it when it came still stands
+            return record.model_copy(update={"outcome": read(record.outcome.reply)})
+    return record
+
+
 def spent_of(record: Recorded, receipt: Receipt, *, replayed: bool) -> Spent:
     """Return a record as the ledger sees it, with what a receipt says of its use."""
     return Spent(
@@ -178,6 +192,7 @@ def spent_of(record: Recorded, receipt: Receipt, *, replayed: bool) -> Spent:
         model=record.model,
         usage=record.outcome.reply.usage or Usage(),
         usd=record.usd,
+        worst_usd=record.worst_usd,
         replayed=replayed,
         started_s=record.started_s,
         seconds=record.ended_s - record.started_s,

@@ -23,14 +23,15 @@ class Budget:
         self,
         cap_usd: float | None = None,
         *,
-        used: Mapping[str, float | None] | None = None,
+        used: Mapping[str, tuple[float | None, float | None]] | None = None,
         in_doubt_usd: float = 0.0,
     ) -> None:
         """Take the cap, and the work that counts before the first call.
 
         Args:
             cap_usd: Most that the work may cost; None is without end, and then nothing waits.
-            used: Key → price of calls that were made before; None is a price nobody knows.
+            used: Key → price of calls that were made before, and the most that it can be; None is
+                what nobody knows.
             in_doubt_usd: Reservations of attempts that were cut off before.
         """
         self.cap_usd = cap_usd
@@ -40,8 +41,8 @@ class Budget:
         self.n_unpriced = 0
         self._used: set[str] = set()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
-        for key, usd in (used or {}).items():
-            self.count(key, usd)
+        for key, (usd, worst_usd) in (used or {}).items():
+            self.count(key, usd, worst_usd)
 
     @property
     def used_usd(self) -> float:
@@ -90,12 +91,18 @@ class Budget:
         self.reserved_usd = max(0.0, self.reserved_usd - reserved_usd)
         self._admit()
 
-    def count(self, key: str, usd: float | None) -> None:
-        """Add a call's recorded price; a key counts once, however often it is used."""
+    def count(self, key: str, usd: float | None, worst_usd: float | None = None) -> None:
+        """Add a call's recorded price; a key counts once, however often it is used.
+
+        Args:
+            usd: None where nobody knows it, as where a server's own count cannot be true.
+            worst_usd: The most that it can be, which then counts.
+        """
         if key not in self._used:
             self._used.add(key)
-            self.n_unpriced += usd is None
+            self.n_unpriced += usd is None and worst_usd is None
             self.settled_usd += usd or 0.0
+            self.in_doubt_usd += worst_usd or 0.0 if usd is None else 0.0
 
     def _possible(self, usd: float | None) -> float:
         if usd is None:
@@ -140,7 +147,11 @@ class Budget:
             self._admit()
 
     def _refusal(self, usd: float) -> OverBudget:
-        lost = f", ${self.in_doubt_usd:.6f} by attempts cut off" if self.in_doubt_usd else ""
+        lost = (
+            f", ${self.in_doubt_usd:.6f} by attempts cut off or of unknown price"
+            if self.in_doubt_usd
+            else ""
+        )
         held = (
             f", ${self.reserved_usd:.6f} reserved by calls in flight" if self.reserved_usd else ""
         )

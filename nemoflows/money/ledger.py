@@ -16,6 +16,8 @@ class Spent(Value):
     model: str
     usage: Usage
     usd: float | None
+    worst_usd: float | None = None
+    """The most that it can have cost, where nobody knows what it did."""
     replayed: bool
     started_s: float = 0.0
     """Unix time."""

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from nemoflows.calls import Attempt, Outcome, Unanswered
 from nemoflows.engines.anthropic.engine import Anthropic
-from nemoflows.engines.anthropic.messages import read_message
+from nemoflows.engines.http import body
 from nemoflows.engines.http.errors import MalformedReplyError, too_long_numbers
 from nemoflows.errors import EndpointDown
 
@@ -58,14 +58,14 @@ class Row:
     """A line of results."""
 
     key: str
-    result: Any
+    result: dict[str, Any]
 
 
 class Batches:
     """The batches of one workspace: whose key it is."""
 
     def __init__(self, api: Anthropic) -> None:
-        self._api, self.transport = api, api.transport
+        self.api, self.transport = api, api.transport
 
     async def newest_s(self) -> float | Unanswered:
         """Return when the newest batch was created, by the API's clock; 0 where there is none."""
@@ -128,20 +128,19 @@ class Batches:
         """Give the results of a batch that has ended, as they are read, in any order."""
         import httpx2
         from anthropic._decoders.jsonl import AsyncJSONLDecoder
-        from anthropic.types.messages import MessageBatchIndividualResponse
 
         lines = await self._client.get(
             f"/v1/messages/batches/{quote(batch, safe='')}/results",
-            cast_to=AsyncJSONLDecoder[MessageBatchIndividualResponse],
+            cast_to=AsyncJSONLDecoder[object],  # as they came
             options={"headers": {"Accept": "application/binary"}},
             stream=True,
         )
         try:
             async for line in lines:
-                key = getattr(line, "custom_id", None)
+                key = body.fields(line).get("custom_id")
                 if not isinstance(key, str):
                     raise MalformedReplyError("results with a line of another shape")
-                yield Row(key, line.result)
+                yield Row(key, body.fields(body.fields(line).get("result")))
         except httpx2.HTTPError as error:  # of a body that breaks off, which the SDK lets through
             raise MalformedReplyError(f"results that broke off ({type(error).__name__})") from error
         finally:
@@ -159,7 +158,7 @@ class Batches:
 
     @property
     def _client(self) -> anthropic.AsyncAnthropic:
-        client: anthropic.AsyncAnthropic = self._api.connect()
+        client: anthropic.AsyncAnthropic = self.api.connect()
         return client
 
     def _perhaps(self, what: str) -> CreationInDoubtError:
@@ -188,14 +187,14 @@ def in_parts(asked: Sequence[T], sent: Callable[[T], object]) -> Iterator[list[T
         yield part
 
 
-def read_row(row: Row, notes: list[str], batch: str) -> tuple[str, Outcome | None]:
+def read_row(row: Row, notes: list[str], batch: str, api: Anthropic) -> tuple[str, Outcome | None]:
     """Return how a row ended, as attempts tell it, and its outcome; None is worth another try."""
-    kind = getattr(row.result, "type", "")
+    kind = body.words(row.result.get("type"))
     if kind == "succeeded":
-        return "ok", _message(row, notes, batch)
+        return "ok", _message(row, notes, api)
     if kind == "errored":
-        error = getattr(row.result.error, "error", None)
-        name = getattr(error, "type", "") or "error"
+        error = body.fields(body.fields(row.result.get("error")).get("error"))
+        name = body.words(error.get("type")) or "error"
         again = name in PASSING_ERRORS
         return f"errored {name}", None if again else _rejected(name, error, batch)
     if kind == "canceled":
@@ -204,23 +203,20 @@ def read_row(row: Row, notes: list[str], batch: str) -> tuple[str, Outcome | Non
             "same command again to send it anew."
         )
         return kind, Unanswered(reason="cancelled", detail=detail, transient=False)
-    return str(kind or "unknown"), None
+    return kind or "unknown", None
 
 
-def _message(row: Row, notes: list[str], batch: str) -> Outcome:
-    """Return the outcome of a row that was billed; one that cannot be read is not asked again."""
+def _message(row: Row, notes: list[str], api: Anthropic) -> Outcome:
+    """Return the outcome of a row that was billed, whatever it holds."""
+    came = api.kept(json.dumps(row.result.get("message")), notes)
     try:
-        return read_message(row.result.message, notes)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        detail = (
-            f"Batch {batch} holds a reply of another shape for this request. It was billed, so it "
-            "is not sent again by itself."
-        )
-        return Unanswered(reason="down", detail=detail, transient=False)
+        return api.read(came)
+    except MalformedReplyError as error:
+        return body.unreadable(came, str(error))
 
 
-def _rejected(name: str, error: Any, batch: str) -> Unanswered:
-    told = SimpleNamespace(status_code=400, message=getattr(error, "message", ""))
+def _rejected(name: str, error: dict[str, Any], batch: str) -> Unanswered:
+    told = SimpleNamespace(status_code=400, message=body.words(error.get("message")))
     if too_long := too_long_numbers(told):  # type: ignore[arg-type]
         detail = f"Batch {batch}: the request is too long for its model ({too_long})."
         return Unanswered(reason="too_long", detail=detail, transient=False)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from nemoflows.calls import Outcome, Request
+from nemoflows.calls import Outcome, Reply, Request
 from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.anthropic import messages
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http.engine import ODD_ANSWERS, PREFLIGHT_S, RemoteEngine
-from nemoflows.engines.http.errors import reading
 from nemoflows.engines.http.transport import forget_headers, refuse_variants
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
@@ -56,9 +55,13 @@ class Anthropic(RemoteEngine):
         client = self.connect()  # importing the SDK takes seconds that are not the server's
         arguments, notes = messages.to_arguments(request)
         prefix = prefix_key(request) if messages.is_cached(request) else ""
+        ask = client.messages.with_raw_response.create
         return await self.transport.send(
-            lambda: _ask(client, arguments, notes), on_attempt, request, prefix
+            lambda: self.came(ask(**arguments), notes), on_attempt, request, prefix
         )
+
+    def _read(self, body: dict[str, Any], came: Reply) -> Outcome:
+        return messages.read_message(body, came)
 
     def limit_tokens(self, request: Request) -> int:
         """Return the most output tokens that a call is allowed, thinking included."""
@@ -96,11 +99,3 @@ class Anthropic(RemoteEngine):
 def _is_envelope(body: object) -> bool:
     """Return whether an error's body is one of the API's own, and not of a missing route."""
     return isinstance(body, dict) and "error" in body
-
-
-async def _ask(
-    client: anthropic.AsyncAnthropic, arguments: dict[str, Any], notes: list[str]
-) -> Outcome:
-    message = await client.messages.create(**arguments)
-    with reading(message):
-        return messages.read_message(message, notes)

@@ -25,7 +25,8 @@ from nemoflows.calls import (
     Usage,
 )
 from nemoflows.calls.wire import estimate_tokens, render, shared_text
-from nemoflows.engines.http.errors import sanitised
+from nemoflows.engines.http.body import fields, objects, unreadable, words
+from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 from nemoflows.engines.openai.dialects import effort
 from nemoflows.models import claude_abilities, claude_cache_minimum
 
@@ -134,13 +135,23 @@ def _content(turn: Message) -> Any:
     return turn.blocks or "\n\n".join(render(part) for part in turn.parts)
 
 
-def read_message(message: Any, notes: list[str]) -> Outcome:
-    """Return the outcome of a message that came, however it ended."""
-    reply, name = _reply(message, notes), sanitised(message.model or "the model")
-    match message.stop_reason:
+def read_message(body: dict[str, Any], came: Reply) -> Outcome:
+    """Return the outcome of a message that came, however it ended and whatever is odd in it.
+
+    Raises:
+        MalformedReplyError: It is no message, so that nothing was paid.
+    """
+    content, usage = body.get("content"), body.get("usage")
+    if not isinstance(content, list | str) and (body.get("error") or not usage):
+        raise MalformedReplyError("status 200 with an object that is no message")
+    if not isinstance(content, list | str):
+        return unreadable(came.model_copy(update={"usage": _usage(usage)}), "it has no content")
+    reply = _reply(body, came)
+    name = sanitised(reply.model or "the model")
+    match body.get("stop_reason"):
         case "refusal":
-            details = message.stop_details
-            why = getattr(details, "explanation", None) or getattr(details, "category", None)
+            details = fields(body.get("stop_details"))
+            why = words(details.get("explanation")) or words(details.get("category"))
             detail = sanitised(why or "No reason given.")
             return Unusable(reason="refused", detail=detail, reply=reply)
         case "max_tokens":
@@ -165,38 +176,43 @@ _STOPS = {
 }
 
 
-def _reply(message: Any, notes: list[str]) -> Reply:
+def _reply(body: dict[str, Any], came: Reply) -> Reply:
     """Return the reply; blocks are told apart by type, for thinking may come first."""
-    blocks = [block.model_dump(mode="json", exclude_none=True) for block in message.content]
-    texts = [block.get("text", "") for block in blocks if block["type"] == "text"]
-    thoughts = [block.get("thinking", "") for block in blocks if block["type"] == "thinking"]
+    content = body["content"]
+    plain = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks = [
+        {name: told for name, told in block.items() if told is not None} for block in objects(plain)
+    ]
+    texts = [words(block.get("text")) for block in blocks if block.get("type") == "text"]
+    thoughts = [words(block.get("thinking")) for block in blocks if block.get("type") == "thinking"]
     calls = [
-        ToolCall(id=block["id"], name=block["name"], arguments=json.dumps(block["input"]))
+        ToolCall(id=words(block.get("id")), name=name, arguments=json.dumps(block.get("input")))
         for block in blocks
-        if block["type"] == "tool_use"
+        if block.get("type") == "tool_use" and (name := words(block.get("name")))
     ]
     return Reply(
         text="".join(texts),
         reasoning="\n".join(filter(None, thoughts)),
         tool_calls=calls,
-        stop=_STOPS.get(message.stop_reason or "", "end"),  # type: ignore[arg-type]
-        usage=_usage(message.usage),
-        model=message.model or "",
-        request_id=getattr(message, "_request_id", None) or "",
+        stop=_STOPS.get(words(body.get("stop_reason")), "end"),  # type: ignore[arg-type]
+        usage=_usage(body.get("usage")),
+        model=words(body.get("model")),
+        request_id=came.request_id,
         blocks=blocks if len(texts) < len(blocks) else [],
-        notes=notes,
+        notes=came.notes,
+        raw=came.raw,
     )
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(told: object) -> Usage | None:
     """Return the usage in our one meaning: Anthropic's input excludes the cached tokens."""
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    details = usage.output_tokens_details
-    return Usage(
-        input_tokens=usage.input_tokens or 0,
-        cache_read_tokens=usage.cache_read_input_tokens or 0,
-        cache_write_tokens=usage.cache_creation_input_tokens or 0,
-        output_tokens=usage.output_tokens or 0,
-        reasoning_tokens=getattr(details, "thinking_tokens", None) or 0,
+    usage = fields(told)
+    read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+    parts: list[Any] = [usage.get("input_tokens"), read or 0, written or 0]
+    return Usage.told(
+        sum(parts) if {type(part) for part in parts} == {int} else None,
+        usage.get("output_tokens"),
+        cache_read=read,
+        cache_write=written,
+        reasoning=fields(usage.get("output_tokens_details")).get("thinking_tokens"),
     )

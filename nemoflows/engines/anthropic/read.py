@@ -60,7 +60,7 @@ class Reader:
                 asked = rows.get(row.key)
                 if asked is None or asked.outcome.done() or row.key in dropped:
                     continue
-                status, outcome = read_row(row, asked.notes, note.batch)
+                status, outcome = read_row(row, asked.notes, note.batch, self._batches.api)
                 if not self._hand_out(note, asked, status, outcome):
                     dropped.add(row.key)
                 await asyncio.sleep(0)  # so that a disk holds its record before the next is read

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import abstractmethod
+from collections.abc import Awaitable
 from typing import Any
 
+from nemoflows.calls import Outcome, Reply
 from nemoflows.engines.base import Engine
-from nemoflows.engines.http.errors import sanitised
+from nemoflows.engines.http import body
+from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 from nemoflows.engines.http.transport import Transport
 from nemoflows.models import Endpoint
 
 PREFLIGHT_S = 10.0
 """Time that a server has to answer a free question."""
+MIN_KEY_CHARACTERS = 8
+"""Length from which a key is taken out of bodies; a shorter one is a word of its own."""
 ODD_ANSWERS = (ValueError, TypeError, AttributeError)
 """What the SDKs raise, beside errors of their own, where an answer has another shape."""
 
@@ -37,6 +43,47 @@ class RemoteEngine(Engine):
     @abstractmethod
     def _context(self, model: Any) -> int | None:
         """Return the context of a model as the server describes it; None where it does not."""
+
+    @abstractmethod
+    def _read(self, body: dict[str, Any], came: Reply) -> Outcome:
+        """Return the outcome that a body holds, with what is known of it beside the body.
+
+        Raises:
+            MalformedReplyError: It is no reply, so that nothing was paid.
+        """
+
+    async def came(self, asked: Awaitable[Any], notes: list[str]) -> Outcome:
+        """Return the outcome of a request that is sent by awaiting the SDK's raw response.
+
+        Raises:
+            MalformedReplyError: What came is no reply.
+        """
+        response = (await asked).http_response
+        headers = response.headers
+        request_id = headers.get("x-request-id") or headers.get("request-id") or ""
+        return self.read(self.kept(body.as_text(response.content), notes, request_id))
+
+    def kept(self, raw: str, notes: list[str], request_id: str = "") -> Reply:
+        """Return a body as it is recorded: without the endpoint's own key, with nothing read."""
+        secret = os.environ.get(self.transport.endpoint.key_env, "")
+        if len(secret) >= MIN_KEY_CHARACTERS:
+            raw = raw.replace(secret, "***")
+        return Reply(raw=raw[: body.MOST_CHARACTERS + 1], request_id=request_id, notes=notes)
+
+    def read(self, came: Reply) -> Outcome:
+        """Return the outcome that a body holds: whatever it is, once paid it is not asked again.
+
+        Raises:
+            MalformedReplyError: It is no reply, so that nothing was paid.
+        """
+        if len(came.raw) > body.MOST_CHARACTERS:
+            return body.unreadable(came, f"it is longer than {body.MOST_CHARACTERS:,} characters")
+        try:
+            return self._read(body.parsed(came.raw), came)
+        except MalformedReplyError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a paid body must not raise, whatever is in it)
+            return body.unreadable(came, type(error).__name__)
 
     def connect(self) -> Any:
         """Return the SDK's client, made at first use.

@@ -7,8 +7,6 @@ words only short codes and numbers are kept, for an error may quote the prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from nemoflows.errors import NemoflowsError
 from nemoflows.models import Endpoint
@@ -28,16 +26,6 @@ QUOTED_CHARACTERS = 200
 
 class MalformedReplyError(Exception):
     """A reply with status 200 that is not what the dialect promises."""
-
-
-@contextmanager
-def reading(message: object) -> Iterator[None]:
-    """Turn whatever reading an SDK's object of another shape raises into a MalformedReplyError."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        kind = type(message).__name__
-        raise MalformedReplyError(f"status 200 with {kind} of another shape") from error
 
 
 def sanitised(told: object) -> str:

@@ -5,7 +5,6 @@ What a dialect calls things, and what it would pass over in silence, is in `dial
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from nemoflows.calls import (
@@ -20,7 +19,8 @@ from nemoflows.calls import (
     Usage,
 )
 from nemoflows.calls.wire import render, schema_words
-from nemoflows.engines.http.errors import sanitised
+from nemoflows.engines.http.body import as_json, fields, objects, unreadable, words
+from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 from nemoflows.engines.openai.dialects import RequestFields, Rules, sampling
 
 
@@ -74,15 +74,24 @@ def _content(turn: Message) -> str:
     return "\n\n".join(render(part) for part in turn.parts)
 
 
-def read_completion(completion: Any, notes: list[str]) -> Outcome:
-    """Return the outcome of a completion that came, however it ended."""
-    choice = completion.choices[0]
-    reply = _reply(completion, choice, notes)
+def read_completion(body: dict[str, Any], came: Reply) -> Outcome:
+    """Return the outcome of a completion that came, however it ended and whatever is odd in it.
+
+    Raises:
+        MalformedReplyError: It is no completion, so that nothing was paid.
+    """
+    choices, usage = body.get("choices"), body.get("usage")
+    if not choices and (body.get("error") or not usage):
+        raise MalformedReplyError("status 200 with an object that is no completion")
+    choice = next(iter(objects(choices)), {})
+    if not isinstance(choice.get("message"), dict):
+        return unreadable(came.model_copy(update={"usage": _usage(usage)}), "it has no message")
+    reply = _reply(body, choice, came)
     if reply.stop == "refusal":
-        detail = choice.message.refusal or "The provider's filter refused."
+        detail = words(choice["message"].get("refusal")) or "The provider's filter refused."
         return Unusable(reason="refused", detail=sanitised(detail), reply=reply)
     if reply.stop == "length":
-        name = sanitised(completion.model or "the model")
+        name = sanitised(reply.model or "the model")
         detail = f"Cut off at {name}'s limit of output tokens."
         return Unusable(reason="truncated", detail=detail, reply=reply)
     return Answered(reply=reply)
@@ -91,57 +100,42 @@ def read_completion(completion: Any, notes: list[str]) -> Outcome:
 _STOPS = {"length": "length", "content_filter": "refusal", "tool_calls": "tool"}
 
 
-def _reply(completion: Any, choice: Any, notes: list[str]) -> Reply:
-    message = choice.message
-    extra = message.model_extra or {}
-    stop = "refusal" if message.refusal else _STOPS.get(choice.finish_reason or "", "end")
-    calls = [
-        ToolCall(
-            id=call.id or "", name=call.function.name, arguments=_as_json(call.function.arguments)
-        )
-        for call in message.tool_calls or []
-    ]
+def _reply(body: dict[str, Any], choice: dict[str, Any], came: Reply) -> Reply:
+    message = choice["message"]
+    stop = (
+        "refusal"
+        if message.get("refusal")
+        else _STOPS.get(words(choice.get("finish_reason")), "end")
+    )
     return Reply(
-        text=_words(message.content),
-        reasoning=_words(extra.get("reasoning")) or _words(extra.get("reasoning_content")),
-        tool_calls=calls,
-        stop=stop,  # type: ignore[arg-type]  # the table's values are the literals
-        usage=_usage(completion.usage),
-        model=completion.model or "",
-        fingerprint=completion.system_fingerprint or "",
-        request_id=getattr(completion, "_request_id", None) or "",
-        notes=notes,
+        text=words(message.get("content")),
+        reasoning=words(message.get("reasoning")) or words(message.get("reasoning_content")),
+        tool_calls=[call for each in objects(message.get("tool_calls")) for call in _called(each)],
+        stop="refusal" if message.get("refusal") else stop,  # type: ignore[arg-type]  # the table's values are the literals
+        usage=_usage(body.get("usage")),
+        model=words(body.get("model")),
+        fingerprint=words(body.get("system_fingerprint")),
+        request_id=came.request_id,
+        notes=came.notes,
+        raw=came.raw,
     )
 
 
-def _words(told: object) -> str:
-    """Return the text of a field that is text, a part with text, or a list of these.
-
-    What is none of them is passed over: the reply is paid for, and checked afterwards.
-    """
-    if isinstance(told, list):
-        return "".join(map(_words, told))
-    if isinstance(told, dict):
-        return next((_words(told[key]) for key in ("text", "content") if told.get(key)), "")
-    return told if isinstance(told, str) else ""
+def _called(call: dict[str, Any]) -> list[ToolCall]:
+    """Return a call of a function; calls of other kinds were not offered and are passed over."""
+    function = fields(call.get("function"))
+    name, arguments = words(function.get("name")), as_json(function.get("arguments"))
+    return [ToolCall(id=words(call.get("id")), name=name, arguments=arguments)] if name else []
 
 
-def _as_json(arguments: object) -> str:
-    """Return a tool call's arguments as JSON; some servers have read it already."""
-    return arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-
-
-def _usage(usage: Any) -> Usage | None:
+def _usage(told: object) -> Usage | None:
     """Return the usage in our one meaning: OpenAI's prompt tokens include the cached ones."""
-    if usage is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-        return None
-    prompt, output = usage.prompt_tokens_details, usage.completion_tokens_details
-    cached = getattr(prompt, "cached_tokens", None) or 0
-    written = getattr(prompt, "cache_write_tokens", None) or 0
-    return Usage(
-        input_tokens=max(0, (usage.prompt_tokens or 0) - cached - written),
-        cache_read_tokens=cached,
-        cache_write_tokens=written,
-        output_tokens=usage.completion_tokens or 0,
-        reasoning_tokens=getattr(output, "reasoning_tokens", None) or 0,
+    usage = fields(told)
+    prompt = fields(usage.get("prompt_tokens_details"))
+    return Usage.told(
+        usage.get("prompt_tokens"),
+        usage.get("completion_tokens"),
+        cache_read=prompt.get("cached_tokens"),
+        cache_write=prompt.get("cache_write_tokens"),
+        reasoning=fields(usage.get("completion_tokens_details")).get("reasoning_tokens"),
     )

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from nemoflows.calls import Outcome, Request
+from nemoflows.calls import Outcome, Reply, Request
 from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http.engine import PREFLIGHT_S, RemoteEngine
-from nemoflows.engines.http.errors import reading
 from nemoflows.engines.http.transport import forget_headers, refuse_variants
 from nemoflows.engines.openai import completions
 from nemoflows.engines.openai.dialects import RULES
@@ -69,9 +68,13 @@ class OpenAI(RemoteEngine):
         if request.limit_tokens > most:  # which servers refuse, where room for thinking is added
             arguments[self._rules.limit] = most
             notes.append(f"output limit: {most} tokens, the server's context")
+        ask = client.chat.completions.with_raw_response.create
         return await self.transport.send(
-            lambda: _ask(client, arguments, notes), on_attempt, request, prefix
+            lambda: self.came(ask(**arguments), notes), on_attempt, request, prefix
         )
+
+    def _read(self, body: dict[str, Any], came: Reply) -> Outcome:
+        return completions.read_completion(body, came)
 
     def _make_client(self) -> openai.AsyncOpenAI:
         import openai
@@ -132,9 +135,3 @@ class OpenAI(RemoteEngine):
 def _is_plausibly(served: str, name: str) -> bool:
     """Return whether a served id may be what `name` asks for: `x:latest`, `models/x`."""
     return served == name or served.startswith(f"{name}:") or served.endswith(f"/{name}")
-
-
-async def _ask(client: openai.AsyncOpenAI, arguments: dict[str, Any], notes: list[str]) -> Outcome:
-    completion = await client.chat.completions.create(**arguments)
-    with reading(completion):
-        return completions.read_completion(completion, notes)
