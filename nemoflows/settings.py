@@ -61,7 +61,8 @@ class Settings(BaseSettings):
     """Root of the journal, a path or an fsspec URL; `off` turns it off."""
     home: str = ""
     """Where indexes, reports and, unless `journal` says otherwise, the journal lie: a path or an
-    fsspec URL; by default ~/.nemoflows, in a pod in the bucket of Flyte's raw output prefix."""
+    fsspec URL; by default ~/.nemoflows, in a pod per project and domain below Flyte's raw output
+    prefix."""
     run: str = ""
     """Id of the run; by default a pod's execution, else a hash of the command."""
     offline: bool = False

@@ -43,10 +43,14 @@ def spec(task: Any) -> Any:
 
 
 def run_pod(
-    task: Any, folder: Path, /, env: Mapping[str, str] | None = None, **inputs: Any
+    task: Any, folder: Path, /, env: Mapping[str, str] | None = None, raw: Any = "", **inputs: Any
 ) -> Finished:
-    """Start the task's container command on local paths, as propeller fills them in."""
-    command, places = prepare_pod(task, folder, env=env, **inputs)
+    """Start the task's container command on local paths, as propeller fills them in.
+
+    Args:
+        raw: The raw output prefix, where it is no folder.
+    """
+    command, places = prepare_pod(task, folder, env=env, raw=raw, **inputs)
     done = subprocess.run(
         command, **places, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
     )
@@ -54,7 +58,7 @@ def run_pod(
 
 
 def prepare_pod(
-    task: Any, folder: Path, /, env: Mapping[str, str] | None = None, **inputs: Any
+    task: Any, folder: Path, /, env: Mapping[str, str] | None = None, raw: Any = "", **inputs: Any
 ) -> tuple[list[str], dict[str, Any]]:
     """Return the task's container command on local paths, and where and how to start it."""
     folder.mkdir(parents=True)
@@ -66,7 +70,7 @@ def prepare_pod(
     places = {
         "{{.input}}": str(folder / "inputs.pb"),
         "{{.outputPrefix}}": str(folder / "out"),
-        "{{.rawOutputDataPrefix}}": str(folder / "raw"),
+        "{{.rawOutputDataPrefix}}": raw or str(folder / "raw"),
         "{{.checkpointOutputPrefix}}": str(folder / "checkpoint"),
         "{{.prevCheckpointPrefix}}": '""',
     }

@@ -51,7 +51,7 @@ def attempt(folder: Path, number: int, env: dict[str, str], **inputs: Any) -> su
     """Start the research task's own command as that attempt of its node."""
     command, places = prepare_pod(nemoflows.research, folder / str(number), env=env, **inputs)
     raw = str(folder / str(number) / "raw")
-    command = [f"s3://raw/execution1/{number}" if word == raw else word for word in command]
+    command = [f"s3://raw/ab/execution1-n2-{number}" if word == raw else word for word in command]
     return subprocess.Popen(command, **places, stderr=subprocess.STDOUT, text=True)
 
 
@@ -73,7 +73,7 @@ def test_the_next_attempt_repeats_nothing_that_was_recorded(
         first.communicate()
         time.sleep(0.3)
         n_before = len(server.requests)
-        recorded = Journal("s3://raw/nemoflows/journal", run=RUN).keys()
+        recorded = Journal("s3://raw/nemoflows/p/d/journal", run=RUN).keys()
         assert 4 <= len(recorded) < n_before + 1
         second = attempt(tmp_path, 1, env, **inputs)
         said, _ = second.communicate(timeout=120)
@@ -83,7 +83,7 @@ def test_the_next_attempt_repeats_nothing_that_was_recorded(
     assert outputs is not None, said
     assert len(outputs["research"].findings) == len(QUESTIONS)
     assert n_after == 2 * len(QUESTIONS) - len(recorded), "only what was not recorded is asked"
-    cut = Journal("s3://raw/nemoflows/journal", run=RUN).in_doubt()
+    cut = Journal("s3://raw/nemoflows/p/d/journal", run=RUN).in_doubt()
     assert len(cut) >= n_before - len(recorded)
     assert {found.why for found in cut} <= {"killed"}
 

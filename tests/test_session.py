@@ -234,11 +234,11 @@ def test_places_that_are_named_win(
 
 
 @pytest.mark.parametrize("prefix", ["s3://bucket/deep/raw/prefix", "memory://bucket/raw"])
-def test_pods_share_a_journal_and_an_index_in_their_bucket(
+def test_pods_of_a_project_and_domain_share_a_journal_and_an_index(
     prefix: str, pod: InPod, warnings: list[str]
 ) -> None:
     pod(prefix)
-    shared = f"{prefix.partition('/bucket')[0]}/bucket/nemoflows"
+    shared = f"{prefix.partition('/bucket')[0]}/bucket/nemoflows/p/d"
     assert session().llm.journal.root == f"{shared}/journal"
     assert session().index_root == f"{shared}/index"
     assert session().llm.journal.durable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 
@@ -20,6 +21,8 @@ def doctor(config: str, *, as_json: bool) -> None:
 
     Ends with status 1 where something failed. Nothing is paid for.
     """
+    if config:
+        os.environ["FLYTECTL_CONFIG"] = config  # its `storage` is how stores are opened
     found = list(checks.everything(config))
     if as_json:
         click.echo(json.dumps([check.model_dump() for check in found], indent=1))

@@ -18,11 +18,20 @@ from nemoflows.cli.tables import Rows, show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.models import BUILT_IN, FREE, REMOTE, Endpoint
 from nemoflows.models.catalogue import KNOWN
+from nemoflows.storage.filesystem import open_with
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Look at models, GPUs, settings and the journal, without paying for anything."""
+    open_with(_as_flyte_opens)
+
+
+def _as_flyte_opens(scheme: str) -> dict[str, Any]:
+    from flytekit.core.data_persistence import get_fsspec_storage_options
+
+    found: dict[str, Any] = get_fsspec_storage_options(scheme)
+    return found
 
 
 main.add_command(doctor)

@@ -19,6 +19,7 @@ import numpy as np
 from nemoflows.calls import Outcome, Request, Unanswered
 from nemoflows.engines.base import Engine, OnAttempt, Vectors
 from nemoflows.errors import BadModel
+from nemoflows.storage.loading import load_lazy_modules
 from nemoflows.types import ModelRef
 
 BATCH_SIZE = 32
@@ -101,6 +102,7 @@ class Dense(Engine):
     def _load(self, model: ModelRef) -> Any:
         if model not in self._models:
             _check(model)
+            load_lazy_modules()
             self._models[model] = _first_that_loads(model, offline=self._offline)
         return self._models[model]
 

@@ -25,6 +25,7 @@ from nemoflows.search.fragments import Entry
 from nemoflows.search.merge import SETTINGS, Progress, merge
 from nemoflows.search.vectors import require_lancedb
 from nemoflows.storage.integrity import Damaged, damaged
+from nemoflows.storage.loading import load_lazy_modules
 from nemoflows.storage.store import Store, open_store
 from nemoflows.types import Index, Skipped
 
@@ -70,6 +71,7 @@ def build_index(
     """
     if (embed is None) != (not embedder):
         raise BadInput("Give both embed and embedder, or neither: the address names the model.")
+    load_lazy_modules()
     if embedder:
         require_lancedb()
     report = progress or (lambda stage, done, total: None)  # noqa: ARG005

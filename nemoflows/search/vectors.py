@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemoflows.errors import BadModel
+from nemoflows.storage.loading import load_lazy_modules
 
 _TABLE = "vectors"
 
@@ -19,6 +20,7 @@ def require_lancedb() -> None:
     Raises:
         BadModel: It is not installed; the message names the extra.
     """
+    load_lazy_modules()
     try:
         import lancedb  # noqa: F401
     except ImportError as error:

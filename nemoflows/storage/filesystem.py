@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,33 @@ def local_path(uri: str) -> Path | None:
     return Path(expanded).absolute()
 
 
+Options = Callable[[str], dict[str, Any]]
+"""Returns the options of fsspec's file system for a scheme; empty for fsspec's own defaults."""
+
+_S3 = ("FLYTE_AWS_ACCESS_KEY_ID", "FLYTE_AWS_SECRET_ACCESS_KEY", "FLYTE_AWS_ENDPOINT")
+_CONFIG = ("_FLYTECTL_CONFIG_PYFLYTE_OVERRIDE", "FLYTECTL_CONFIG")
+"""Variables with the path of Flyte's configuration. Source: flytekit 1.16."""
+_S3FS = {"s3", "s3a"}
+_SAME = {"s3a": "s3", "gcs": "gs", "az": "abfs"}
+"""Other spellings of a scheme that Flyte knows options for."""
+
+
+def options_of_pod(scheme: str) -> dict[str, Any]:
+    """Return what a pod's own variables say of a scheme: the sandbox's MinIO, and its like."""
+    key, secret, endpoint = (os.environ.get(name, "") for name in _S3)
+    found: dict[str, Any] = {"key": key, "secret": secret} if key else {}
+    found |= {"client_kwargs": {"endpoint_url": endpoint}} if endpoint else {}
+    return found if scheme == "s3" else {}
+
+
+_options: list[Options] = [options_of_pod]
+
+
+def open_with(options: Options) -> None:
+    """Have every store of the process opened as Flyte opens its own."""
+    _options[0] = options
+
+
 def filesystem(uri: str, *, bulk: bool = False) -> tuple[Any, str]:
     """Return the fsspec file system of a URI and the path in it; no other function makes one.
 
@@ -28,9 +57,76 @@ def filesystem(uri: str, *, bulk: bool = False) -> tuple[Any, str]:
     """
     import fsspec
 
-    options = {"max_concurrency": 1} if uri.startswith("s3://") and not bulk else {}
-    found: tuple[Any, str] = fsspec.core.url_to_fs(uri, **options)
-    return found
+    schemes = re.findall(r"(?:^|::)([\w+.-]+)://", uri)
+    given = {scheme: _options_of(scheme, bulk=bulk) for scheme in schemes}
+    if len(schemes) != 1 or "::" in uri:
+        chained: tuple[Any, str] = fsspec.core.url_to_fs(uri, **given)
+        return chained
+    kind, options = _class_of(schemes[0]), given[schemes[0]]
+    # As fsspec's own `url_to_fs`, which would take the class that is registered.
+    return kind(**{**kind._get_kwargs_from_urls(uri), **options}), kind._strip_protocol(uri)  # noqa: SLF001
+
+
+def _options_of(scheme: str, *, bulk: bool) -> dict[str, Any]:
+    options = dict(_options[0](_SAME.get(scheme, scheme)))
+    # Flyte's own wish, for buckets of other regions: a request more, and a right more to have.
+    options.pop("cache_regions", None)
+    return options | ({"max_concurrency": 1} if scheme in _S3FS and not bulk else {})
+
+
+def _class_of(scheme: str) -> Any:
+    """Return the file system's class; of S3 the one that takes our options.
+
+    Flyte 2 registers another one for `s3`, which its own uploads need.
+    """
+    import fsspec
+
+    if scheme not in _S3FS:
+        return fsspec.get_filesystem_class(scheme)
+    from s3fs import S3FileSystem
+
+    return S3FileSystem
+
+
+def credentials(error: BaseException) -> str:
+    """Return which credentials were looked for and where, for a store's refusal; empty if none.
+
+    Only names are told, never a value.
+    """
+    packages, cause = set(), error
+    while cause is not None:
+        packages.add(type(cause).__module__.partition(".")[0])
+        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    flyte = next((os.environ[name] for name in _CONFIG if os.environ.get(name)), "")
+    flyte = f"Flyte's configuration ({flyte or 'FLYTECTL_CONFIG is not set'})"
+    for needed, names, then in _LOOKED_FOR:
+        if packages & needed:
+            return f"Credentials were looked for in {_told(*names)}; in {flyte}; then {then}."
+    return ""
+
+
+_LOOKED_FOR = (
+    (
+        {"botocore", "aiobotocore"},
+        (*_S3, "AWS_ACCESS_KEY_ID", "AWS_PROFILE"),
+        "as AWS does, in ~/.aws and the role of the pod's service account",
+    ),
+    (
+        {"gcsfs", "google"},
+        ("GOOGLE_APPLICATION_CREDENTIALS",),
+        "as Google does, in gcloud's login and the pod's service account",
+    ),
+    (
+        {"azure", "adlfs"},
+        ("FLYTE_AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_NAME"),
+        "as Azure does, with the pod's workload identity",
+    ),
+)
+"""Packages that a store's error comes from, variables that were looked at, and what came after."""
+
+
+def _told(*names: str) -> str:
+    return ", ".join(f"{one} ({'set' if os.environ.get(one) else 'not set'})" for one in names)
 
 
 def read_regular(path: str, *, limit_bytes: int) -> bytes:

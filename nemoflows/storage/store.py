@@ -22,7 +22,7 @@ from typing import ClassVar
 from uuid import uuid4
 
 from nemoflows.errors import BadInput, CorpusError, EndpointDown, NemoflowsError
-from nemoflows.storage.filesystem import filesystem, local_path
+from nemoflows.storage.filesystem import credentials, filesystem, local_path
 
 _TEMPORARY = ".tmp-nemoflows-"
 _OLD_TEMPORARY = ".tmp"
@@ -61,8 +61,9 @@ def translated(
         found = f"{tried}: {type(error).__name__}: {error}."
         if not local and _is_passing(error):
             raise EndpointDown(f"{found} Check the endpoint and the network.") from error
+        looked = "" if local else credentials(error)
         raise CorpusError(
-            f"{found} Check the path, the space left there, the permissions and the credentials."
+            f"{found} {looked or 'Check the path, the space left there and the permissions.'}"
         ) from error
 
 
@@ -252,6 +253,14 @@ class LocalStore(Store):
         folder.mkdir(self._folder_mode, parents=at_root, exist_ok=True)
 
 
+_older: dict[str, str] = {}
+
+
+def read_also(uri: str, older: str) -> None:
+    """Have the store at `uri`, once it is opened, read what it lacks from an older place."""
+    _older[uri.rstrip("/")] = older
+
+
 class ObjectStore(Store):
     """A prefix of an object store; a put is whole by the store's own promise."""
 
@@ -263,6 +272,19 @@ class ObjectStore(Store):
             self.fs, path = filesystem(uri, bulk=bulk)
         self.root = path.rstrip("/")
         self.uri = self.fs.unstrip_protocol(self.root)
+
+        older = _older.get(uri.rstrip("/"))
+        self._older = open_store(older) if older else None
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was written under `name`, here or where an earlier version wrote."""
+        found = super().read(name)
+        return self._older.read(name) if found is None and self._older else found
+
+    def has(self, folder: str) -> bool:
+        """Return whether anything lies below `folder`; one request."""
+        with translated(f"{self.path(folder)} cannot be looked at"):
+            return bool(self.fs.exists(self.path(folder)))
 
     def _read(self, name: str) -> bytes:
         data: bytes = self.fs.cat_file(self.path(name))

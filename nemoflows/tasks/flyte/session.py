@@ -12,18 +12,20 @@ from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from flytekit import FlyteContextManager
+from flytekit.core.data_persistence import get_fsspec_storage_options
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from nemoflows import settings as settings_module
 from nemoflows.errors import NemoflowsError, TransientError
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.concurrency import background_loop
-from nemoflows.llm.opening import lasting_root, open_llm, warn_if_forgetful
+from nemoflows.llm.opening import journal_root, lasting_root, open_llm, warn_if_forgetful
 from nemoflows.settings import Settings
+from nemoflows.storage.filesystem import open_with
+from nemoflows.storage.store import read_also
+from nemoflows.tasks.flyte.places import older_journal, shared_prefix
 from nemoflows.tasks.flyte.preemption import end_gracefully_on_sigterm
 
 P = ParamSpec("P")
@@ -105,7 +107,7 @@ def session() -> Session:
     with _lock:
         if named not in _sessions:
             settings = settings_module.load()
-            _sessions[named] = _open(settings, _shared_prefix() if in_pod() else "")
+            _sessions[named] = _open(settings, shared_prefix() if in_pod() else "")
             if in_pod():
                 end_gracefully_on_sigterm(_clients, background_loop(), settings.grace_s)
         return _sessions[named]
@@ -123,20 +125,27 @@ def flush() -> None:
 
 def _open(settings: Settings, shared: str) -> Session:
     log_to_stderr()
+    open_with(get_fsspec_storage_options)
     run_id = settings_module.run_id(settings)
     root = shared if shared and not settings.home else settings_module.home_root(settings)
+    if "://" in root and root == shared and not settings.journal:
+        _read_older(journal_root(settings, root), older_journal(root))
     llm = open_llm(settings, lasting_root(settings, root), run=run_id, many_processes=in_pod())
     warn_if_forgetful(llm.journal, settings, "the pod's raw output prefix")
     return Session(settings=settings, llm=llm, index_root=f"{root}/index", run=run_id)
 
 
-def _shared_prefix() -> str:
-    """Return where pods of one project share things."""
-    raw = str(FlyteContextManager.current_context().file_access.raw_output_prefix)
-    scheme, found, rest = raw.partition("://")
-    if found and scheme != "file":
-        return f"{scheme}://{rest.split('/', 1)[0]}/nemoflows"
-    return str(Path(rest or raw) / "nemoflows")
+def _read_older(journal: str, older: str) -> None:
+    """Replay from the journal at the bucket's root, too, which earlier versions wrote to."""
+    if not older:
+        return
+    read_also(journal, older)
+    log.warning(
+        "Calls that %s recorded are replayed; new ones are recorded in %s, of this project and "
+        "domain alone. Copy what you need there, then remove the old one.",
+        older,
+        journal,
+    )
 
 
 @cache

@@ -1,0 +1,68 @@
+"""Where pods put what they share: below the raw-output prefix of their project and domain.
+
+Flyte 1 gives each attempt PREFIX/<two letters>/<execution>-<node>-<attempt>, with a hash in its
+place where that would be long; Flyte 2 PREFIX/<two letters>/<project>/<domain>/<run>/<action>/
+<attempt>, which flytekit does not know. Source: seen on both, August 2026.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sys
+from pathlib import Path
+
+from flytekit import FlyteContextManager
+
+from nemoflows.errors import NemoflowsError
+from nemoflows.storage.store import ObjectStore, open_store
+
+_SHARD = "[0-9a-z]{2}"
+
+
+def shared_prefix() -> str:
+    """Return where the pods of a project and domain share things."""
+    project, domain, execution = (
+        os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "")
+        for name in ("PROJECT", "DOMAIN", "ID")
+    )
+    raw = _raw_data_path()
+    own = f"{project}/{domain}" if raw else execution
+    raw = raw or str(FlyteContextManager.current_context().file_access.raw_output_prefix)
+    scheme, found, rest = raw.partition("://")
+    if not found or scheme == "file":
+        return str(Path(rest or raw) / "nemoflows")
+    return f"{scheme}://{_configured(rest.strip('/'), own)}/nemoflows/{project}/{domain}"
+
+
+def older_journal(shared: str) -> str:
+    """Return where earlier versions recorded calls, if any are there: at the bucket's root."""
+    bucket = shared.partition("://")[2].partition("/")[0]
+    older = f"{shared.partition('://')[0]}://{bucket}/nemoflows/journal"
+    try:
+        store = open_store(older)
+        return older if isinstance(store, ObjectStore) and store.has("calls") else ""
+    except NemoflowsError:  # it may not be read, or the store is away, which is told elsewhere
+        return ""
+
+
+def _raw_data_path() -> str:
+    """Return what Flyte 2 puts into a pod's command alone; empty in a pod of Flyte 1."""
+    words = sys.argv if "_U_RUN_BASE" in os.environ else []
+    return dict(itertools.pairwise(words)).get("--raw-data-path", "")
+
+
+def _configured(path: str, own: str) -> str:
+    """Return what was configured of a pod's prefix: what stands before its shard.
+
+    Args:
+        own: What the part after the shard begins with, unless that is a hash.
+    """
+    named = (
+        re.match(rf"(.+?)(?:/{_SHARD})?/{re.escape(own)}(?:[-/]|$)", f"{path}/") if own else None
+    )
+    hashed = re.match(rf"(.+)/{_SHARD}/[^/]+$", path)
+    found = named or hashed
+    # What every attempt has in common, whatever stands behind it.
+    return found[1] if found else path.partition("/")[0]
