@@ -69,6 +69,12 @@ class ModelServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def settle(self) -> None:
+        """Wait until what was sent by clients that are gone now is served."""
+        time.sleep(0.3)  # of what still waits to be accepted nobody knows
+        while self._server.n_open:
+            time.sleep(0.01)
+
     def purposes(self) -> list[str]:
         return [purpose_of(body) for body in self.requests]
 
@@ -79,8 +85,23 @@ class ModelServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    n_open = 0
+    """Connections that are served."""
+    _lock = threading.Lock()
     request_queue_size = 1024
     """The default of 5 refuses some of 64 connections that open at once on a busy machine."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._count(1)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self._count(-1)
+
+    def _count(self, n: int) -> None:
+        with self._lock:
+            self.n_open += n
 
     def handle_error(self, *_: object) -> None:
         """Say nothing: clients that hang up or are killed are what these tests are about."""

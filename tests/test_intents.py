@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -16,11 +18,14 @@ import pytest
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.engines.registry import Engines
 from nemoflows.journal import Intent, Journal, Record
 from nemoflows.journal.records import in_doubt, is_in_doubt
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec
+from nemoflows.models import Endpoint
 from nemoflows.money.ledger import fold
+from nemoflows.settings import Settings
 from tests.loopback import ModelServer
 from tests.support import ROOT, make_llm, request
 
@@ -136,13 +141,70 @@ from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
 from tests.support import request
 
-url, root = sys.argv[1:]
-near = Endpoint(dialect="openai", base_url=url)
+url, root, n_asks, rpm = sys.argv[1:]
+near = Endpoint(dialect="openai", base_url=url, rpm=int(rpm) or None)
 settings = Settings(run="killed", endpoints={"near": near})
 llm = LLMClient(Engines(settings), Journal(root, run="killed"), settings=settings)
-asks = [CallSpec(request(str(n), model="near:tiny"), lambda reply, _: reply.text) for n in range(6)]
+each = [request(str(n), model="near:tiny") for n in range(int(n_asks))]
+asks = [CallSpec(one, lambda reply, _: reply.text) for one in each]
 asyncio.run(llm.batch(asks))
 """
+
+
+def started(url: str, root: str, n_asks: int, rpm: int = 0) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, url, root, str(n_asks), str(rpm)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.parametrize(("rpm", "n_seen"), [(30, 2), (240, 1), (240, 25), (0, 1), (0, 9), (0, 40)])
+def test_only_what_was_sent_is_in_doubt(rpm: int, n_seen: int, tmp_path: Path) -> None:
+    """Whatever waits for a limit, a place or a connection when the process is killed."""
+    with ModelServer(latency_s=0.05) as server:
+        child = started(server.url, str(tmp_path), 64, rpm)
+        while len(server.requests) < n_seen:
+            assert child.poll() is None
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        server.settle()
+    n_recorded = len(Journal(str(tmp_path)).keys())
+    cut = Journal(str(tmp_path), run="killed").in_doubt()
+    assert len(cut) <= len(server.requests) - n_recorded
+
+
+def test_whatever_a_server_sees_was_announced_before(tmp_path: Path) -> None:
+    def look(_: str) -> None:
+        told = b"".join(path.read_bytes() for path in tmp_path.glob("intents/*/*"))
+        announced.append(told.count(b'"begun"') >= len(server.requests))
+
+    announced: list[bool] = []
+    with ModelServer() as server:
+        server.on_request = look
+        server.faults.extend(["500", "", "429:0", ""])
+        assert started(server.url, str(tmp_path), 12).wait() == 0
+    assert announced == [True] * 14
+
+
+@pytest.mark.parametrize("kind", ["refused", "closed"])
+def test_an_attempt_that_reached_nobody_is_not_in_doubt(kind: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        near = Endpoint(dialect="openai", base_url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
+        settings = Settings(run="r", endpoints={"near": near}, deadline_s=2)
+        llm = LLMClient(Engines(settings), Journal(str(tmp_path), run="r"), settings=settings)
+        llm._contexts["near:tiny"] = None  # asked for its models already
+        if kind == "closed":
+            asyncio.run(llm.drain())
+        spec = CallSpec(request(model="near:tiny"), lambda reply, _: reply.text)
+
+        async def work() -> object:
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(llm.complete(spec), 3)
+
+        asyncio.run(work())
+    assert llm.in_doubt() == []
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -150,11 +212,7 @@ def test_a_killed_process_leaves_what_was_in_flight_in_doubt(scheme: str, tmp_pa
     root = f"{scheme}{tmp_path / 'j'}"
     with ModelServer() as server:
         server.faults.extend(["", "", "hang:20", "hang:20", "hang:20", "hang:20"])
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, server.url, root],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        child = started(server.url, root, 6)
         folder = tmp_path / "j" / "calls"
         while len(server.requests) < 6 or len(list(folder.rglob("*.json"))) < 2:
             assert child.poll() is None

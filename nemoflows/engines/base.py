@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,10 @@ Vectors = NDArray[np.float32]
 
 OnAttempt = Callable[[Attempt], None]
 
+SENDING: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("SENDING", default=None)
+"""Announces the attempt that the running task is about to make; an engine that `announces` awaits
+it after every wait, right before the first byte leaves."""
+
 
 class Engine(ABC):
     """One way to reach models. An engine keeps no replies: replay and recording are the client's.
@@ -31,6 +36,8 @@ class Engine(ABC):
     """Whether a call costs anything worth recording."""
     generates: ClassVar[bool] = True
     """Whether a model writes the replies; False where rules do, or where nothing is written."""
+    announces: ClassVar[bool] = False
+    """Whether it awaits `SENDING` itself; for others the client announces before `complete`."""
     resumes: ClassVar[bool] = False
     """Whether calls go on without the process and are picked up by the next one.
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Unusable
-from nemoflows.engines.base import Engine
+from nemoflows.engines.base import SENDING, Engine
 from nemoflows.errors import NemoflowsError, OverBudget
 from nemoflows.journal import Intent, Record, Recorded
 from nemoflows.journal.records import NOT_SENT, is_in_doubt
@@ -52,6 +52,8 @@ class Call:
     n_waiting: int = 0
     reserved_usd: float = 0.0
     started_s: float = 0.0
+    is_begun: bool = False
+    """Whether an attempt is announced that has not ended."""
     is_answered: bool = False
     task: asyncio.Task[Recorded | Unanswered] = field(init=False)
 
@@ -93,7 +95,7 @@ class Call:
 
     @asynccontextmanager
     async def announced(self) -> AsyncIterator[None]:
-        """Announce the first attempt; where no reply came, take the last announcement back.
+        """Have each attempt announced before it is sent, and take back what was not sent.
 
         Raises:
             CancelledError: Nobody waits for the call any more, so that it is not made.
@@ -104,33 +106,49 @@ class Call:
         if self.resumes:
             yield
             return
-        await self.history.begin(self._begun())
+        SENDING.set(self.begin)
+        if not self.served.engine.announces:
+            await self.begin()
         try:
             yield
         except NemoflowsError:
             raise
         except Exception as error:
-            if not self.is_answered:  # announced, and nobody knows how far it came
+            if self.is_begun:  # announced, and nobody knows how far it came
                 with suppress(OverBudget):
                     self.report(self._broken(error))
             raise
         finally:
-            if not self.is_answered:
+            if self.is_begun and not self.is_answered:
                 self.history.end(self._ended(len(self.attempts) + 1, NOT_SENT))
 
+    async def begin(self) -> None:
+        """Announce an attempt; when this returns it may be sent, and is in doubt until it ends."""
+        if self.is_begun:  # another part of the same attempt
+            return
+        try:
+            await self.history.begin(self._begun())
+        except BaseException:  # cancelled while the line was written: it may be there
+            self.history.end(self._ended(len(self.attempts) + 1, NOT_SENT))
+            raise
+        self.is_begun = True
+
     def report(self, attempt: Attempt) -> None:
-        """Take note of an attempt that ended; after one that failed another is announced.
+        """Take note of an attempt that ended; one that was never sent costs nothing.
 
         Raises:
             OverBudget: It may be billed, and another does not fit beside it.
         """
         self.attempts.append(attempt)
-        if attempt.status == "ok" or self.resumes:
+        if attempt.status == "ok" or not self.is_begun:
             return
         self.history.end(self._ended(len(self.attempts), attempt.status))
+        self.is_begun = False
         if is_in_doubt(attempt.status):
             self._cut_off(again=attempt.status not in LAST_ATTEMPTS)
-        self.history.begin_soon(self._begun())
+        if not self.served.engine.announces:
+            self.history.begin_soon(self._begun())
+            self.is_begun = True
 
     async def record(self, outcome: Answered | Unusable, gpu_s: float | None) -> Record:
         """Write down what came, and count it; when this returns the reply may be read.

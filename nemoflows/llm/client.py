@@ -98,7 +98,7 @@ class LLMClient:
             async with (
                 call.reserved(self.worst_usd(call.request)),  # (3) reserve; (7) settle
                 self.in_flight.place(only_waits=call.resumes),
-                call.announced(),  # (4) announce the attempt
+                call.announced(),  # (4) announce each attempt, right before it is sent
             ):
                 outcome, gpu_s = await self._ask(call)  # (5) call, with the engine's deadline
                 if isinstance(outcome, Unanswered):

@@ -14,7 +14,7 @@ from nemoflows.calls import Outcome, Reply, Request
 from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.anthropic import messages
 from nemoflows.engines.base import OnAttempt
-from nemoflows.engines.http.engine import ODD_ANSWERS, PREFLIGHT_S, RemoteEngine
+from nemoflows.engines.http.engine import ODD_ANSWERS, PREFLIGHT_S, RemoteEngine, announcing
 from nemoflows.engines.http.transport import forget_headers, refuse_variants
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
@@ -82,8 +82,10 @@ class Anthropic(RemoteEngine):
             # is the transport's.
             timeout=transport.deadline_s,
             open_telemetry=None if own else {},
-            http_client=anthropic.DefaultAioHttpClient(
-                trust_env=transport.trusts_proxies, follow_redirects=False
+            http_client=announcing(
+                anthropic.DefaultAioHttpClient(
+                    trust_env=transport.trusts_proxies, follow_redirects=False
+                )
             ),
         )
         if not own:

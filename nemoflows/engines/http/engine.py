@@ -6,10 +6,11 @@ import asyncio
 import os
 from abc import abstractmethod
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 
 from nemoflows.calls import Outcome, Reply
-from nemoflows.engines.base import Engine
+from nemoflows.engines.base import SENDING, Engine
 from nemoflows.engines.http import body
 from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 from nemoflows.engines.http.transport import Transport
@@ -25,6 +26,8 @@ ODD_ANSWERS = (ValueError, TypeError, AttributeError)
 
 class RemoteEngine(Engine):
     """Models behind one address; the SDK is imported and its client made at first use."""
+
+    announces = True
 
     def __init__(
         self, endpoint: Endpoint, *, name: str, deadline_s: float, concurrency: int = 64
@@ -123,3 +126,31 @@ class RemoteEngine(Engine):
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+
+def announcing(http: Any) -> Any:
+    """Return an SDK's HTTP client (aiohttp's) that has requests announced before they leave.
+
+    That is right before the body is written: what waits for a connection is not sent.
+    """
+    for transport in filter(None, {http._transport, *http._mounts.values()}):  # noqa: SLF001
+        transport.client = partial(_session, transport)
+    return http
+
+
+def _session(transport: Any) -> Any:
+    """Return the session that a transport makes by itself, with our ear at its connections."""
+    import aiohttp
+
+    transport.client = None
+    session = transport.get_client()
+    config = aiohttp.TraceConfig()
+    config.on_request_chunk_sent.append(_sending)  # awaited before the chunk is written
+    config.freeze()
+    session.trace_configs.append(config)
+    return session
+
+
+async def _sending(*_: object) -> None:
+    if announce := SENDING.get():
+        await announce()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nemoflows.calls import Outcome, Reply, Request
 from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.base import OnAttempt
-from nemoflows.engines.http.engine import PREFLIGHT_S, RemoteEngine
+from nemoflows.engines.http.engine import PREFLIGHT_S, RemoteEngine, announcing
 from nemoflows.engines.http.transport import forget_headers, refuse_variants
 from nemoflows.engines.openai import completions
 from nemoflows.engines.openai.dialects import RULES
@@ -87,8 +87,10 @@ class OpenAI(RemoteEngine):
             base_url=transport.endpoint.base_url or "https://api.openai.com/v1",
             max_retries=0,
             timeout=transport.deadline_s,
-            http_client=openai.DefaultAioHttpClient(
-                trust_env=transport.trusts_proxies, follow_redirects=False
+            http_client=announcing(
+                openai.DefaultAioHttpClient(
+                    trust_env=transport.trusts_proxies, follow_redirects=False
+                )
             ),
         )
         if not transport.is_the_sdks_own():
