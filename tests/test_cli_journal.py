@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Intent, Journal
+from nemoflows.journal.book import MOST_BYTES
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec
 from nemoflows.settings import Settings
@@ -73,6 +75,71 @@ def test_damage_is_found_and_set_aside(root: Path) -> None:
     assert "4 records are whole, 1 are damaged" in journal(root, "check", fails=True)
     assert len(list((root / "damaged").iterdir())) == 1
     assert "4 records are whole, 0 are damaged" in journal(root, "check")
+
+
+def odd(kind: str, path: Path) -> None:
+    """Put something at the place of a record."""
+    whole = path.read_bytes()
+    if kind == "version":
+        path.write_bytes(json.dumps(json.loads(whole) | {"outcome": {"kind": "new"}}).encode())
+    elif kind == "deep":
+        path.write_bytes(whole[:-2] + b"[" * 100_000)
+    elif kind == "long":
+        with path.open("r+b") as file:
+            file.truncate(MOST_BYTES + 1)
+    else:
+        path.unlink()
+        if kind == "folder":
+            (path / "inner").mkdir(parents=True)
+            (path / "inner" / "file.json").write_bytes(whole)
+        elif kind == "link":
+            path.symlink_to("/dev/zero")
+        else:
+            os.mkfifo(path)
+
+
+COMMANDS = {"check": [], "runs": [], "prune": ["--older-than-days", "1"], "export": ["out"]}
+
+
+@pytest.mark.parametrize("kind", ["version", "deep", "long", "folder", "link", "pipe"])
+def test_an_odd_record_is_named_and_passed_over(kind: str, root: Path, tmp_path: Path) -> None:
+    path = sorted((root / "calls").rglob("*.json"))[2]
+    odd(kind, path)
+    damaged = kind == "deep"
+    for command, words in COMMANDS.items():
+        more = [str(tmp_path / word) if word == "out" else word for word in words]
+        told = journal(root, command, *more, fails=command == "check")
+        if command == "check":
+            assert "4 records are whole" in told
+        elif command == "export":
+            assert "4 calls" in told
+        assert damaged or path.stem in told
+    assert damaged or path.is_symlink() or path.exists()
+
+
+def test_a_mark_of_order_costs_nothing(root: Path) -> None:
+    path = next((root / "calls").rglob("*.json"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert "5 records are whole, 0 are damaged." in journal(root, "check")
+    assert Journal(str(root)).outcome(path.stem) is not None
+
+
+@pytest.mark.parametrize("line", [b'{"kind": "beg', b"[" * 99_999, b"\xff\xfe", b"{}", b"\n\n7"])
+def test_an_odd_line_is_passed_over(line: bytes, root: Path) -> None:
+    for path in [*root.glob("intents/**/*.jsonl"), *root.glob("receipts/**/*.jsonl")]:
+        path.write_bytes(line + b"\n" + path.read_bytes())
+    rows = {row.split()[0]: row.split() for row in journal(root, "runs").splitlines()[2:]}
+    assert rows["p/d/first"][-4:] == ["3", "0.750000", "0", "1"]
+    assert "second" in run_command("nemoflows", "runs", "--root", root).stdout
+
+
+def test_a_run_whose_attempts_cannot_be_read_is_listed(root: Path) -> None:
+    path = next(root.glob("intents/p/**/*.jsonl"))
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    told = journal(root, "runs")
+    assert "second" in told
+    assert "Attempts of the run 'p/d/first' are passed over" in told
 
 
 def test_pruning_counts_first_and_removes_on_request(root: Path) -> None:

@@ -13,7 +13,7 @@ from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.journal import Journal
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec, Success
-from nemoflows.storage.store import ObjectStore
+from nemoflows.storage.objects import ObjectStore
 from tests.support import make_llm, request
 
 SLOW_S = 0.05

@@ -22,7 +22,8 @@ from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.money.prices import price_usd
 from nemoflows.settings import Settings
-from nemoflows.storage.store import LocalStore, ObjectStore, open_store
+from nemoflows.storage.objects import ObjectStore
+from nemoflows.storage.store import LocalStore, open_store
 from nemoflows.types import ModelRef
 from tests.loopback import ModelServer
 from tests.support import make_llm, request

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
 import click
 
 from nemoflows import settings as settings_module
+from nemoflows.calls import Usage
 from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
-from nemoflows.journal import Journal, Record
-from nemoflows.journal.summary import old_records, row, runs
+from nemoflows.journal import Journal, Recorded
+from nemoflows.journal.summary import row, runs
 from nemoflows.llm.opening import journal_root
 
 DAY_S = 86_400.0
+EXPORTED_AT_ONCE = 1_000
+COLUMNS = {
+    **dict.fromkeys(("key", "run", "purpose", "model", "outcome", "reason"), "string"),
+    "usd": "float64",
+    **dict.fromkeys(Usage.model_fields, "int64"),
+    **dict.fromkeys(("started_s", "ended_s"), "float64"),
+    "attempts": "int64",
+    **dict.fromkeys(("served_by", "request_id"), "string"),
+}
+"""Of what is exported, by name, with pyarrow's types."""
 
 DEFAULT_ROOT_HELP = "Root of the journal, a path or URL."
 
@@ -57,7 +69,10 @@ def show(book: Journal, key: str) -> None:
         raise click.ClickException(
             f"{len(matching)} of the journal's keys begin with {key!r}; give one of a single call."
         )
-    record = book.get(matching[0])
+    try:
+        record = book.get(matching[0])
+    except NemoflowsError as error:
+        raise click.ClickException(error.message) from None
     if record is None:
         raise click.ClickException(f"The record {matching[0]} is damaged; it was set aside.")
     click.echo(record.model_dump_json(indent=1))
@@ -68,8 +83,9 @@ def show(book: Journal, key: str) -> None:
 def check(book: Journal) -> None:
     """Read every record back; damaged ones are set aside, and their calls would be paid again."""
     n_whole = sum(1 for _ in book.records())
-    click.echo(f"{n_whole} records are whole, {book.n_damaged} are damaged.")
-    if book.n_damaged:
+    odd = f", {book.n_passed_over} cannot be read here" if book.n_passed_over else ""
+    click.echo(f"{n_whole} records are whole, {book.n_damaged} are damaged{odd}.")
+    if book.n_damaged or odd:
         raise SystemExit(1)
 
 
@@ -80,14 +96,20 @@ def check(book: Journal) -> None:
 def prune(book: Journal, older_than_days: float, *, yes: bool) -> None:
     """Remove old records: whoever asks the same again pays again."""
     before_s = time.time() - older_than_days * DAY_S
-    old = old_records(book, before_s=before_s)
-    usd = sum(record.usd or 0.0 for record in old)
-    told = f"{len(old)} records older than {older_than_days:g} days, worth ${usd:.6f}"
-    if not yes:
-        click.echo(f"{told}, would be removed. Add --yes to do so.")
-        return
-    _remove(book, old)
-    click.echo(f"{told}, were removed.")
+    n_old, usd, runs_of_old, left = 0, 0.0, set(), set()
+    for record in book.each(Recorded):
+        if record.ended_s >= before_s:
+            left.add(record.run)
+            continue
+        n_old, usd = n_old + 1, usd + (record.usd or 0.0)
+        runs_of_old.add(record.run)
+        if yes:
+            book.remove(record)
+    for run in runs_of_old - left if yes else ():
+        book.remove_lines(run or "run")
+    told = f"{n_old} records older than {older_than_days:g} days, worth ${usd:.6f}"
+    done = "were removed." if yes else "would be removed. Add --yes to do so."
+    click.echo(f"{told}, {done}")
 
 
 @journal.command()
@@ -98,14 +120,12 @@ def export(book: Journal, file: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [row(record) for record in book.records()]
-    pq.write_table(pa.Table.from_pylist(rows), file)
-    click.echo(f"{len(rows)} calls are in {file}.")
-
-
-def _remove(book: Journal, old: list[Record]) -> None:
-    for record in old:
-        book.remove(record)
-    left = {record.run for record in book.records()}
-    for run in {record.run for record in old} - left:
-        book.remove_lines(run or "run")
+    schema, n_calls = pa.schema([(name, getattr(pa, kind)()) for name, kind in COLUMNS.items()]), 0
+    whole = file.with_name(f"{file.name}.part")
+    with pq.ParquetWriter(whole, schema) as writer:
+        rows = (row(record) for record in book.records())
+        while some := list(itertools.islice(rows, EXPORTED_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(some, schema))
+            n_calls += len(some)
+    whole.replace(file)
+    click.echo(f"{n_calls} calls are in {file}.")

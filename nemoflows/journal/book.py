@@ -21,18 +21,18 @@ fsync). Prompts and replies are stored in clear: the root's permissions (0700) a
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import Any, Literal, TypeVar, get_args
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from nemoflows.errors import BadInput, EndpointDown, NemoflowsError
+from nemoflows.journal.notes import Notes, numbers
 from nemoflows.journal.records import (
     InDoubt,
     Intent,
@@ -44,17 +44,18 @@ from nemoflows.journal.records import (
 )
 from nemoflows.storage.store import LocalStore, Store, open_store
 
-Noted = Literal["shadows", "superseded"]
 R = TypeVar("R", bound=Recorded)
 L = TypeVar("L", Intent, Receipt)
+_BOM = b"\xef\xbb\xbf"
 log = logging.getLogger(__name__)
-_numbers = itertools.count(1)
 
+MOST_BYTES = 2**26
+"""Longest record: twice the longest context, and what the longest reply takes."""
 SEGMENT_LINES = 64
 """Receipts that one object holds; they are rebuildable, so losing the last few costs nothing."""
 
 
-class Journal:
+class Journal(Notes):
     """Remembers calls by key; `root` empty remembers nothing. Any thread may use it."""
 
     def __init__(self, root: str, *, run: str = "") -> None:
@@ -67,6 +68,8 @@ class Journal:
         """Paid calls that could not be written."""
         self.n_damaged = 0
         """Records that could not be read and were set aside."""
+        self.n_passed_over = 0
+        """Records that this version does not read, and left where they are."""
 
     @property
     def durable(self) -> bool:
@@ -80,13 +83,11 @@ class Journal:
 
     def get(self, key: str) -> Record | None:
         """Return the record of `key`; a damaged one is set aside and counts as missing."""
-        data = self._read(_name(key))
-        return None if data is None else self._parse(Record, key, data)
+        return self._find(Record, key)
 
     def outcome(self, key: str) -> Recorded | None:
         """Return what a replay needs of a record: less work than reading it whole."""
-        data = self._read(_name(key))
-        return None if data is None else self._parse(Recorded, key, data)
+        return self._find(Recorded, key)
 
     def put(self, record: Record) -> bool:
         """Write a record; where that fails the run goes on, and says that it is not durable.
@@ -110,8 +111,7 @@ class Journal:
 
     def keys(self) -> list[str]:
         """Return the keys of all records, sorted."""
-        names = self._store.names("calls") if self._store else []
-        return [name.rpartition("/")[2].removesuffix(".json") for name in names]
+        return list(self._each_key())
 
     def begin(self, intent: Intent) -> None:
         """Announce an attempt, at once; where that fails the attempt is made all the same."""
@@ -131,40 +131,28 @@ class Journal:
             self._put_waiting(kind)
 
     def records(self) -> Iterator[Record]:
-        """Yield every record, sorted by key; damaged ones are set aside."""
-        for key in self.keys():
-            if record := self.get(key):
-                yield record
+        """Yield every record whole; see `each`."""
+        return self.each(Record)
 
-    def remove(self, record: Record) -> None:
+    def each(self, kind: type[R]) -> Iterator[R]:
+        """Yield every record, sorted by key, one at a time in memory.
+
+        Damaged ones are set aside. What this version cannot read stays, is named and passed over.
+        """
+        for key in self._each_key():
+            try:
+                record = self._find(kind, key)
+            except BadInput as error:
+                self.n_passed_over += 1
+                log.warning("Passed over: %s", error.message)
+            else:
+                if record:
+                    yield record
+
+    def remove(self, record: Recorded) -> None:
         """Remove a record: whoever asks its request again pays again."""
         if self._store:
             self._store.remove(_name(record.key))
-
-    def runs(self, kind: str = "intents") -> list[str]:
-        """Return the ids of all runs that announced an attempt, sorted.
-
-        Args:
-            kind: Of what they left: `intents`, `receipts` or `stories`.
-        """
-        names = self._store.names(kind) if self._store else []
-        left = (name.removeprefix(f"{kind}/") for name in names)
-        if kind == "stories":
-            return sorted(name.removesuffix(".json") for name in left)
-        return sorted({name.rpartition("/")[0] for name in left})
-
-    def remove_lines(self, run: str) -> None:
-        """Remove what is told of a run's attempts and replays, its GPUs and its story."""
-        if not self._store:
-            return
-        names = [
-            name
-            for kind in (*self._waiting, "gpus", *get_args(Noted))
-            for name in self._store.names(f"{kind}/{run}")
-        ]
-        story = f"stories/{run}.json"
-        for name in [*names, *([story] if self._read(story) else [])]:
-            self._store.remove(name)
 
     def in_doubt(self, run: str = "") -> list[InDoubt]:
         """Return the attempts of a run that may have been billed without a record.
@@ -173,16 +161,16 @@ class Journal:
             run: Its id; empty is this journal's own run.
         """
         found = []
-        for writer, lines in self._lines("intents", Intent, run):
-            open_keys = {attempt.key for attempt in in_doubt(writer, lines, set())}
-            answered = {key for key in open_keys if self._writer_of(key) == writer}
-            found += in_doubt(writer, lines, answered)
+        for writer in self._writers("intents", run):
+            if cut := in_doubt(writer, self._lines("intents", Intent, run, writer), set()):
+                answered = {each.key for each in cut if self._writer_of(each.key) == writer}
+                lines = self._lines("intents", Intent, run, writer)
+                found += in_doubt(writer, lines, answered) if answered else cut
         return sorted(found, key=lambda attempt: attempt.at_s)
 
     def begun(self, scope: str) -> set[str]:
         """Return the keys of this run's calls that were made, or announced, for some work."""
-        by_writer = self._lines("intents", Intent)
-        return {line.key for _, lines in by_writer for line in lines if line.scope == scope}
+        return {line.key for line in self._lines("intents", Intent) if line.scope == scope}
 
     def receipts(self, run: str = "") -> list[Receipt]:
         """Return what the processes of a run used, in the order of time.
@@ -190,59 +178,45 @@ class Journal:
         Args:
             run: Its id; empty is this journal's own run.
         """
-        by_writer = self._lines("receipts", Receipt, run)
-        return sorted((line for _, lines in by_writer for line in lines), key=lambda x: x.at_s)
-
-    def note_gpu(self, told: str, endpoint: str) -> None:
-        """Write what this process's GPUs did so far; worth no run, so that failing is no error."""
-        self._note(f"gpus/{self.run or 'run'}/{self.writer}-{endpoint}.json", told)
-
-    def gpu_notes(self, run: str = "") -> list[str]:
-        """Return what the processes of a run wrote of their GPUs."""
-        return self._notes("gpus", run)
-
-    def note(self, kind: Noted, told: str) -> None:
-        """Write what this process measured, or whose calls the next tier answered again."""
-        number = next(_numbers)
-        self._note(f"{kind}/{self.run or 'run'}/{self.writer}-{number}.json", told)
-
-    def notes(self, kind: Noted, run: str = "") -> list[str]:
-        """Return what the processes of a run noted."""
-        return self._notes(kind, run)
-
-    def note_story(self, told: str) -> None:
-        """Write what this run's report shows beside its calls."""
-        self._note(f"stories/{self.run or 'run'}.json", told)
-
-    def story(self, run: str = "") -> str:
-        """Return what a run wrote for its report; empty where it has not come that far."""
-        data = self._read(f"stories/{run or self.run or 'run'}.json")
-        return data.decode() if data else ""
+        return sorted(self._lines("receipts", Receipt, run), key=lambda line: line.at_s)
 
     def _read(self, name: str) -> bytes | None:
-        try:
+        with self._answering():
             return self._store.read(name) if self._store else None
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
         except NemoflowsError as error:
             if not self.far:
                 raise BadInput(
-                    f"{error.message} The journal's files are private to whoever wrote them; give "
-                    "each user a root of their own."
+                    f"{error.message} The journal's files are private to whoever wrote them, and "
+                    "no links; give each user a root of their own."
                 ) from error
             raise EndpointDown(
                 f"The journal at {self.root} does not answer ({error.message}) Whether a call was "
                 "paid already is unknown, so none is made; started again, the run goes on."
             ) from error
 
-    def _notes(self, kind: str, run: str) -> list[str]:
-        names = self._store.names(f"{kind}/{run or self.run or 'run'}") if self._store else []
-        return [data.decode() for name in names if (data := self._read(name))]
+    def _each_key(self) -> Iterator[str]:
+        """Yield the keys of all records, sorted, without holding those of a disk all at once."""
+        folders = ["calls"] if self.far else [f"calls/{number:02x}" for number in range(256)]
+        for folder in folders if self._store else []:
+            for name, n_bytes in sorted(self._store.sizes(folder).items()) if self._store else []:
+                key = name.rpartition("/")[2].removesuffix(".json")
+                if name == _name(key) and n_bytes <= MOST_BYTES:
+                    yield key
+                else:
+                    self.n_passed_over += 1
+                    log.warning("Passed over: %s (%d bytes) is no record.", name, n_bytes)
 
-    def _note(self, name: str, told: str) -> None:
-        with suppress(NemoflowsError):
-            if self._store:
-                self._store.write(name, told.encode("utf-8", "replace"))
+    def _find(self, kind: type[R], key: str) -> R | None:
+        data = self._read(_name(key))
+        return None if data is None else self._parse(kind, key, data)
 
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
+        data = data.removeprefix(_BOM)
         try:
             found = kind.model_validate_json(data, extra="ignore")
         except ValidationError as error:
@@ -272,9 +246,10 @@ class Journal:
                 self._store.move(_name(key), aside)
 
     def _writer_of(self, key: str) -> str:
-        data = self._read(_name(key))
-        found = _line(data) if data else None
-        return str((found or {}).get("writer", ""))
+        with suppress(BadInput):  # what cannot be read answers nothing
+            data = self._read(_name(key))
+            return str(((_line(data) if data else None) or {}).get("writer", ""))
+        return ""
 
     def _add(self, kind: str, line: bytes, *, at_once: bool = False) -> None:
         """Add a line to this process's segment; on an object store, several lines at a time."""
@@ -292,7 +267,7 @@ class Journal:
     def _put_waiting(self, kind: str) -> None:
         with self._lock:
             lines, self._waiting[kind] = self._waiting[kind], []
-            number = next(_numbers)
+            number = next(numbers)
         if self._store and lines:
             with suppress(NemoflowsError):  # as above
                 self._store.write(self._segment(kind, f"{number:08d}"), b"".join(lines))
@@ -300,17 +275,19 @@ class Journal:
     def _segment(self, kind: str, number: str) -> str:
         return f"{kind}/{self.run or 'run'}/{self.writer}-{number}.jsonl"
 
-    def _lines(self, folder: str, kind: type[L], run: str = "") -> list[tuple[str, list[L]]]:
-        """Return every process of a run with its lines, in order; half a line is none."""
-        by_writer: dict[str, list[L]] = {}
+    def _writers(self, folder: str, run: str = "") -> list[str]:
+        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
+        return list(dict.fromkeys(map(_writer_in, names)))
+
+    def _lines(self, folder: str, kind: type[L], run: str = "", writer: str = "") -> Iterator[L]:
+        """Yield the lines of a run's processes, or of one, in order; half a line is none."""
         names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
         for name in names:
-            writer = name.rpartition("/")[2].partition("-")[0]
-            lines = by_writer.setdefault(writer, [])
-            for data in (self._read(name) or b"").splitlines():
-                with suppress(ValidationError):
-                    lines.append(kind.read(data))
-        return list(by_writer.items())
+            if writer in {"", _writer_in(name)}:
+                with self._answering():
+                    for data in self._store.lines(name) if self._store else []:
+                        with suppress(ValidationError):
+                            yield kind.read(data)
 
 
 def _opened(root: str) -> Store:
@@ -329,13 +306,17 @@ def _opened(root: str) -> Store:
 def _line(data: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def _key_in(data: bytes) -> str:
     return str((_line(data) or {}).get("key", ""))
+
+
+def _writer_in(name: str) -> str:
+    return name.rpartition("/")[2].partition("-")[0]
 
 
 def _name(key: str) -> str:

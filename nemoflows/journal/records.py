@@ -175,6 +175,9 @@ def in_doubt(writer: str, lines: Iterable[Intent], answered: set[str]) -> list[I
             why[place] = line.status
         else:
             begun.pop(place, None)
+            why.pop(place, None)
+            if last.get(line.key) == place:
+                del last[line.key]
     return [
         InDoubt(
             key=line.key,
@@ -188,5 +191,5 @@ def in_doubt(writer: str, lines: Iterable[Intent], answered: set[str]) -> list[I
             reserved_usd=line.reserved_usd,
         )
         for place, line in begun.items()
-        if not (line.key in answered and place == last[line.key])
+        if not (line.key in answered and place == last.get(line.key))
     ]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from nemoflows.errors import NemoflowsError
 from nemoflows.journal.book import Journal
-from nemoflows.journal.records import Record
+from nemoflows.journal.records import Record, Recorded
 from nemoflows.types import Value
+
+log = logging.getLogger(__name__)
 
 
 class Run(Value):
@@ -26,19 +32,14 @@ class Run(Value):
 
 
 def runs(journal: Journal) -> list[Run]:
-    """Return every run that made a call, the oldest first."""
-    by_run: dict[str, list[Record]] = {}
-    for record in journal.records():
-        by_run.setdefault(record.run, []).append(record)
+    """Return every run that made a call, the newest first; records are read one by one."""
+    found: dict[str, _Sum] = {}
+    for record in journal.each(Recorded):
+        found.setdefault(record.run, _Sum()).add(record)
     for name in journal.runs():  # a run may have announced attempts and recorded none
-        by_run.setdefault("" if name == "run" else name, [])
-    found = [_run(journal, name, records) for name, records in by_run.items()]
-    return sorted(found, key=lambda run: (run.first, run.run))
-
-
-def old_records(journal: Journal, *, before_s: float) -> list[Record]:
-    """Return the records that were written before a Unix time."""
-    return [record for record in journal.records() if record.ended_s < before_s]
+        found.setdefault("" if name == "run" else name, _Sum())
+    told = [_run(journal, name, made) for name, made in found.items()]
+    return sorted(told, key=lambda run: (run.first, run.run), reverse=True)
 
 
 def row(record: Record) -> dict[str, Any]:
@@ -60,15 +61,35 @@ def row(record: Record) -> dict[str, Any]:
     }
 
 
-def _run(journal: Journal, name: str, records: list[Record]) -> Run:
-    cut = journal.in_doubt(name or "run")
-    times = [*(record.started_s for record in records), *(attempt.at_s for attempt in cut)]
-    first = datetime.fromtimestamp(min(times, default=0.0), tz=UTC)
+@dataclass(slots=True)
+class _Sum:
+    """What the records of one run come to."""
+
+    first_s: float = math.inf
+    n_calls: int = 0
+    usd: float = 0.0
+    n_unpriced: int = 0
+
+    def add(self, record: Recorded) -> None:
+        self.first_s = min(self.first_s, record.started_s)
+        self.n_calls += 1
+        self.usd += record.usd or 0.0
+        self.n_unpriced += record.usd is None
+
+
+def _run(journal: Journal, name: str, made: _Sum) -> Run:
+    try:
+        times = [attempt.at_s for attempt in journal.in_doubt(name or "run")]
+    except NemoflowsError as error:
+        log.warning("Attempts of the run %r are passed over: %s", name, error.message)
+        times = []
+    first_s = min([made.first_s, *times])
+    first = datetime.fromtimestamp(0.0 if first_s == math.inf else first_s, tz=UTC)
     return Run(
         run=name,
         first=first.strftime("%Y-%m-%d %H:%M:%S"),
-        calls=len(records),
-        usd=sum(record.usd or 0.0 for record in records),
-        unpriced=sum(record.usd is None for record in records),
-        in_doubt=len(cut),
+        calls=made.n_calls,
+        usd=made.usd,
+        unpriced=made.n_unpriced,
+        in_doubt=len(times),
     )

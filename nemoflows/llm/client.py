@@ -18,7 +18,7 @@ from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadInput, OverBudget
 from nemoflows.journal import InDoubt, Journal, Recorded
 from nemoflows.llm.call import Call, InFlightLimiter, Served
-from nemoflows.llm.concurrency import together
+from nemoflows.llm.concurrency import most_at_once, together
 from nemoflows.llm.gpu_meter import GpuMeters
 from nemoflows.llm.history import CallHistory, Use
 from nemoflows.llm.results import (
@@ -66,7 +66,7 @@ class LLMClient:
         """
         self.engines, self.journal, self.settings = engines, journal, settings
         self.history = CallHistory(journal, many_processes=many_processes)
-        self.in_flight = InFlightLimiter(settings.concurrency)
+        self.in_flight = InFlightLimiter(most_at_once(settings.concurrency))
         self._is_closed = False
         self._calls: dict[str, Call] = {}
         """The calls under way, by key; nothing of a call stays here once it has ended."""

@@ -1,14 +1,48 @@
-"""Several pieces of work at once, none of them left running where one fails."""
+"""Several pieces of work at once, none of them left running where one fails, and their number."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import threading
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MOST_DESCRIPTORS = 65_536
+"""What the limit is raised to at most: far more than calls at once that make sense."""
+RESERVED_DESCRIPTORS = 96
+"""Left to the journal, the index, sandboxes and the program itself. Source: a run has 20 to 40."""
+PER_CALL = 2
+"""Connections per call at once: one to either tier's endpoint, one of them idle."""
+log = logging.getLogger("nemoflows")
+
+
+def most_at_once(wanted: int) -> int:
+    """Return how many calls may be in flight: no more than the process may open connections.
+
+    The soft limit of descriptors is raised to the hard one first.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    goal = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if 0 <= soft < goal:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (goal, hard))
+            soft = goal
+    fit = max(1, (soft - RESERVED_DESCRIPTORS) // PER_CALL) if soft >= 0 else wanted
+    if fit < wanted:
+        log.warning(
+            "%d calls at once would take more than the %d files and connections that this process "
+            "may open, so it makes %d at once. Raise the limit (`ulimit -n`), or lower "
+            "NEMOFLOWS_CONCURRENCY.",
+            wanted,
+            soft,
+            fit,
+        )
+    return min(wanted, fit)
 
 
 async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

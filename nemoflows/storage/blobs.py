@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nemoflows.storage.integrity import Damaged
-from nemoflows.storage.store import ObjectStore, Store, translated
+from nemoflows.storage.objects import ObjectStore
+from nemoflows.storage.store import Store, translated
 
 Blob = Callable[[Sequence[int], Sequence[int]], list[bytes]]
 """Returns the bytes of one file from each start to its end."""

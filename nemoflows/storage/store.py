@@ -12,23 +12,27 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 from uuid import uuid4
 
 from nemoflows.errors import BadInput, CorpusError, EndpointDown, NemoflowsError
-from nemoflows.storage.filesystem import credentials, filesystem, local_path
+from nemoflows.storage.filesystem import credentials, local_path
 
 _TEMPORARY = ".tmp-nemoflows-"
 _OLD_TEMPORARY = ".tmp"
 """How versions below 0.2 ended the names of their temporary files."""
 _ABANDONED_S = 24 * 3600.0
 """A temporary file or folder older than this belongs to a process that was killed."""
+
+_spare: list[int] = []
+"""A descriptor that is closed where there is no other for a file of ours."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
@@ -91,6 +95,10 @@ class Store(ABC):
         with suppress(*_MISSING), translated(tried, but=_MISSING, local=self.is_local):
             return self._read(name)
         return None
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file; none where there is no such file."""
+        yield from (self.read(name) or b"").splitlines()
 
     def write(self, name: str, data: bytes) -> None:
         """Write `data` under `name`, all of it or nothing."""
@@ -171,11 +179,18 @@ class LocalStore(Store):
         """Take a folder, and whether only its owner may read what is written there."""
         self.root = self.uri = str(root)
         self._file_mode, self._folder_mode = (0o600, 0o700) if private else (0o666, 0o777)
+        self._follow = os.O_NOFOLLOW if private else 0
+        """What is private is no link to elsewhere."""
         self._torn: set[str] = set()
         """Names that end in half a line, so that the next one begins anew."""
 
     def make(self) -> None:
-        """Make the root, so that one which cannot be made is known before there is any work."""
+        """Make the root, so that one which cannot be made is known before there is any work.
+
+        From now on the process keeps a descriptor for what is written when there is no other.
+        """
+        if not _spare:
+            _keep_spare()
         with translated(f"The folder {self.root} cannot be made", local=True):
             self._make(Path(self.root))
 
@@ -194,8 +209,22 @@ class LocalStore(Store):
         return True
 
     def _read(self, name: str) -> bytes:
-        with open(self.path(name), "rb") as file:  # noqa: PTH123  (as in `_write`)
+        with self._opened(name) as file:
             return file.read()
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, one at a time in memory."""
+        tried = f"{self.path(name)} cannot be read"
+        whole = translated(tried, but=_MISSING, local=True)
+        with suppress(*_MISSING), whole, self._opened(name) as file:
+            yield from file
+
+    def _opened(self, name: str) -> BinaryIO:
+        fd = _descriptor(self.path(name), os.O_RDONLY | os.O_NONBLOCK | self._follow)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "it is no file")
+        return open(fd, "rb")  # noqa: PTH123  (as in `_write`)
 
     def _write(self, name: str, data: bytes) -> None:
         path = self.path(name)
@@ -214,7 +243,7 @@ class LocalStore(Store):
         for parent, _, names in os.walk(self.path(folder)):
             for path in (f"{parent}/{name}" for name in names):
                 with suppress(FileNotFoundError):  # removed since, by another process
-                    found[path] = Path(path).stat().st_size
+                    found[path] = os.lstat(path).st_size
         return found
 
     def _move(self, name: str, to: str) -> None:
@@ -240,10 +269,10 @@ class LocalStore(Store):
     def _open(self, path: str, flags: int) -> int:
         """Open a file to write, in a folder that is made where it is missing."""
         try:
-            return os.open(path, flags, self._file_mode)
+            return _descriptor(path, flags, self._file_mode)
         except FileNotFoundError:
             self._make(Path(path).parent)
-            return os.open(path, flags, self._file_mode)
+            return _descriptor(path, flags, self._file_mode)
 
     def _make(self, folder: Path) -> None:
         """Make a folder; the mode is for what lies below the root, not for what it lies in."""
@@ -251,64 +280,6 @@ class LocalStore(Store):
         if not at_root and not folder.is_dir():
             self._make(folder.parent)
         folder.mkdir(self._folder_mode, parents=at_root, exist_ok=True)
-
-
-_older: dict[str, str] = {}
-
-
-def read_also(uri: str, older: str) -> None:
-    """Have the store at `uri`, once it is opened, read what it lacks from an older place."""
-    _older[uri.rstrip("/")] = older
-
-
-class ObjectStore(Store):
-    """A prefix of an object store; a put is whole by the store's own promise."""
-
-    is_local = False
-
-    def __init__(self, uri: str, *, bulk: bool = False) -> None:
-        """Take an fsspec URL, and whether its files are long."""
-        with translated(f"The root {uri!r} cannot be used"):
-            self.fs, path = filesystem(uri, bulk=bulk)
-        self.root = path.rstrip("/")
-        self.uri = self.fs.unstrip_protocol(self.root)
-
-        older = _older.get(uri.rstrip("/"))
-        self._older = open_store(older) if older else None
-
-    def read(self, name: str) -> bytes | None:
-        """Return what was written under `name`, here or where an earlier version wrote."""
-        found = super().read(name)
-        return self._older.read(name) if found is None and self._older else found
-
-    def has(self, folder: str) -> bool:
-        """Return whether anything lies below `folder`; one request."""
-        with translated(f"{self.path(folder)} cannot be looked at"):
-            return bool(self.fs.exists(self.path(folder)))
-
-    def _read(self, name: str) -> bytes:
-        data: bytes = self.fs.cat_file(self.path(name))
-        return data
-
-    def _write(self, name: str, data: bytes) -> None:
-        self.fs.pipe_file(self.path(name), data)
-
-    def _list(self, folder: str) -> dict[str, int]:
-        self.fs.invalidate_cache()  # another process may have written since
-        found = self.fs.find(self.path(folder), detail=True)
-        return {path: int(info["size"]) for path, info in found.items()}
-
-    def _move(self, name: str, to: str) -> None:
-        self.fs.mv(self.path(name), self.path(to))
-
-    def _remove(self, name: str) -> None:
-        self.fs.rm_file(self.path(name))
-
-    def _publish(self, work: Path, name: str, last: str) -> None:
-        files = sorted(path for path in work.rglob("*") if path.is_file())
-        for path in sorted(files, key=lambda path: path.name == last):
-            where = self.path(f"{name}/{path.relative_to(work).as_posix()}")
-            self.fs.put_file(str(path), where)
 
 
 def open_store(uri: str, *, bulk: bool = False) -> Store:
@@ -326,7 +297,28 @@ def open_store(uri: str, *, bulk: bool = False) -> Store:
         raise BadInput("The root has no name. Give a folder or an object-store prefix (s3://...).")
     if path := local_path(uri):
         return LocalStore(path, private=not bulk)
+    from nemoflows.storage.objects import ObjectStore
+
     return ObjectStore(uri, bulk=bulk)
+
+
+def _descriptor(path: str, flags: int, mode: int = 0) -> int:
+    """Open a file; where the process has no descriptor left, with the one that it keeps."""
+    try:
+        return os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE} or not _spare:
+            raise
+        os.close(_spare.pop())
+    try:
+        return os.open(path, flags, mode)
+    finally:
+        with suppress(OSError):  # the next file that is closed leaves one
+            _keep_spare()
+
+
+def _keep_spare() -> None:
+    _spare.append(os.open(os.devnull, os.O_RDONLY))
 
 
 def _sweep(folder: Path, pattern: str) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from flytekit import FlyteContextManager
 
 from nemoflows.errors import NemoflowsError
-from nemoflows.storage.store import ObjectStore, open_store
+from nemoflows.storage.objects import ObjectStore
+from nemoflows.storage.store import open_store
 
 _SHARD = "[0-9a-z]{2}"
 

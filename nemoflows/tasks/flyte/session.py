@@ -24,7 +24,7 @@ from nemoflows.llm.concurrency import background_loop
 from nemoflows.llm.opening import journal_root, lasting_root, open_llm, warn_if_forgetful
 from nemoflows.settings import Settings
 from nemoflows.storage.filesystem import open_with
-from nemoflows.storage.store import read_also
+from nemoflows.storage.objects import read_also
 from nemoflows.tasks.flyte.places import older_journal, shared_prefix
 from nemoflows.tasks.flyte.preemption import end_gracefully_on_sigterm
 
