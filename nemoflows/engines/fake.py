@@ -24,6 +24,10 @@ from nemoflows.types import ModelRef, Value
 Fault = Literal["", "refused", "truncated", "rate_limited", "down", "rejected", "hang"]
 
 
+MOST_ASKED = 2_000
+"""Requests that are kept, so that memory does not follow the number of calls."""
+
+
 class Rule(Value):
     """What to answer, to which request, at what price and after how long."""
 
@@ -42,7 +46,7 @@ class Rule(Value):
 
 
 class FakeEngine(Engine):
-    """Declared answers; `asked` keeps every request that came."""
+    """Declared answers; `asked` keeps the last requests that came."""
 
     wire_version = "fake-1"
 
@@ -78,6 +82,7 @@ class FakeEngine(Engine):
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Answer by the first rule that matches."""
         await self.preflight(request.model)
+        del self.asked[:-MOST_ASKED]
         self.asked.append(request)
         rule = self._rule(request)
         started_s, status = time.time(), "cancelled"

@@ -106,7 +106,7 @@ class Call:
         if self.resumes:
             yield
             return
-        SENDING.set(self.begin)
+        sending = SENDING.set(self.begin)
         if not self.served.engine.announces:
             await self.begin()
         try:
@@ -119,6 +119,7 @@ class Call:
                     self.report(self._broken(error))
             raise
         finally:
+            SENDING.reset(sending)  # which holds the call, and is held by its task
             if self.is_begun and not self.is_answered:
                 self.history.end(self._ended(len(self.attempts) + 1, NOT_SENT))
 

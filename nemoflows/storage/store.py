@@ -189,8 +189,7 @@ class LocalStore(Store):
 
         From now on the process keeps a descriptor for what is written when there is no other.
         """
-        if not _spare:
-            _keep_spare()
+        _regain()
         with translated(f"The folder {self.root} cannot be made", local=True):
             self._make(Path(self.root))
 
@@ -202,6 +201,7 @@ class LocalStore(Store):
             n_written = os.write(fd, whole)
         finally:
             os.close(fd)
+            _regain()
         if n_written < len(whole):
             self._torn.add(name)
             raise OSError("half a line was written")
@@ -209,8 +209,11 @@ class LocalStore(Store):
         return True
 
     def _read(self, name: str) -> bytes:
-        with self._opened(name) as file:
-            return file.read()
+        try:
+            with self._opened(name) as file:
+                return file.read()
+        finally:
+            _regain()
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of a file, one at a time in memory."""
@@ -237,6 +240,8 @@ class LocalStore(Store):
             with suppress(OSError):
                 os.unlink(work)  # noqa: PTH108  (as above)
             raise
+        finally:
+            _regain()
 
     def _list(self, folder: str) -> dict[str, int]:
         found = {}
@@ -310,15 +315,14 @@ def _descriptor(path: str, flags: int, mode: int = 0) -> int:
         if error.errno not in {errno.EMFILE, errno.ENFILE} or not _spare:
             raise
         os.close(_spare.pop())
-    try:
-        return os.open(path, flags, mode)
-    finally:
-        with suppress(OSError):  # the next file that is closed leaves one
-            _keep_spare()
+    return os.open(path, flags, mode)
 
 
-def _keep_spare() -> None:
-    _spare.append(os.open(os.devnull, os.O_RDONLY))
+def _regain() -> None:
+    """Keep a descriptor again, before anybody else takes what a file of ours has left."""
+    if not _spare:
+        with suppress(OSError):
+            _spare.append(os.open(os.devnull, os.O_RDONLY))
 
 
 def _sweep(folder: Path, pattern: str) -> None:
