@@ -97,6 +97,48 @@ def test_a_repair_has_no_brackets_that_change_nothing() -> None:
         assert f"def add(a, b):\n    {repaired}\n" in found
 
 
+@pytest.mark.parametrize(
+    ("head", "wrong", "right"),
+    [
+        ("flags, one", "flags |= one\n    return flags", "flags &= one\n    return flags"),
+        ("n", "n <<= 1\n    return n", "n >>= 1\n    return n"),
+        ("words", "return sorted(words)", "return sorted(words, key=len)"),
+        ("words", "return [w for w in words]", "return [w for w in words if w]"),
+        ("a, b", "return a == b", "return set(a) == set(b)"),
+        ("a, b", "return a - b", "return abs(a - b)"),
+        ("a, b", "d = a - b\n    return d", "d = max(0, a - b)\n    return d"),
+        ("xs", "m = 0\n    for x in xs:\n        m = x\n    return m",
+         "m = 0\n    for x in xs:\n        m = max(m, x)\n    return m"),
+        ("xs", "return [2 * x for x in xs]", "return [2 * x for x in xs][1:]"),
+        ("text, n", "return f(text)", "return f(text[n:])"),
+        ("a, b", "return f(a, b)", "return f(a, b - a)"),
+        ("x, y", "return x + y", "return (x + y) / 2"),
+        ("c", "return c in 'aeiouy'", "return c in 'aeiou'"),
+        ("words", "return ' '.join(words)", "return '-'.join(words)"),
+        ("part, texts", "return [x for x in texts if x in part]",
+         "return [x for x in texts if part in x]"),
+        ("xs, ys", ("s = set()\n    for x in xs:\n        for y in ys:\n            s.add(x)\n"
+         "    return s"),
+         ("s = set()\n    for x in xs:\n        for y in ys:\n            if x == y:\n"
+         "                s.add(x)\n    return s")),
+        ("text", ("n, found = 0, []\n    while text:\n        n = cut(text)\n"
+         "        found.append(n)\n    return found"),
+         ("n, found = 0, []\n    while text:\n        n = cut(text)\n"
+         "        found.append(n)\n    found.append(text)\n    return found")),
+    ],
+)  # fmt: skip
+def test_what_was_forgotten_or_mistaken_is_among_the_mutations(
+    head: str, wrong: str, right: str
+) -> None:
+    tree, fixed = (
+        functions.tree(f"def g({head}):\n    {body}\n", "assert g(1) == 7")
+        for body in (wrong, right)
+    )
+    found = [m.text(functions.SOLUTION) or "" for m, _ in mutate.candidates(tree, suspects(tree))]
+    wanted = ast.dump(ast.parse(fixed.text(functions.SOLUTION) or ""))
+    assert wanted in [ast.dump(ast.parse(text)) for text in found[:300]]
+
+
 def test_as_many_at_once_find_the_same() -> None:
     tree = functions.tree(SOURCE, TESTS)
     (_, one), (_, two) = searched(tree, at_once=1), searched(tree, at_once=2)

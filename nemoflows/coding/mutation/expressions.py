@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from nemoflows.coding.mutation.additions import ADDITIONS
 from nemoflows.coding.mutation.sources import Source
 from nemoflows.coding.mutation.values import OPERATORS, Operator, Replacement
 
@@ -47,6 +48,8 @@ def _compare(source: Source, node: ast.AST) -> Iterator[Replacement]:
             signs = [_SIGNS[type(each)] for each in node.ops]
             signs[n] = sign
             yield _chain(terms, signs), 1.0 + 0.4 * rank
+    if len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
+        yield _chain(terms[::-1], [_SIGNS[type(node.ops[0])]]), 1.6
     if len(node.ops) > 1:
         signs = [_SIGNS[type(each)] for each in node.ops]
         yield _chain(terms[1:], signs[1:]), 2.2
@@ -135,5 +138,5 @@ def _conditions(source: Source, node: ast.AST) -> Iterator[Replacement]:
 
 
 _OPERATORS: list[Operator] = [
-    _compare, _logic, _negate, _arithmetic, _comprehension, _conditions, *OPERATORS,
+    _compare, _logic, _negate, _arithmetic, _comprehension, _conditions, *OPERATORS, *ADDITIONS,
 ]  # fmt: skip

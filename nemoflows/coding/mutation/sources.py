@@ -78,6 +78,16 @@ class Source:
             self._names[scope] = list(dict.fromkeys(_bound(scope)))[:MAX_NAMES]
         return self._names[scope]
 
+    def loops_around(self, node: ast.AST) -> list[str]:
+        """Return the variables of the loops around a node, the innermost first."""
+        found, scope = [], self.function_of(node)
+        while node in self.parents and node is not scope:
+            node = self.parents[node]
+            loops = getattr(node, "generators", [node] if isinstance(node, ast.For) else [])
+            for loop in reversed(loops):
+                found += [n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)]
+        return found
+
     def inside(self, node: ast.AST, kind: type[ast.AST]) -> list[ast.AST]:
         """Return the nodes of a kind in the function around a node."""
         return [each for each in ast.walk(self.function_of(node)) if isinstance(each, kind)]

@@ -11,11 +11,16 @@ from nemoflows.coding.mutation.sources import Function, Source
 Change = tuple[int, int, str, float]
 """First and last byte, the new text, the cost."""
 _AUGMENTED = {
-    ast.Add: "+=", ast.Sub: "-=", ast.Mult: "*=", ast.Div: "/=", ast.FloorDiv: "//=",
-    ast.Mod: "%=",
+    ast.Add: ["-=", "*=", "="], ast.Sub: ["+=", "//=", "="], ast.Mult: ["+=", "**=", "//="],
+    ast.Div: ["//=", "*=", "-="], ast.FloorDiv: ["-=", "/=", "%="], ast.Mod: ["//=", "-=", "="],
+    ast.Pow: ["*=", "+="], ast.BitAnd: ["|=", "^=", "="], ast.BitOr: ["&=", "^=", "="],
+    ast.BitXor: ["&=", "|=", "="], ast.LShift: [">>=", "*="], ast.RShift: ["<<=", "//="],
 }  # fmt: skip
+"""What an augmented operator is mistaken for, the likeliest first; then every other one."""
 _RESULTS = ("False", "True", "None", "0", "1", "-1", "[]", '""')
 STEP = "    "
+MAX_NAMES = 4
+"""Variables that a result is made of."""
 
 
 def mutations(source: Source, node: ast.AST) -> Iterator[Change]:
@@ -30,6 +35,8 @@ def mutations(source: Source, node: ast.AST) -> Iterator[Change]:
     yield from _deleted(source, node, siblings)
     yield from _moved(source, node, siblings)
     yield from _flipped(source, node)
+    yield from _guarded(source, node)
+    yield from _repeated(source, node)
 
 
 def _siblings(source: Source, node: ast.stmt) -> list[ast.stmt]:
@@ -44,9 +51,9 @@ def _siblings(source: Source, node: ast.stmt) -> list[ast.stmt]:
 def _assignments(source: Source, node: ast.stmt) -> Iterator[Change]:
     if isinstance(node, ast.AugAssign):
         target, value = source.text(node.target), source.text(node.value)
-        signs = [sign for op, sign in _AUGMENTED.items() if not isinstance(node.op, op)]
-        for rank, sign in enumerate([*signs[:2], "=", *signs[2:]]):
-            yield *source.span(node), f"{target} {sign} {value}", 1.3 + 0.3 * rank
+        near, every = _AUGMENTED.get(type(node.op), []), sum(_AUGMENTED.values(), ["="])
+        for rank, sign in enumerate(dict.fromkeys([*near, *every])):
+            yield *source.span(node), f"{target} {sign} {value}", 1.3 + 0.2 * rank
     elif isinstance(node, ast.Assign) and len(node.targets) == 1:
         target, value = source.text(node.targets[0]), source.text(node.value)
         for rank, sign in enumerate(("+=", "-=", "*=")):
@@ -61,7 +68,8 @@ def _jumps(source: Source, node: ast.stmt) -> Iterator[Change]:
     elif isinstance(node, ast.Return):
         known = [text.removeprefix("return ") for text in source.texts_inside(node, ast.Return)]
         names = source.names_at(node)
-        for rank, text in enumerate(dict.fromkeys([*known, *names, *_RESULTS])):
+        tests = [f"{name} == 0" for name in names[:MAX_NAMES]]
+        for rank, text in enumerate(dict.fromkeys([*known, *names, *_RESULTS, *tests])):
             if node.value is None or text != source.text(node.value):
                 yield *source.span(node), f"return {text}", 2.2 + 0.1 * rank
     elif isinstance(node, ast.If | ast.While) and source.text(node).startswith(("if", "while")):
@@ -115,6 +123,35 @@ def _flipped(source: Source, node: ast.stmt) -> Iterator[Change]:
     )
     if n > 1:
         yield start, end, text.decode(), 1.7
+
+
+def _guarded(source: Source, node: ast.stmt) -> Iterator[Change]:
+    """Do a statement of a loop only where a condition of its variables holds."""
+    loops = source.loops_around(node)
+    if not loops or not isinstance(node, ast.Expr | ast.AugAssign | ast.Assign | ast.Return):
+        return
+    start, end = source.line_span(node)
+    indent, text = _indent(source, node), _shifted(source.whole_lines(node), 1)
+    first, *others = loops
+    tests = [first, f"not {first}", *(f"{o} {s} {first}" for o in others for s in ("==", "!="))]
+    known = [each for each in source.texts_inside(node, ast.Compare) if "\n" not in each]
+    for rank, test in enumerate(dict.fromkeys([*tests, *known])):
+        yield start, end, f"{indent}if {test}:\n{text}", 2.9 + 0.1 * rank
+
+
+def _repeated(source: Source, node: ast.stmt) -> Iterator[Change]:
+    """Do once more after a loop what it does: for what is left, or for another variable."""
+    if not isinstance(node, ast.For | ast.While):
+        return
+    at, indent = source.line_span(node)[1], _indent(source, node)
+    for inner in ast.walk(node):
+        if not (isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Call)):
+            continue
+        text, given = source.text(inner), [source.text(each) for each in inner.value.args]
+        if len(given) == 1 and "\n" not in text:
+            function = source.text(inner.value.func)
+            for rank, name in enumerate([given[0], *source.names_at(node)]):
+                yield at, at, f"{indent}{function}({name})\n", 3.0 + 0.1 * rank
 
 
 def _dedented(source: Source, body: list[ast.stmt], indent: str) -> str:

@@ -1,4 +1,4 @@
-"""Mutation operators on values: constants, names, calls, displays and subscripts."""
+"""Mutation operators on values that are there: constants, names, calls, displays, subscripts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _KIN = [
     {"max", "min", "sum", "len"}, {"any", "all"}, {"sorted", "reversed", "list"},
     {"upper", "lower", "swapcase", "title", "capitalize"}, {"startswith", "endswith"},
     {"append", "extend", "add"}, {"ceil", "floor"}, {"int", "round", "float", "str"},
+    {"isupper", "islower"},
     {"isdigit", "isalpha", "isalnum", "isupper", "islower", "isspace", "isnumeric", "isdecimal"},
     {"find", "rfind", "index", "rindex"}, {"strip", "lstrip", "rstrip"}, {"split", "rsplit"},
     {"keys", "values", "items"}, {"set", "list", "tuple", "sorted"}, {"ord", "chr"},
@@ -21,29 +22,11 @@ _KIN = [
     {"partition", "rpartition"}, {"get", "setdefault"}, {"sin", "cos"}, {"log", "log2", "log10"},
     {"zip", "zip_longest"}, {"isinstance", "issubclass"}, {"read", "readline", "readlines"},
 ]  # fmt: skip
+MAX_LETTERS = 12
+"""Characters of a text that are left out, one after another."""
+_SEPARATORS = (" ", "-", "_", ",", ", ", "\n", ".", "/", ":")
 MAX_BORROWED = 40
 """Characters of a value that is tried in place of another."""
-_WRAPPERS = [
-    "abs",
-    "len",
-    "sorted",
-    "set",
-    "list",
-    "str",
-    "int",
-    "reversed",
-    "sum",
-    "max",
-    "min",
-    "round",
-]
-_METHODS = ("lower", "upper", "strip", "copy")
-_WRAPPED = (
-    ast.Name, ast.Call, ast.BinOp, ast.Subscript, ast.Attribute, ast.ListComp, ast.GeneratorExp,
-)  # fmt: skip
-_WRAPPED_IN = (
-    ast.Return, ast.Compare, ast.Assign, ast.BinOp, ast.Call, ast.For, ast.comprehension,
-)  # fmt: skip
 
 
 def _constant(source: Source, node: ast.AST) -> Iterator[Replacement]:
@@ -59,12 +42,20 @@ def _constant(source: Source, node: ast.AST) -> Iterator[Replacement]:
         close = [value + 1, value - 1, value * 10, value / 10, -value, 0.0]
         tries, cost = [_number(each) for each in close], 1.6
     elif isinstance(value, str):
-        words = ["", " ", value.swapcase(), value.strip(), value + " "]
-        tries, cost = [repr(each) for each in words], 2.0
+        words = ["", " ", value.swapcase(), value.strip(), value + " ", value[:-1], value[1:]]
+        tries, cost = [repr(each) for each in dict.fromkeys([*words, *_other_texts(value)])], 2.0
     else:
         tries, cost = ["0", "False", "[]", '""'] if value is None else [], 2.2
+    step = 0.3 if not isinstance(value, str) else 0.1
     for rank, text in enumerate(each for each in dict.fromkeys(tries) if each != repr(value)):
-        yield text, cost + 0.3 * rank
+        yield text, cost + step * rank
+
+
+def _other_texts(text: str) -> list[str]:
+    """Return a text without each of its characters; and, for a separator, the other ones."""
+    others = _SEPARATORS if len(text) < 3 and not text.isalnum() else ()
+    fewer = [text.replace(letter, "") for letter in dict.fromkeys(text[:MAX_LETTERS])]
+    return [*others, *fewer]
 
 
 def _other_constants(source: Source, node: ast.AST) -> Iterator[Replacement]:
@@ -95,7 +86,7 @@ def _borrowed(source: Source, node: ast.AST) -> Iterator[Replacement]:
         return
     parent = source.parents.get(node)
     if (
-        _is_stored(node)
+        is_stored(node)
         or getattr(parent, "func", None) is node
         or isinstance(parent, ast.Attribute)
     ):
@@ -111,7 +102,7 @@ def _borrowed(source: Source, node: ast.AST) -> Iterator[Replacement]:
 
 def _display(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Exchange neighbours of a list or tuple, or leave one out."""
-    if not isinstance(node, ast.List | ast.Tuple) or _is_stored(node):
+    if not isinstance(node, ast.List | ast.Tuple) or is_stored(node):
         return
     parts = [source.text(each) for each in node.elts]
     left, right = ("[", "]") if isinstance(node, ast.List) else ("(", ")")
@@ -177,18 +168,19 @@ def _ranges(arguments: list[str]) -> Iterator[Replacement]:
 def _shift(source: Source, node: ast.AST) -> Iterator[Replacement]:
     """Be off by one where a number is likely."""
     parent = source.parents.get(node)
-    places = ast.Compare | ast.Slice | ast.Return | ast.BinOp | ast.AugAssign
+    places = ast.Compare | ast.Slice | ast.Return | ast.BinOp | ast.AugAssign | ast.Call | ast.Tuple
     likely = isinstance(parent, places) or getattr(parent, "slice", None) is node
     plain = isinstance(node, ast.Name | ast.Call | ast.BinOp | ast.Subscript)
-    if likely and plain and not _is_stored(node):
-        text = source.grouped(node)
-        yield f"({text} + 1)", 2.4
-        yield f"({text} - 1)", 2.4
-        yield f"(-{text})", 3.0
+    called = getattr(parent, "func", None) is node
+    if likely and plain and not called and not is_stored(node):
+        text, rarer = source.grouped(node), 0.4 * isinstance(parent, ast.Call | ast.Tuple)
+        yield f"({text} + 1)", 2.4 + rarer
+        yield f"({text} - 1)", 2.4 + rarer
+        yield f"(-{text})", 3.0 + rarer
 
 
 def _subscript(source: Source, node: ast.AST) -> Iterator[Replacement]:
-    if not isinstance(node, ast.Subscript) or _is_stored(node):
+    if not isinstance(node, ast.Subscript) or is_stored(node):
         return
     value = source.text(node.value)
     yield value, 2.6
@@ -207,28 +199,12 @@ def _subscript(source: Source, node: ast.AST) -> Iterator[Replacement]:
         yield f"{value}[{text}]", 2.0 + 0.2 * rank
 
 
-def _wrap(source: Source, node: ast.AST) -> Iterator[Replacement]:
-    """Add the call that was forgotten."""
-    parent = source.parents.get(node)
-    if not isinstance(node, _WRAPPED) or not isinstance(parent, _WRAPPED_IN):
-        return
-    if getattr(parent, "func", None) is node or _is_stored(node):
-        return
-    text = source.text(node)
-    text = text.strip("()") if isinstance(node, ast.GeneratorExp) else text
-    for rank, name in enumerate(_WRAPPERS):
-        yield f"{name}({text})", 2.5 + 0.15 * rank
-    for rank, name in enumerate(_METHODS):
-        yield f"{source.grouped(node)}.{name}()", 3.2 + 0.2 * rank
-    if not isinstance(parent, ast.Call | ast.Compare):
-        yield f"{source.grouped(node)}[::-1]", 3.0
-
-
 def _number(value: float) -> str:
     return repr(value) if value >= 0 else f"({value!r})"
 
 
-def _is_stored(node: ast.AST) -> bool:
+def is_stored(node: ast.AST) -> bool:
+    """Return whether a node is bound or deleted, and not read."""
     return isinstance(getattr(node, "ctx", None), ast.Store | ast.Del)
 
 
@@ -238,5 +214,4 @@ def _is_docstring(source: Source, node: ast.AST) -> bool:
 
 OPERATORS: list[Operator] = [
     _constant, _other_constants, _variable, _kin, _call, _borrowed, _display, _shift, _subscript,
-    _wrap,
 ]  # fmt: skip
