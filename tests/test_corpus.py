@@ -328,3 +328,14 @@ def test_any_bytes_are_read_or_refused_under_any_name(suffix: str, data: bytes) 
 def test_a_byte_order_mark_hides_no_heading() -> None:
     assert outline("a.md", "\ufeff# One\n\ntext")[0][0] == "One"
     assert outline("a.py", '\ufeff"""Doc."""\nx = 1\n')[0] == ("a", '"""Doc."""')
+
+
+def test_a_folder_that_became_a_link_since_it_was_listed_is_not_followed(tmp_path: Path) -> None:
+    for name in ("corpus/d", "outside"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "a.md").write_text(name)
+    found = scan(str(tmp_path / "corpus"))
+    (tmp_path / "corpus/d").rename(tmp_path / "gone")
+    (tmp_path / "corpus/d").symlink_to(tmp_path / "outside")
+    with pytest.raises(CorpusError, match="unreadable"):
+        found.read(found.files[0], limit_bytes=99)

@@ -142,7 +142,7 @@ def test_a_root_that_may_not_be_written_is_named(public: Path) -> None:
     root = public / "root"
     said = as_nobody(public, corpus, root)
     if os.geteuid() == 0:
-        assert "cannot be written" in said
+        assert "cannot be read" in said
         assert "Permission denied" in said
 
 

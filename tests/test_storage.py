@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from nemoflows.errors import BadInput, CorpusError, EndpointDown
+from nemoflows.storage.beneath import Root
 from nemoflows.storage.blobs import RecordReader, RecordWriter, offsets_path, open_blob
-from nemoflows.storage.filesystem import local_path, read_regular
+from nemoflows.storage.filesystem import local_path
 from nemoflows.storage.integrity import (
     Damaged,
     add_checksum,
@@ -105,23 +106,31 @@ def test_appending_leaves_no_file_open(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == n_open
 
 
-@pytest.mark.parametrize(("bulk", "file", "folder"), [(False, 0o600, 0o700), (True, 0o644, 0o755)])
-def test_records_are_the_owners_and_long_files_as_the_umask_says(
-    bulk: bool, file: int, folder: int, tmp_path: Path
-) -> None:
-    before = os.umask(0o022)
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+@pytest.mark.parametrize("bulk", [False, True])
+def test_everything_is_its_owner_s_alone(bulk: bool, umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
     try:
-        open_store(f"{tmp_path}/between/root", bulk=bulk).write("a/b/c.txt", b"")
+        store = open_store(f"{tmp_path}/between/root", bulk=bulk)
+        store.write("a/b/c.txt", b"")
+        store.append("lines", b"1")
+        with store.folder("x/y", last="z") as work:
+            (work / "deep").mkdir()
+            for name in ("z", "deep/z"):
+                (work / name).write_bytes(b"")
     finally:
         os.umask(before)
-    modes = {
-        path.relative_to(tmp_path).as_posix(): stat.S_IMODE(path.stat().st_mode)
-        for path in tmp_path.rglob("*")
-    }
-    assert modes.pop("between") == 0o755, "what the root lies in is not ours"
-    assert modes.pop("between/root/a/b/c.txt") == file
-    assert set(modes.values()) == {folder}
-    assert len(modes) == 3
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert {mode for path, mode in modes.items() if path.is_file()} == {0o600}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {0o700}
+    assert len(modes) == 11
+
+
+def test_a_home_that_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
+    (tmp_path / ".nemoflows/index").mkdir(parents=True)
+    (tmp_path / ".nemoflows").chmod(0o755)
+    open_store(f"{tmp_path}/.nemoflows/index", bulk=True)
+    assert stat.S_IMODE((tmp_path / ".nemoflows").stat().st_mode) == 0o700
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
@@ -206,14 +215,22 @@ def test_ours_and_what_is_asked_for_pass_untranslated() -> None:
         assert caught.value is error
 
 
-def test_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"12345")
-    (tmp_path / "link").symlink_to("a")
+def test_a_link_or_a_pipe_is_not_read_wherever_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("d/a")
+    (tmp_path / "folder").symlink_to("d")
     os.mkfifo(tmp_path / "pipe")
-    assert read_regular(str(tmp_path / "a"), limit_bytes=3) == b"1234"
-    for name in ("link", "pipe"):
-        with pytest.raises(OSError, match=r"symbolic links|no longer a regular"):
-            read_regular(str(tmp_path / name), limit_bytes=3)
+    with Root(tmp_path) as root:
+        assert root.read("d/a", limit_bytes=5)[0] == b"12345"
+        for name in ("link", "folder/a", "pipe", "d", "../x", "/etc/passwd", "d/./a", "d//a"):
+            with pytest.raises(OSError, match=r"links|a directory|regular|not a path"):
+                root.read(name, limit_bytes=5)
+        with pytest.raises(OSError, match="longer than 3"):
+            root.read("d/a", limit_bytes=3)
+        assert [name for name, _ in root.entries("d")] == ["a"]
+        with pytest.raises(OSError, match="a directory"):
+            root.entries("folder")
 
 
 def test_one_function_makes_every_file_system() -> None:

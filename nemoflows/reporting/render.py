@@ -13,6 +13,7 @@ from nemoflows.coding.advice import next_steps
 from nemoflows.money.ledger import total
 from nemoflows.reporting import calls, change, money, question
 from nemoflows.reporting.data import ReportData
+from nemoflows.storage.store import open_store
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,12 +52,13 @@ def framed(html: str) -> str:
     return _templates().get_template("framed.html").render(html=html)
 
 
-def write(data: ReportData, path: Path) -> str:
-    """Write a report to a file, and return it."""
-    html = render(data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", errors="replace")
-    return html
+def write(text: str, path: Path) -> None:
+    """Write a report or a diff, whole or not at all, for its owner alone.
+
+    Raises:
+        NemoflowsError: It cannot be written; says why.
+    """
+    open_store(str(path.parent)).write(path.name, text.encode("utf-8", "replace"))
 
 
 @cache

@@ -6,24 +6,20 @@ Not covered: symbolic links, which are left out and named, and empty folders.
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import io
-import os
-import subprocess
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nemoflows.errors import BadInput
+from nemoflows.sandbox.listing import Listing
+from nemoflows.storage.beneath import Root
 
 MAX_BYTES = 256 << 20
-MAX_FILES = 50_000
-_LEFT_OUT = {
-    ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
-    ".mypy_cache", ".ruff_cache", ".pytest_cache", ".eggs",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,9 +58,16 @@ class Tree:
         """Return the files that are new here, or are not what they were."""
         return {path for path, data in self.files.items() if before.files.get(path) != data}
 
-    def write(self, folder: Path) -> None:
-        """Write every file below a folder, which nobody else should be able to write."""
+    def write(self, folder: Path, *, but: Collection[str] = ()) -> None:
+        """Write files below a folder, which nobody else should be able to write.
+
+        Args:
+            folder: Where; what is there under their names must not be.
+            but: Files that are there already.
+        """
         for path, data in self.files.items():
+            if path in but:
+                continue
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
@@ -102,57 +105,47 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
         The tree, and what was left out with the reason.
 
     Raises:
-        BadInput: The folder is missing, empty or too large.
+        BadInput: The folder is missing, empty or too large, or a file of it cannot be read.
     """
     if not folder.is_dir():
         raise BadInput(f"The repository {str(folder)!r} is not a folder. Nothing was run.")
+    listing = Listing(folder)
     files: dict[str, bytes] = {}
-    executable, left_out, n_bytes = set(), [], 0
-    for path in sorted(_tracked(folder) or _walked(folder)):
-        found = folder / path
-        if found.is_symlink() or not found.is_file():
-            left_out.append(f"{path}: not a regular file")
-            continue
-        n_bytes += found.stat().st_size
-        if n_bytes > MAX_BYTES or len(files) >= MAX_FILES:
-            raise BadInput(
-                f"The repository {str(folder)!r} has more than {MAX_BYTES >> 20} MiB or "
-                f"{MAX_FILES:,} files. Name the part that the issue is about."
-            )
-        try:
-            files[path] = found.read_bytes()
-        except PermissionError as error:
-            raise BadInput(f"{str(found)!r} cannot be read: {error.strerror}.") from error
-        if os.access(found, os.X_OK):
-            executable.add(path)
+    executable, n_bytes = set(), 0
+    with Root(folder) as root:
+        for path in listing.names(root):
+            found = _read(root, path, listing.left_out, limit_bytes=MAX_BYTES - n_bytes)
+            if found is not None:
+                files[path], is_executable = found
+                n_bytes += len(files[path])
+                executable |= {path} if is_executable else set()
     if not files:
         raise BadInput(f"The repository {str(folder)!r} holds no files. Nothing was run.")
-    return Tree(files, frozenset(executable)), left_out
+    return Tree(files, frozenset(executable)), sorted(listing.left_out)
 
 
-def _tracked(folder: Path) -> list[str]:
-    """Return what git tracks or would track; empty where it cannot say.
-
-    The repository's own settings may name a program to watch its files, which git would start.
-    Without git what it ignores, such as keys, would be read; so whoever owns the checkout is heard.
-    """
-    command = [
-        "git", "-C", str(folder), "-c", "core.fsmonitor=false", "-c", "safe.directory=*",
-        "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-    ]  # fmt: skip
+def _read(
+    root: Root, path: str, left_out: list[str], *, limit_bytes: int
+) -> tuple[bytes, bool] | None:
+    """Return a file's content and whether it is executable; None where it is left out."""
     try:
-        done = subprocess.run(command, capture_output=True, check=True)  # noqa: S603  (a list, and git)
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    names = [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
-    return [name for name in dict.fromkeys(names) if os.path.lexists(folder / name)]
-
-
-def _walked(folder: Path) -> Iterator[str]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT]
-        for name in names:
-            yield (Path(root) / name).relative_to(folder).as_posix()
+        data, status = root.read(path, limit_bytes=limit_bytes)
+    except FileNotFoundError:
+        return None  # tracked, and removed
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise BadInput(
+                f"The repository has more than {MAX_BYTES >> 20} MiB, with {path!r}. Name the part "
+                "that the issue is about."
+            ) from error
+        if isinstance(error, PermissionError):
+            raise BadInput(
+                f"{path!r} of the repository cannot be read: {error.strerror}."
+            ) from error
+        below = error.errno == errno.ENOTDIR
+        left_out.append(f"{path}: {'a link is on its way' if below else 'not a regular file'}")
+        return None
+    return data, bool(status.st_mode & 0o100)
 
 
 def diff(before: Tree, after: Tree) -> str:
@@ -216,11 +209,3 @@ def _quoted(path: str) -> str:
         return path
     shown = path.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t").replace("\n", "\\n")
     return f'"{shown}"'
-
-
-def is_inside(path: str) -> bool:
-    """Return whether a path names something below the root, in plain spelling."""
-    parts = PurePosixPath(path).parts
-    return (
-        bool(parts) and path == "/".join(parts) and not path.startswith("/") and ".." not in parts
-    )

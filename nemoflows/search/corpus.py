@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nemoflows.errors import CorpusError
-from nemoflows.storage.filesystem import filesystem, local_path, read_regular
+from nemoflows.storage.beneath import Root
+from nemoflows.storage.filesystem import filesystem, local_path
 from nemoflows.storage.store import translated
 from nemoflows.types import Skipped
 
@@ -58,15 +58,21 @@ class Corpus:
         if file.size_bytes > limit_bytes:
             raise CorpusError(_too_long(file.size_bytes, limit_bytes))
         try:
-            if self.filesystem is None:
-                data = read_regular(file.path, limit_bytes=limit_bytes)
-            else:
-                data = self._fetch(file)
+            data = self._fetch(file) if self.filesystem else self._read(file, limit_bytes)
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise CorpusError(_too_long(limit_bytes + 1, limit_bytes)) from error
             raise CorpusError(f"unreadable: {error.strerror or error}") from error
         if len(data) > limit_bytes:
             raise CorpusError(_too_long(len(data), limit_bytes))
         return data
+
+    def _read(self, file: File, limit_bytes: int) -> bytes:
+        """Read beneath the corpus, where a link may have come since it was listed."""
+        folder = self.uri if Path(self.uri).is_dir() else str(Path(self.uri).parent)
+        with Root(folder) as root:
+            name = Path(file.path).relative_to(folder).as_posix()
+            return root.read(name, limit_bytes=limit_bytes)[0]
 
     def _fetch(self, file: File) -> bytes:
         with translated(f"{file.path} cannot be read", but=(OSError,)):
@@ -118,30 +124,29 @@ def _walk(root: Path) -> _Found:
         _visit(root, root.name, root.parent, found)
         return found
     os.scandir(root).close()  # an unreadable root is the caller's error, not a skipped folder
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        for path in _listing(folder, root, found):
-            name = path.relative_to(root).as_posix()
+    folders = [""]
+    with Root(root) as opened:
+        while folders:
+            folder = folders.pop()
             try:
-                mode = path.lstat().st_mode
+                entries = opened.entries(folder)
             except OSError as error:
-                found.skip(name, f"unreadable: {error.strerror}")
+                found.skip(folder, f"unreadable: {error.strerror}")
                 continue
-            if stat.S_ISDIR(mode):
-                folders.append(path)
-            else:
-                _visit(path, name, root, found)
+            for name, is_folder in entries:
+                path = f"{folder}/{name}" if folder else name
+                if _hidden(name):
+                    continue
+                if is_folder:
+                    folders.append(path)
+                    continue
+                try:
+                    (root / path).lstat()
+                except OSError as error:
+                    found.skip(path, f"unreadable: {error.strerror}")
+                else:
+                    _visit(root / path, path, root, found)
     return found
-
-
-def _listing(folder: Path, root: Path, found: _Found) -> Iterator[Path]:
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        found.skip(folder.relative_to(root).as_posix(), f"unreadable: {error.strerror}")
-        return
-    yield from (path for path in paths if not _hidden(path.name))
 
 
 def _hidden(name: str) -> bool:

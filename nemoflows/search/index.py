@@ -223,7 +223,7 @@ def _local(store: Store, manifest: dict[str, Any], cache: Path) -> Store:
         return store
     folder = cache / "indexes" / str(manifest["corpus_hash"])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError:  # a pod's home may be read-only
         folder = Path(tempfile.mkdtemp(prefix="nemoflows-index-"))
     small = {name: known for name, known in manifest["files"].items() if is_small(name)}

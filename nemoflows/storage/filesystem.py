@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+HOME = ".nemoflows"
+"""The folder in a user's home that everything lies in by default."""
 
 
 def local_path(uri: str) -> Path | None:
@@ -129,14 +131,9 @@ def _told(*names: str) -> str:
     return ", ".join(f"{one} ({'set' if os.environ.get(one) else 'not set'})" for one in names)
 
 
-def read_regular(path: str, *, limit_bytes: int) -> bytes:
-    """Return the first bytes of a regular file, one more than the limit where it is longer.
-
-    Raises:
-        OSError: It cannot be read, or has become a link or a pipe since it was listed.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "no longer a regular file")
-        return file.read(limit_bytes + 1)
+def close_to_others(path: Path) -> None:
+    """Close the home folder to others where an earlier version left it open."""
+    home = next((each for each in (path, *path.parents) if each.name == HOME), None)
+    with suppress(OSError):
+        if home is not None and home.stat().st_mode & 0o077:
+            home.chmod(0o700)

@@ -23,7 +23,7 @@ from typing import BinaryIO, ClassVar
 from uuid import uuid4
 
 from nemoflows.errors import BadInput, CorpusError, EndpointDown, NemoflowsError
-from nemoflows.storage.filesystem import credentials, local_path
+from nemoflows.storage.filesystem import close_to_others, credentials, local_path
 
 _TEMPORARY = ".tmp-nemoflows-"
 _OLD_TEMPORARY = ".tmp"
@@ -149,7 +149,8 @@ class Store(ABC):
         work = parent / f"{_TEMPORARY}{uuid4().hex}"
         try:
             with translated(f"{self.path(name)} cannot be written", local=self.is_local):
-                work.mkdir(parents=True)
+                parent.mkdir(0o700, parents=True, exist_ok=True)
+                work.mkdir(0o700)
                 _sweep(parent, f"{_TEMPORARY}*")
                 yield work
                 self._publish(work, name, last)
@@ -175,11 +176,13 @@ class LocalStore(Store):
 
     is_local = True
 
-    def __init__(self, root: Path, *, private: bool = True) -> None:
-        """Take a folder, and whether only its owner may read what is written there."""
+    def __init__(self, root: Path, *, links: bool = False) -> None:
+        """Take a folder, and whether a file in it may be a link to elsewhere.
+
+        Only its owner may read what is written there, whatever the umask.
+        """
         self.root = self.uri = str(root)
-        self._file_mode, self._folder_mode = (0o600, 0o700) if private else (0o666, 0o777)
-        self._follow = os.O_NOFOLLOW if private else 0
+        self._follow = 0 if links else os.O_NOFOLLOW
         """What is private is no link to elsewhere."""
         self._torn: set[str] = set()
         """Names that end in half a line, so that the next one begins anew."""
@@ -261,6 +264,8 @@ class LocalStore(Store):
 
     def _publish(self, work: Path, name: str, last: str) -> None:
         _sweep(Path(self.root), f"*/*/{_TEMPORARY}*")
+        for path in work.rglob("*"):
+            path.chmod(0o700 if path.is_dir() else 0o600)
         target = Path(self.path(name))
         if target.exists() and not (target / last).exists():
             shutil.rmtree(target, ignore_errors=True)
@@ -274,17 +279,17 @@ class LocalStore(Store):
     def _open(self, path: str, flags: int) -> int:
         """Open a file to write, in a folder that is made where it is missing."""
         try:
-            return _descriptor(path, flags, self._file_mode)
+            return _descriptor(path, flags, 0o600)
         except FileNotFoundError:
             self._make(Path(path).parent)
-            return _descriptor(path, flags, self._file_mode)
+            return _descriptor(path, flags, 0o600)
 
     def _make(self, folder: Path) -> None:
-        """Make a folder; the mode is for what lies below the root, not for what it lies in."""
-        at_root = str(folder) == self.root
-        if not at_root and not folder.is_dir():
-            self._make(folder.parent)
-        folder.mkdir(self._folder_mode, parents=at_root, exist_ok=True)
+        """Make a folder and those above it that are missing, each for its owner alone."""
+        if not folder.is_dir():
+            if folder != folder.parent:
+                self._make(folder.parent)
+            folder.mkdir(0o700, exist_ok=True)
 
 
 def open_store(uri: str, *, bulk: bool = False) -> Store:
@@ -292,8 +297,7 @@ def open_store(uri: str, *, bulk: bool = False) -> Store:
 
     Args:
         uri: The root.
-        bulk: It holds long files that others may read, as an index does; otherwise small records
-            that are private (0600) to whoever writes them.
+        bulk: It holds long files, as an index does.
 
     Raises:
         BadInput: The root has no name, or no kind of store is known by its scheme.
@@ -301,7 +305,8 @@ def open_store(uri: str, *, bulk: bool = False) -> Store:
     if not uri.strip():
         raise BadInput("The root has no name. Give a folder or an object-store prefix (s3://...).")
     if path := local_path(uri):
-        return LocalStore(path, private=not bulk)
+        close_to_others(path)
+        return LocalStore(path, links=bulk)
     from nemoflows.storage.objects import ObjectStore
 
     return ObjectStore(uri, bulk=bulk)
