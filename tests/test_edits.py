@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from nemoflows.coding import edits
 from nemoflows.coding.candidates import candidate, changed
 from nemoflows.coding.edits import Rejection
-from nemoflows.coding.types import Candidate, Edit
+from nemoflows.coding.protected import Protection, files_of
+from nemoflows.coding.types import Baseline, Candidate, Edit, TestReport
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
+from tests.coding import task_of
 
 SOURCE = "def f(x):\n    if x:\n        return 1\n    return 2\n\n\ndef g(x):\n    return 2\n"
 
@@ -87,18 +89,66 @@ def test_tests_and_their_settings_are_refused(path: str) -> None:
 
 
 def test_a_file_that_tests_were_collected_from_is_refused() -> None:
-    tests = edits.files_of(["m.py::test_x[a.b]", "n.py::n.f", "n.py::n", "README.md::README.md"])
+    tests = files_of(["m.py::test_x[a.b]", "n.py::n.f", "n.py::n", "README.md::README.md"])
     assert tests == {"m.py"}
-    refused = edits.apply(tree(), [edit("        return 1", "        return 3")], tests=tests)
+    refused = edits.apply(
+        tree(), [edit("        return 1", "        return 3")], Protection(tests=tests)
+    )
     assert isinstance(refused, list)
     assert refused[0].kind == "protected"
 
 
 @pytest.mark.parametrize(
-    "path", ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py", "src/decimal.py"]
-)
+    "path",
+    ["pytest.py", "_pytest/x.py", "json.py", "unittest/__init__.py", "src/decimal.py", "JSON.py",
+     "pytest_cov/__init__.py", "src/xdist.py", "pygments/__init__.py", "json.abi3.py"],
+)  # fmt: skip
 def test_a_new_file_may_not_hide_a_module_of_python(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]
+
+
+def test_a_new_file_beside_tests_may_not_hide_one_either() -> None:
+    beside = Protection(tests=frozenset({"checks/m_checks.py"}))
+    for path, found in {"checks/json.py": "protected", "other/json.py": ""}.items():
+        result = edits.apply(tree(**{"checks/m_checks.py": "x"}), [edit("", "x", path)], beside)
+        assert (result[0].kind if isinstance(result, list) else "") == found
+    own = tree(**{"src/attr/__init__.py": "x"})
+    assert isinstance(edits.apply(own, [edit("", "x", "src/attr/more.py")]), Tree)
+
+
+@pytest.mark.parametrize("path", ["M.PY", "Deep/b.py", "deep/A.py", "\uff44eep/b.py"])
+def test_another_spelling_of_a_known_name_is_refused(path: str) -> None:
+    assert kinds(edit("", "x", path), of=tree(**{"deep/a.py": "x"})) == ["exists"]
+
+
+@pytest.mark.parametrize("path", ["a.py:x", "CONFTE~1.PY", "conftest.py.", "d /x", "a\\b"])
+def test_spellings_of_other_systems_are_refused(path: str) -> None:
+    assert kinds(edit("", "x", path)) == ["outside"]
+
+
+def test_settings_that_the_command_names_are_refused() -> None:
+    told = TestReport(key="", tree="", ending="finished", collected=["t/x.py::test_a"])
+    for command in ("pytest -c ci/own.ini", "pytest --config-file=./ci/own.ini t"):
+        task = task_of(tree(), test_command=command)
+        protection = Protection.of(Baseline(task=task, report=told, target=[]))
+        assert protection.covers("ci/own.ini")
+        assert not protection.covers("ci/other.ini")
+        assert protection.covers("t/x.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "search", "kind"),
+    [
+        ("a" * (1 << 20), "a" * (1 << 19), "ambiguous"),
+        ("a" * (1 << 20), "a" * (1 << 19) + "b", "missing"),
+        ("\n" * (1 << 20), "x" + "\n" * (1 << 19), "missing"),
+        ("  x\n" * (1 << 17), "x\n" * (1 << 16) + "y", "missing"),
+        ("  x\n" * (1 << 17), "x \n" * (1 << 16), "ambiguous"),
+        ("x", "x" * (1 << 20) + "x", "too long"),
+    ],
+)
+def test_matching_takes_time_in_proportion(text: str, search: str, kind: str) -> None:
+    assert kinds(edit(search, "y", "big.txt"), of=tree(**{"big.txt": text})) == [kind]
 
 
 def test_binary_files_are_refused() -> None:
@@ -129,8 +179,16 @@ def test_a_file_is_no_folder(path: str) -> None:
     assert kinds(edit("", "x", "new"), edit("", "x", "new/a.py")) == ["exists"]
 
 
-@pytest.mark.parametrize("path", [".github/workflows/x.yml", ".gitattributes", "a/.gitmodules"])
-def test_what_git_and_its_hosts_go_by_is_refused(path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [".github/workflows/x.yml", ".gitattributes", "a/.gitmodules", "CONFTEST.PY", "a/Conftest.Py",
+     "Tests/new.py", "X.PTH", "TEST_m.py", "PyProject.toml", ".envrc", "a/.VSCode/settings.json",
+     ".idea/x.xml", ".hg/hgrc", ".pre-commit-config.yaml", "x.dist-info/entry_points.txt",
+     "src/y.EGG-INFO/PKG-INFO", "z.egg-link", "conftest/__init__.py", "a/conftest.pyc", "setup.py",
+     "m/__pycache__/m.cpython-311.pyc", "UserCustomize/__init__.py", "hooks/pre-commit",
+     "t.code-workspace", "\uff43onftest.py", "\uff0eenvrc", "te\ufb06s/x.py"],
+)  # fmt: skip
+def test_what_tools_go_by_is_refused_however_it_is_spelled(path: str) -> None:
     assert kinds(edit("", "x", path)) == ["protected"]
 
 

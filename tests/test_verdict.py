@@ -291,6 +291,39 @@ def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.Mo
     assert test_runs.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)
 
 
+METADATA = "Metadata-Version: 2.1\nName: x\nVersion: 1\n"
+PASSES = (
+    "import pytest\n\n\n@pytest.hookimpl(tryfirst=True)\ndef pytest_pyfunc_call(pyfuncitem):\n"
+    "    return pyfuncitem.name == 'test_new' or None\n"
+)
+
+
+@pytest.mark.parametrize("folder", ["x-1.dist-info", "x.egg-info", "src/X.Dist-Info"])
+def test_a_plugin_that_a_candidate_adds_is_not_loaded(folder: str) -> None:
+    about = "PKG-INFO" if "egg" in folder else "METADATA"
+    added = {
+        f"{folder}/{about}": METADATA,
+        f"{folder}/entry_points.txt": "[pytest11]\nx = helper\n",
+        "helper.py": PASSES,
+    }
+    baseline, report = verdict_over(BASE, added)
+    assert report.ending == "finished"
+    assert not passes(report, baseline)
+
+
+def test_a_plugin_that_the_baseline_has_not_is_told() -> None:
+    """However it came to be loaded: here by a module that the tests import."""
+    base = BASE | {"conftest.py": "import m\ndef pytest_configure(config):\n    m.start(config)\n"}
+    base["m.py"] += "def start(config):\n    pass\n"
+    helper = (
+        "def start(config):\n    import more\n    config.pluginmanager.register(more, 'more')\n"
+    )
+    baseline, report = verdict_over(base, {"m.py": WRONG + helper, "more.py": PASSES})
+    assert (report.ending, "more" in report.detail) == ("tampered", True), report
+    assert "conftest.py" in baseline.report.plugins
+    assert not passes(report, baseline)
+
+
 def test_a_plugin_that_is_the_repository_s_own_runs_in_the_sandbox_alone(tmp_path: Path) -> None:
     venv, repository, trace = tmp_path / "venv", tmp_path / "repository", tmp_path / "trace"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)

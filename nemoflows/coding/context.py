@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.calls import Part
-from nemoflows.coding.edits import is_test, runs_tests
+from nemoflows.coding.protected import is_test, runs_tests
 from nemoflows.coding.types import Baseline, Change, ChangePlan, TestReport
 from nemoflows.sandbox.trees import Tree
 

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
 
-from nemoflows.coding.types import Edit, TestEdits
-from nemoflows.sandbox.trees import Tree, is_inside
+from nemoflows.coding.protected import NO_TESTS_KNOWN, Protection, folded_parts, misspelled
+from nemoflows.coding.types import Edit
+from nemoflows.sandbox.listing import is_inside
+from nemoflows.sandbox.trees import Tree
 from nemoflows.types import Value
 
-Kind = Literal["missing", "ambiguous", "no file", "exists", "outside", "protected", "no text"]
+Kind = Literal[
+    "missing", "ambiguous", "no file", "exists", "outside", "protected", "no text", "too long"
+]
 MAX_FILE_CHARACTERS = 1 << 20
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 """Of a part of a path, as file systems limit it, and of a whole path below a temporary folder."""
-_TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py|tests?\.py|conftest\.py")
-_TEST_FOLDERS = {"test", "tests"}
-_RUNNER_FILES = {
-    "conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml", "pyproject.toml",
-    "setup.cfg", "tox.ini", "sitecustomize.py", "usercustomize.py", ".coveragerc",
-}  # fmt: skip
-_RUNNER_MODULES = {"pytest", "_pytest", "py", "pluggy", "_nemoflows_sandbox"} | set(
-    sys.stdlib_module_names
-)
+_OTHER_SPELLING = re.compile(rb"[:\\]|~\d")
+"""On Windows a part of a file, a folder, and the short form of another name."""
 
 
 class Rejection(Value):
@@ -47,20 +43,17 @@ class Rejection(Value):
 def apply(
     tree: Tree,
     edits: Sequence[Edit],
-    *,
-    test_edits: TestEdits = "refuse",
-    tests: Collection[str] = (),
+    protection: Protection = NO_TESTS_KNOWN,
 ) -> Tree | list[Rejection]:
     """Return the tree with all edits applied in order, or every edit that was refused and why.
 
     Args:
-        test_edits: Whether test files may be changed.
-        tests: Files that hold tests, whatever their names.
+        protection: What the baseline keeps.
     """
     texts: dict[str, str] = {}
     rejected = []
     for edit in edits:
-        result = _one(tree, texts, edit, is_protected(edit.path, test_edits, tests))
+        result = _one(tree, texts, edit, protection)
         if isinstance(result, Rejection):
             rejected.append(result)
         else:
@@ -68,70 +61,39 @@ def apply(
     return rejected or tree.changed(texts)
 
 
-def is_test(path: str) -> bool:
-    """Return whether a file holds tests, or what tests are made of."""
-    pure = PurePosixPath(path)
-    return bool(_TEST_NAME.fullmatch(pure.name)) or bool(_TEST_FOLDERS & set(pure.parts[:-1]))
-
-
-def runs_tests(path: str) -> bool:
-    """Return whether a file decides how tests are run: never the candidate's."""
-    pure = PurePosixPath(path)
-    return pure.name in _RUNNER_FILES or pure.suffix == ".pth"
-
-
-def files_of(collected: Sequence[str]) -> frozenset[str]:
-    """Return the files that tests were collected from, by the tests' ids.
-
-    A file whose tests are examples in its own documentation is none: it is what they test.
-    """
-    return frozenset(test.partition("::")[0] for test in collected if not _is_example(test))
-
-
-def _is_example(test: str) -> bool:
-    """Return whether a test is a doctest, which is named by the dotted path of what it is about."""
-    path, _, name = test.partition("::")
-    return "." in name.partition("[")[0] or name == PurePosixPath(path).stem
-
-
-def is_protected(path: str, test_edits: TestEdits, tests: Collection[str] = ()) -> bool:
-    """Return whether a file is taken from the baseline, whatever a candidate wrote."""
-    return runs_tests(path) or (test_edits == "refuse" and (is_test(path) or path in tests))
-
-
-def _one(tree: Tree, texts: dict[str, str], edit: Edit, protected: bool) -> str | Rejection:
+def _one(tree: Tree, texts: dict[str, str], edit: Edit, protection: Protection) -> str | Rejection:
     text = texts.get(edit.path, tree.text(edit.path))
     is_known = edit.path in tree.files or edit.path in texts
-    refused = _refused_place(edit, protected)
+    refused = _refused_place(edit, protection)
     if refused is None and is_known and text is None:
         refused = _refuse(edit, "no text", "the file is not UTF-8 text")
     if refused is not None:
         return refused
     if is_known and text is not None:
         return _changed(text, edit)
-    return _new(edit, {*tree.files, *texts})
+    return _new(edit, {*tree.files, *texts}, protection)
 
 
 def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:
     return Rejection(kind=kind, path=edit.path, detail=detail)
 
 
-def _refused_place(edit: Edit, protected: bool) -> Rejection | None:
-    parts = PurePosixPath(edit.path.lower()).parts
-    if not is_inside(edit.path) or ".git" in parts:
+def _refused_place(edit: Edit, protection: Protection) -> Rejection | None:
+    if max(len(edit.search), len(edit.replace)) > MAX_FILE_CHARACTERS:
+        return _refuse(edit, "too long", f"{MAX_FILE_CHARACTERS:,} characters at most")
+    if not is_inside(edit.path) or ".git" in folded_parts(edit.path):
         return _refuse(edit, "outside", "only files of the repository, by path from its root")
     if not _is_writable(edit.path):
         return _refuse(edit, "outside", "a path is printable and no longer than files can have")
-    if any(part.startswith(".git") for part in parts):
-        return _refuse(edit, "protected", "what git and its hosts go by stays as it is")
-    if protected:
-        return _refuse(edit, "protected", "tests and their settings stay as they are")
+    if protection.covers(edit.path):
+        return _refuse(edit, "protected", "tests, and the settings of tools, stay as they are")
     return None
 
 
 def _is_writable(path: str) -> bool:
     names = [os.fsencode(name) for name in path.split("/")] if path.isprintable() else []
-    return bool(names) and len(b"/".join(names)) <= MAX_PATH_BYTES and (
+    odd = any(name.endswith((b".", b" ")) or _OTHER_SPELLING.search(name) for name in names)
+    return bool(names) and not odd and len(b"/".join(names)) <= MAX_PATH_BYTES and (
         max(map(len, names)) <= MAX_NAME_BYTES
     )  # fmt: skip
 
@@ -143,12 +105,12 @@ def _changed(text: str, edit: Edit) -> str | Rejection:
     spans = _exact(text, edit.search) or _but_for_white_space(text, edit.search)
     if len(spans) != 1:
         kind: Kind = "ambiguous" if spans else "missing"
-        found = f"stands {len(spans)} times" if spans else "stands nowhere"
+        found = "stands more than once" if spans else "stands nowhere"
         return _refuse(edit, kind, f"`search` {found} in the file; copy more of it, line by line")
     return _replaced(text, edit, *spans[0])
 
 
-def _new(edit: Edit, known: Collection[str]) -> str | Rejection:
+def _new(edit: Edit, known: Collection[str], protection: Protection) -> str | Rejection:
     if edit.search.strip():
         told = "there is no such file; an empty `search` makes one"
         return _refuse(edit, "no file", told)
@@ -156,34 +118,39 @@ def _new(edit: Edit, known: Collection[str]) -> str | Rejection:
     above = {"/".join(parts[:n]) for n in range(1, len(parts))}
     if above & set(known) or any(path.startswith(f"{edit.path}/") for path in known):
         return _refuse(edit, "exists", "a file cannot lie in a file, nor stand for a folder")
-    top = parts[1 if parts[0] == "src" and len(parts) > 1 else 0].removesuffix(".py")
-    if top in _RUNNER_MODULES:
-        return _refuse(edit, "protected", "a new file may not hide a module of Python")
-    return edit.replace[:MAX_FILE_CHARACTERS]
+    if misspelled(edit.path, known):
+        return _refuse(edit, "exists", "its name differs from a known one in spelling alone")
+    if protection.hides(edit.path, known):
+        return _refuse(edit, "protected", "a new file may not hide a module of Python or pytest")
+    return edit.replace
 
 
 def _exact(text: str, search: str) -> list[tuple[int, int]]:
-    found, start = [], text.find(search)
-    while start >= 0:
-        found.append((start, start + len(search)))
-        start = text.find(search, start + 1)
-    return found
+    return [(start, start + len(search)) for start in _first_two(text, search)]
 
 
 def _but_for_white_space(text: str, search: str) -> list[tuple[int, int]]:
     """Return where whole lines are the same but for their white space."""
-    wanted = [line.split() for line in search.strip("\n").split("\n")]
-    lines = text.split("\n")
-    words = [line.split() for line in lines]
+    wanted = _evenly_spaced(search.strip("\n"))
+    whole = _evenly_spaced(text)
+    n = wanted.count("\n") - 1
     starts = [0]
-    for line in lines:
+    for line in text.split("\n"):
         starts.append(starts[-1] + len(line) + 1)
-    n = len(wanted)
-    return [
-        (starts[i], starts[i + n] - 1)
-        for i in range(len(lines) - n + 1)
-        if words[i : i + n] == wanted
-    ]
+    lines = (whole.count("\n", 0, start) for start in _first_two(whole, wanted))
+    return [(starts[line], starts[line + n] - 1) for line in lines]
+
+
+def _evenly_spaced(text: str) -> str:
+    """Return a text's lines with one blank between words, each between two line feeds."""
+    return "\n".join(["", *(" ".join(line.split()) for line in text.split("\n")), ""])
+
+
+def _first_two(text: str, search: str) -> list[int]:
+    """Return where a text stands at first and for a second time: more is not asked."""
+    first = text.find(search)
+    second = text.find(search, first + 1) if first >= 0 else -1
+    return [at for at in (first, second) if at >= 0]
 
 
 def _replaced(text: str, edit: Edit, start: int, end: int) -> str:

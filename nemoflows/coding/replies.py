@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -11,9 +10,13 @@ from pydantic import ValidationError
 from nemoflows.calls import Reply
 from nemoflows.calls.contract import SHOWN, field
 from nemoflows.coding import edits
+from nemoflows.coding.compiling import problems
+from nemoflows.coding.protected import Protection
 from nemoflows.coding.types import Baseline, ChangePlan, Edit, Review
 from nemoflows.errors import BadReply
 from nemoflows.sandbox.trees import Tree
+
+MAX_EDITS = 100
 
 
 class Changed(NamedTuple):
@@ -41,18 +44,16 @@ def read_edits(reply: Reply, tree: Tree, baseline: Baseline) -> Changed:
         BadReply: There are none, one is refused, they change nothing, or a file no longer compiles.
     """
     rows = field(reply, "edits", list)
-    if not rows:
-        raise BadReply("`edits` is empty.")
+    if not 0 < len(rows) <= MAX_EDITS:
+        raise BadReply(f"`edits` has {len(rows):,} items; it needs 1 to {MAX_EDITS}.")
     wanted = [_edit(row) for row in rows]
-    tests = edits.files_of(baseline.report.collected)
-    result = edits.apply(tree, wanted, test_edits=baseline.task.test_edits, tests=tests)
+    result = edits.apply(tree, wanted, Protection.of(baseline))
     if not isinstance(result, Tree):
         told = "; ".join(str(each) for each in result[:SHOWN])
         raise BadReply(f"Edits that cannot be applied: {told}.")
     if result.hash == tree.hash:
         raise BadReply("The edits change nothing.")
-    for path in {edit.path for edit in wanted if edit.path.endswith(".py")}:
-        _refuse_broken(path, result.text(path) or "", tree.text(path))
+    _refuse_broken({edit.path for edit in wanted if edit.path.endswith(".py")}, tree, result)
     return Changed(result, field(reply, "why", str)[:400])
 
 
@@ -78,18 +79,13 @@ def _edit(row: Any) -> Edit:
         ) from error
 
 
-def _refuse_broken(path: str, text: str, before: str | None) -> None:
-    if _compiles(path, text) is None or (before is not None and _compiles(path, before)):
-        return
-    raise BadReply(f"{path} does not compile any more: {_compiles(path, text)}.")
-
-
-def _compiles(path: str, text: str) -> str | None:
-    """Return what is wrong with a source; None where nothing is."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(text, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        return str(error)
-    return None
+def _refuse_broken(paths: Collection[str], before: Tree, after: Tree) -> None:
+    """Refuse a change after which a file does not compile that did, or that is new."""
+    changed = [(path, after.text(path) or "") for path in sorted(paths)]
+    broken = {
+        path: told for (path, _), told in zip(changed, problems(changed), strict=True) if told
+    }
+    known = [(path, text) for path in broken if (text := before.text(path)) is not None]
+    was_broken = {path for (path, _), told in zip(known, problems(known), strict=True) if told}
+    for path in broken.keys() - was_broken:
+        raise BadReply(f"{path} does not compile any more: {broken[path]}.")

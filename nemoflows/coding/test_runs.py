@@ -26,7 +26,7 @@ from nemoflows.sandbox.trees import Tree
 from nemoflows.storage.store import open_store
 from nemoflows.types import Value
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 OUTPUT_CHARACTERS = 4000
 _KILLED = {-9, 128 + 9}
 """Exit codes of a process that SIGKILL ended; the second is told by the first of a namespace."""
@@ -70,6 +70,8 @@ class Ran(Value):
     complete: bool = False
     """Whether the run told its own end."""
     collected: list[str] = Field(default_factory=list)
+    plugins: list[str] = Field(default_factory=list)
+    """What pytest had loaded then."""
     results: list[TestResult] = Field(default_factory=list)
     broken: list[TestResult] = Field(default_factory=list)
     """Modules that could not be collected, by their path."""
@@ -173,8 +175,9 @@ def _parsed(line: str, token: str) -> Mapping[str, Any]:
 
 def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
     match told:
-        case {"collected": list(ids)}:
+        case {"collected": list(ids), "plugins": list(plugins)}:
             fields["collected"] = [str(each) for each in ids]
+            fields["plugins"] = [str(each) for each in plugins]
         case {"broken": str(module), "text": str(text)}:
             fields["broken"].append(TestResult(test=module, outcome="error", text=text))
         case {"canary": True, "outcome": str(outcome)}:

@@ -10,9 +10,9 @@ from pathlib import Path
 from nemoflows import search as search_module
 from nemoflows.coding import verdict
 from nemoflows.coding.candidates import candidate, changed, differing, winner, with_bill
-from nemoflows.coding.edits import is_test
 from nemoflows.coding.mutation import faults
 from nemoflows.coding.mutation.search import MAX_RUNS, search
+from nemoflows.coding.protected import is_test
 from nemoflows.coding.snapshots import opened
 from nemoflows.coding.test_runs import RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Patch, Suspect, TestReport

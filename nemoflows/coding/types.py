@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from nemoflows.errors import one_line, printable
 from nemoflows.sandbox.levels import Level, Limits
-from nemoflows.types import Setting, Tier, Value, printable
+from nemoflows.types import Setting, Tier, Value
 
 TestEdits = Literal["refuse", "allow"]
 """Whether a candidate may change test files."""
@@ -75,6 +76,8 @@ class TestReport(Value):
     not_passed: list[TestResult] = Field(default_factory=list)
     collected: list[str] = Field(default_factory=list)
     """Every test id, in order; empty for a candidate, whose tests are the baseline's."""
+    plugins: list[str] = Field(default_factory=list)
+    """What pytest had loaded when they were collected; empty for a candidate."""
     level: Level = "landlock"
     seconds: float = 0.0
     replayed: bool = False
@@ -233,7 +236,8 @@ class Patch(Value):
         """Return the patch as a person reads it in a terminal."""
         won = self.candidate
         head = f"{self.status}, {won.tier} tier: {self.outcome}" if won else self.status
-        told = "\n".join([head, *self.notes, *(["", self.diff] if won else [])])
+        lines = [one_line(each) for each in (head, *self.notes)]
+        told = "\n".join([*lines, *(["", self.diff] if won else [])])
         return printable(told)
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.coding.edits import files_of, is_protected
+from nemoflows.coding.protected import Protection
 from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, Ending, TestReport, TestResult
 from nemoflows.sandbox.inside.suite import N_CANARIES
@@ -41,9 +41,9 @@ def passes(report: TestReport, baseline: Baseline) -> bool:
 
 def with_baseline_tests(base: Tree, candidate: Tree, baseline: Baseline) -> Tree:
     """Return the candidate's tree with the baseline's tests and settings."""
-    test_edits, tests = baseline.task.test_edits, files_of(baseline.report.collected)
-    own = {p: d for p, d in candidate.files.items() if not is_protected(p, test_edits, tests)}
-    kept = {p: d for p, d in base.files.items() if is_protected(p, test_edits, tests)}
+    covers = Protection.of(baseline).covers
+    own = {path: data for path, data in candidate.files.items() if not covers(path)}
+    kept = {path: data for path, data in base.files.items() if covers(path)}
     return Tree({**own, **kept}, candidate.executable)
 
 
@@ -57,7 +57,10 @@ def baseline_report(ran: Ran, *, tree: str, replayed: bool) -> TestReport:
         ending, detail = "broken", "no test was collected"
     results = [*ran.broken, *ran.results]
     collected = [*(r.test for r in ran.broken), *ran.collected]
-    return _report(ran, tree, ending, detail, results, replayed=replayed, collected=collected)
+    return _report(
+        ran, tree, ending, detail, results,
+        replayed=replayed, collected=collected, plugins=ran.plugins,
+    )  # fmt: skip
 
 
 def report(ran: Ran, *, baseline: TestReport, tree: str, replayed: bool) -> TestReport:
@@ -88,7 +91,9 @@ def _ended(ran: Ran) -> tuple[Ending, str]:
 
 
 def _same_tests(ran: Ran, baseline: TestReport) -> tuple[Ending, str]:
-    """Return whether the tests are the baseline's; a module that was broken may bring its own."""
+    """Return whether tests and plugins are the baseline's; a broken module may bring its own."""
+    if new := set(ran.plugins) - set(baseline.plugins):
+        return "tampered", f"{len(new)} plugins are not the baseline's, such as {min(new)}"
     before = set(baseline.collected)
     broken = {r.test for r in baseline.not_passed if "::" not in r.test}
     now = {*ran.collected, *(r.test for r in ran.broken)}
@@ -121,7 +126,7 @@ def _by_baseline(ran: Ran, baseline: TestReport) -> list[TestResult]:
 
 def _report(
     ran: Ran, tree: str, ending: Ending, detail: str, results: Sequence[TestResult],
-    *, replayed: bool, collected: Sequence[str] = (),
+    *, replayed: bool, collected: Sequence[str] = (), plugins: Sequence[str] = (),
 ) -> TestReport:  # fmt: skip
     return TestReport(
         key=ran.key,
@@ -131,6 +136,7 @@ def _report(
         n_passed=sum(r.outcome == "passed" for r in results),
         not_passed=[r for r in results if r.outcome != "passed"],
         collected=list(collected),
+        plugins=list(plugins),
         level=ran.level,
         seconds=ran.seconds,
         replayed=replayed,

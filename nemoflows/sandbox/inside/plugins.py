@@ -41,14 +41,16 @@ class Reporter:
             self._report.line(broken=report.nodeid, text=_trimmed(str(report.longrepr)))
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
         """Put the wanted tests first and the canaries last."""
         only, first = set(self._options.get("only") or ()), self._options.get("first") or []
         if only:
             items[:] = [item for item in items if item.nodeid in only]
         place = {nodeid: n for n, nodeid in enumerate(first)}
         items.sort(key=lambda item: place.get(item.nodeid, len(place)))
-        self._report.line(collected=[item.nodeid for item in items])
+        self._report.line(collected=[item.nodeid for item in items], plugins=_plugins(config))
         functions = [(item.nodeid, _function(item)) for item in items]
         self._codes = [(test, found, _code(found)) for test, found in functions]
         if self._options.get("canaries"):
@@ -87,6 +89,13 @@ class Reporter:
         changed = [*self._changed(self._before), *rewritten[:1]] if self._before else []
         self._report.line(end=int(exitstatus), changed=changed)
         self._exit(int(exitstatus))
+
+
+def _plugins(config: pytest.Config) -> list[str]:
+    """Return the names of plugins; one that is an object has a number for a name."""
+    copy = f"{config.rootpath}/"
+    named = (name for name, plugin in config.pluginmanager.list_name_plugin() if plugin)
+    return sorted(name.removeprefix(copy) for name in named if not name.isdigit())
 
 
 def _function(item: pytest.Item) -> object:
