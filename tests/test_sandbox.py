@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,7 +16,8 @@ from typing import TypeVar
 import pytest
 
 from nemoflows.errors import BadInput
-from nemoflows.sandbox.inside import landlock, syscalls, users
+from nemoflows.sandbox.copies import Copy
+from nemoflows.sandbox.inside import clearing, landlock, syscalls, users
 from nemoflows.sandbox.levels import LEVELS, Level, Limits, at_least
 from nemoflows.sandbox.runs import Ended, Job, Sandbox, available
 from nemoflows.sandbox.trees import Tree
@@ -345,6 +347,120 @@ def test_nothing_is_left_in_the_temporary_folder(
         shutil.rmtree(here)
 
 
+LEAVES_MUCH = """
+import os
+for place in (os.environ["HOME"], os.getcwd(), "/tmp"):
+    for act in (
+        lambda: [os.mkdir(f"{place}/{n}") or open(f"{place}/{n}/f", "w") for n in "ab"],
+        lambda: os.chmod(f"{place}/a", 0),
+        lambda: open(f"{place}/kept.txt", "a").write("x"),
+        lambda: os.rename(f"{place}/d/kept.txt", f"{place}/d/moved"),
+        lambda: os.symlink("/usr", f"{place}/b/link"),
+        lambda: os.chmod(f"{place}/d", 0),
+    ):
+        try:
+            act()
+        except OSError:
+            pass
+os.chdir(os.environ["HOME"])
+for _ in range(3000):
+    os.mkdir("deep")
+    os.chdir("deep")
+print("left")
+"""
+SHOWS = """
+import os
+for folder, names, files in sorted(os.walk(".")):
+    for name in sorted(files):
+        print(folder, name, open(os.path.join(folder, name)).read()[:9].split()[0])
+print(os.listdir(os.environ["HOME"]))
+"""
+
+
+def test_nothing_that_a_run_leaves_reaches_the_next_one(
+    level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", f"/tmp/nemoflows-left-{os.getpid()}")
+    here = Path(tempfile.gettempdir())
+    here.mkdir(mode=0o755)
+    before = set(Path("/tmp").iterdir())
+    kept = {"kept.txt": b"kept", "d/kept.txt": b"kept", "e/kept.txt": b"kept"}
+
+    async def work(sandbox: Sandbox) -> list[Ended]:
+        jobs = [
+            Job(Tree(kept | {SCRIPT: text.encode()}), LIMITS, argv=[PYTHON, SCRIPT])
+            for text in (LEAVES_MUCH, SHOWS, SHOWS)
+        ]
+        return [await sandbox.run(job) for job in jobs]
+
+    try:
+        left, *shown = use(level, work)
+        assert left.output == "left\n"
+        for each in shown:
+            assert each.output.splitlines() == [
+                f". {SCRIPT} import", ". kept.txt kept", "./d kept.txt kept", "./e kept.txt kept",
+                "[]",
+            ]  # fmt: skip
+        assert list(here.iterdir()) == []
+    finally:
+        shutil.rmtree(here, ignore_errors=True)
+        for path in set(Path("/tmp").iterdir()) - before:  # at a level that lets it write there
+            if path.name in {"a", "b"}:
+                clearing.remove(str(path))
+
+
+def test_files_without_a_byte_are_bounded_in_memory() -> None:
+    if "full" not in AVAILABLE:
+        pytest.skip("no namespaces here")
+    source = (
+        "import os\nfor place in (os.environ['HOME'], '/dev/shm'):\n    try:\n"
+        "        for n in range(100_000): os.mknod(f'{place}/{n}')\n"
+        "    except OSError as error:\n        print(error.strerror)\n"
+    )
+    assert attack("full", source).output == "No space left on device\n" * 2
+
+
+@pytest.mark.parametrize("tamper", [
+    lambda path: path.write_bytes(b"evil"),
+    lambda path: (path.unlink(), path.write_bytes(b"kept")),
+    lambda path: (path.unlink(), path.mkdir()),
+    lambda path: (path.unlink(), path.symlink_to("/etc/passwd")),
+    lambda path: path.chmod(0o777),
+    lambda path: os.utime(path, (0, 0)),
+    lambda path: (path.with_name("x").hardlink_to(path), path.unlink()),
+    lambda path: (path.parent.rename(path.parents[1] / "y"), path.parent.symlink_to("y")),
+    lambda path: path.parent.chmod(0),
+])  # fmt: skip
+def test_a_copy_is_what_it_should_be_whatever_was_done_to_it(
+    tamper: Callable[[Path], object], tmp_path: Path
+) -> None:
+    before = Tree({"d/a": b"kept", "d/b": b"kept", "c": b"kept"}, frozenset({"c"}))
+    after = before.changed({"d/b": "new", "e/f": "new"})
+    copy = Copy(tmp_path)
+    copy.show(before)
+    untouched = (tmp_path / "c").stat()
+    tamper(tmp_path / "d/a")
+    for tree in (after, before):
+        copy.show(tree)
+        found = [path for path in tmp_path.rglob("*") if not path.is_dir() or path.is_symlink()]
+        assert {p.relative_to(tmp_path).as_posix(): p.read_bytes() for p in found} == tree.files
+        assert not any(path.is_symlink() for path in found)
+    assert os.geteuid() or (tmp_path / "c").stat().st_ino == untouched.st_ino, "written once"
+
+
+def test_folders_of_servers_that_were_killed_are_removed(tmp_path: Path) -> None:
+    old, held, young, other = (tmp_path / f"{clearing.PREFIX}{n}" for n in range(4))
+    other = tmp_path / "somebody-s"
+    for path in (old, held, young, other):
+        (path / "copy").mkdir(parents=True)
+    for path in (old, held, other):
+        os.utime(path, (0, 0))
+    lock = clearing.hold(str(held))
+    clearing.sweep(str(tmp_path))
+    os.close(lock)
+    assert set(tmp_path.iterdir()) == {held, young, other}
+
+
 def test_all_this_holds_for_an_ordinary_user_too() -> None:
     """Run this file again as nobody, with an interpreter that nobody can start."""
     if os.geteuid() != 0:
@@ -352,10 +468,13 @@ def test_all_this_holds_for_an_ordinary_user_too() -> None:
     version = subprocess.run([PYTHON, "-V"], capture_output=True, text=True, check=True).stdout
     if version.split()[1].rpartition(".")[0] != f"{sys.version_info[0]}.{sys.version_info[1]}":
         pytest.skip(f"{PYTHON} cannot load our packages: it is {version.strip()}")
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    for place in (ROOT, Path(packages)):
+        if not all(folder.stat().st_mode & 1 for folder in (place, *place.parents)):
+            pytest.skip(f"nobody may enter {place}")
     home = Path(f"/tmp/nemoflows-nobody-{os.getpid()}")
     home.mkdir()
     os.chown(home, 65534, 65534)
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
     done = subprocess.run(
         [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          f"--basetemp={home}/tmp", __file__],

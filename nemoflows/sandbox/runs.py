@@ -1,7 +1,8 @@
 """Run tests over clean copies: fork servers with pytest loaded, one per core; each run is a fork.
 
 A run gets a copy of the tree that it can read, a scratch folder that it can write, an environment
-of six variables, and nothing else. Servers and copies are gone when the sandbox is closed.
+of six variables, and nothing else. The copy stays for the server's next run, which writes no more
+than what differs. Servers and copies are gone when the sandbox is closed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,8 @@ from typing import Any
 
 from nemoflows.errors import BadInput, EndpointDown
 from nemoflows.sandbox import inside
+from nemoflows.sandbox.copies import Copy
+from nemoflows.sandbox.inside import clearing
 from nemoflows.sandbox.levels import LEVELS, Level, Limits
 from nemoflows.sandbox.trees import Tree
 
@@ -139,11 +141,12 @@ class _ForkServer:
         self.level, self.python = level, python
         self._process: asyncio.subprocess.Process | None = None
         self._folder, self._uid = Path(), -1
+        self._copy = Copy(Path())
         self._folders: list[Path] = []
         self._ending: list[asyncio.subprocess.Process] = []
 
     async def run(self, job: Job) -> Ended:
-        """Run a job in the fork server's folder, which the fork server clears after it.
+        """Run a job in the fork server's folder, where the copy stays for the next one.
 
         Raises:
             BadInput: The folder takes no copy of the tree.
@@ -151,7 +154,7 @@ class _ForkServer:
         process = await self._started()
         folder, uid = self._folder, self._uid
         try:
-            await asyncio.to_thread(_lay_out, folder, job.tree, uid)
+            await asyncio.to_thread(_lay_out, folder, self._copy, job.tree, uid)
         except OSError as error:
             self.kill()
             raise _no_room(f"a copy of {len(job.tree.files):,} files", str(error)) from error
@@ -197,6 +200,7 @@ class _ForkServer:
             raise _no_room("a folder for test runs", told["refused"])
         self._folder, self._uid = Path(told["folder"]), told["uid"]
         self._folders.append(self._folder)
+        self._copy = Copy(self._folder / "copy")
         self._process = process
         return process
 
@@ -214,7 +218,8 @@ class _ForkServer:
             await process.wait()
         self._ending.clear()
         for folder in self._folders:  # of a server that was killed, or a copy cut off
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            if folder.exists():
+                await asyncio.to_thread(clearing.remove, str(folder))
         self._folders.clear()
 
 
@@ -239,11 +244,11 @@ def _no_room(what: str, why: str) -> BadInput:
     )
 
 
-def _lay_out(folder: Path, tree: Tree, uid: int) -> None:
+def _lay_out(folder: Path, copy: Copy, tree: Tree, uid: int) -> None:
     """Make a run's folders: the copy to read, the scratch to write, the root for `full`."""
     for name in ("copy", "scratch", "root"):
-        (folder / name).mkdir()
-    tree.write(folder / "copy")
+        (folder / name).mkdir(exist_ok=True)
+    copy.show(tree)
     if uid < 0:
         return
     os.chown(folder / "scratch", uid, uid)

@@ -12,9 +12,7 @@ import gc
 import json
 import os
 import select
-import shutil
 import signal
-import stat
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from . import confine, suite, users
+from . import clearing, confine, suite, users
 from .libc import call, libc
 
 _SET_SUBREAPER = 36
@@ -78,7 +76,9 @@ def main(parent: str) -> None:
     os.dup2(null, 1)
     try:
         uid, _lease = users.lease() if os.geteuid() == 0 else (-1, None)
-        folder = tempfile.mkdtemp(prefix="nemoflows-run-", dir=parent)
+        clearing.sweep(parent)
+        folder = tempfile.mkdtemp(prefix=clearing.PREFIX, dir=parent)
+        held = clearing.hold(folder)
     except OSError as error:
         _tell(replies, {"refused": str(error)})
         return
@@ -87,10 +87,13 @@ def main(parent: str) -> None:
         with open(requests, "rb") as lines:
             for line in lines:
                 reply = _run(json.loads(line), requests)
-                _clear(folder)
+                for name in os.listdir(folder):
+                    if name != "copy":  # which the next run needs, as far as it is the same
+                        clearing.remove(f"{folder}/{name}")
                 _tell(replies, reply)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clearing.remove(folder)
+        os.close(held)
 
 
 def _tell(replies: int, content: dict[str, Any]) -> None:
@@ -98,17 +101,6 @@ def _tell(replies: int, content: dict[str, Any]) -> None:
         data = json.dumps(content).encode() + b"\n"
         while data:
             data = data[os.write(replies, data) :]
-
-
-def _clear(folder: str) -> None:
-    """Remove what a run left behind, whatever modes it gave it; none of its processes is left."""
-    for root, folders, _ in os.walk(folder):
-        for name in folders:
-            below = os.path.join(root, name)
-            if not os.path.islink(below):  # nobody is left who could swap it for one
-                os.chmod(below, stat.S_IRWXU)
-    for name in os.listdir(folder):
-        shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
 
 
 def _run(request: dict[str, Any], requests: int) -> dict[str, Any]:

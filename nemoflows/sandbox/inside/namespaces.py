@@ -23,6 +23,8 @@ _ALL = _NEW_MOUNTS | _NEW_NAMES | _NEW_IPC | _NEW_PROCESSES | _NEW_NETWORK
 _READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 1, 2, 4, 32, 4096
 _PRIVATE, _RECURSIVE, _DETACH = 1 << 18, 16384, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_MAX_FILES = 65_536
+"""In memory: a file without a byte takes a kilobyte of the kernel's."""
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -62,7 +64,7 @@ def enter(
         uid: Who owns it.
     """
     _mount("none", "/", "", _RECURSIVE | _PRIVATE)
-    _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, "size=1m,mode=755")
+    _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, "size=1m,nr_inodes=4096,mode=755")
     for path in readable:
         _show(path, root)
     for device in _DEVICES:
@@ -78,7 +80,13 @@ def enter(
     os.chdir("/")
     call(libc().umount2, b"/.old", _DETACH)
     Path("/.old").rmdir()
-    _mount("none", "/", "", _REMOUNT | _READ_ONLY | _NO_SETUID | _NO_DEVICES, "size=1m,mode=755")
+    _mount(
+        "none",
+        "/",
+        "",
+        _REMOUNT | _READ_ONLY | _NO_SETUID | _NO_DEVICES,
+        "size=1m,nr_inodes=4096,mode=755",
+    )
     _raise_loopback()
 
 
@@ -104,7 +112,13 @@ def _show(path: str, root: str, *, devices: bool = False) -> None:
 
 def _temporary(path: str, size_bytes: int, options: str) -> None:
     Path(path).mkdir(parents=True, exist_ok=True)
-    _mount("tmpfs", path, "tmpfs", _NO_SETUID | _NO_DEVICES, f"size={size_bytes},{options}")
+    _mount(
+        "tmpfs",
+        path,
+        "tmpfs",
+        _NO_SETUID | _NO_DEVICES,
+        f"size={size_bytes},nr_inodes={_MAX_FILES},{options}",
+    )
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
