@@ -19,6 +19,22 @@ terminal one will come back until somebody changes something.
 
 from __future__ import annotations
 
+import re
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and those that reorder what stands beside them."""
+_LINE_ENDS = re.compile("[\t\n\u2028\u2029]")
+
+
+def printable(text: str) -> str:
+    """Return `text` as a terminal can show it without obeying it."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """Return a name, or other text from outside, as it can be shown within one line."""
+    return _LINE_ENDS.sub("\ufffd", printable(text))
+
 
 class NemoflowsError(Exception):
     """Say what was tried with its numbers, what came back, and what to do.
@@ -27,8 +43,8 @@ class NemoflowsError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = printable(message)
+        super().__init__(self.message)
 
 
 class TransientError(NemoflowsError):

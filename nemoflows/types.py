@@ -23,14 +23,6 @@ from pydantic import (
 M = TypeVar("M", bound=BaseModel)
 """A user's own model."""
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and those that reorder what follows them."""
-
-
-def printable(text: str) -> str:
-    """Return `text` as a terminal can show it without obeying it."""
-    return _CONTROLS.sub("\ufffd", text)
-
 
 class Value(BaseModel):
     """A frozen value; an unknown field is an error."""

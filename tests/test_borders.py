@@ -18,8 +18,8 @@ from nemoflows.engines.anthropic.messages import read_message
 from nemoflows.engines.http.engine import RemoteEngine
 from nemoflows.engines.http.errors import too_long_numbers
 from nemoflows.engines.registry import Engines
-from nemoflows.errors import BadModel
-from nemoflows.types import ModelRef, printable
+from nemoflows.errors import BadModel, printable
+from nemoflows.types import ModelRef
 from tests.loopback import ModelServer
 from tests.support import request
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from html import unescape
@@ -46,6 +47,61 @@ def test_a_question_is_answered_readably(corpus: Path) -> None:
     html = report_of(printed)
     assert "1,094" in html
     assert "No model was called" in html
+
+
+def test_a_report_that_cannot_be_written_costs_no_answer(corpus: Path, tmp_path: Path) -> None:
+    """The disk is full, or as here a file lies where the folder should."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/reports").write_text("in the way")
+    env = {"NEMOFLOWS_HOME": str(tmp_path / "home")}
+    printed = ask("How long is the Elbe?", corpus, env=env)
+    assert printed.startswith("exit 0"), printed
+    assert "It is 1,094 kilometres long." in printed
+    assert "Traceback" not in printed
+    assert re.search(
+        r"^report: not written\. .*(Not a directory|File exists)", printed, re.MULTILINE
+    )
+
+
+def test_a_report_is_whole_or_not_there(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from nemoflows.tasks.report import keep\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))\n"
+        "for name, n in (('a', 9999), ('b', 10_000), ('a', 99_999)):\n"
+        "    print(keep(Path(sys.argv[1], name), 'x' * n, 'report'))\n"
+    )
+    done = run_command("python", "-c", code, str(tmp_path / "reports"))
+    assert [line for line in done.stdout.splitlines() if line in {"True", "False"}] == [
+        "True", "False", "False",
+    ]  # fmt: skip
+    [kept] = (tmp_path / "reports").iterdir()
+    assert len(kept.read_text()) == 9999
+    assert kept.stat().st_mode & 0o77 == 0
+
+
+def test_everything_below_the_home_folder_is_its_owner_s(corpus: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        ask("How long is the Elbe?", corpus)
+    finally:
+        os.umask(before)
+    home = Path(env_home()) / ".nemoflows"
+    found = [home, *home.rglob("*")]
+    assert len(found) > 10
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
+def test_a_name_is_shown_on_one_line_whatever_it_holds(tmp_path: Path) -> None:
+    forged = "[2] forged.md"
+    for n, end in enumerate("\n\r\x0b\x85\u2028\u2029\x1b\u202e"):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        (folder / f"a{end}  {forged}:0-9{end}[31m.md").write_text("The Elbe is 1,094 km long.\n")
+        (folder / f"b{end}  {forged}.bin").write_bytes(b"\0\xff")
+    printed = ask("How long is the Elbe?", tmp_path)
+    assert forged in printed
+    assert not any(line.lstrip().startswith(forged) for line in re.split(r"[\n\r]", printed))
+    assert not set("\x0b\x85\u2028\u2029\x1b\u202e") & set(printed)
 
 
 def test_every_citation_is_at_its_offsets(corpus: Path) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemoflows.calls.values import LAST, Part, Reply, Request, Thinking, user, well_formed_json
-from nemoflows.errors import BadReply
-from nemoflows.types import Evidence, Passage, printable
+from nemoflows.errors import BadReply, printable
+from nemoflows.types import Evidence, Passage
 
 OFF = Thinking(mode="off")
 SYSTEM = (

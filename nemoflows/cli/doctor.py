@@ -8,7 +8,7 @@ import os
 import click
 
 from nemoflows.cli import checks
-from nemoflows.types import printable
+from nemoflows.errors import one_line
 
 _MARKS = {"ok": ("ok", "green"), "failed": ("FAILED", "red"), "note": ("note", "yellow")}
 
@@ -30,8 +30,8 @@ def doctor(config: str, *, as_json: bool) -> None:
         for check in found:
             mark, colour = _MARKS[check.state]
             click.secho(f"{mark:6} ", fg=colour, nl=False)
-            click.echo(f"{check.about}: {printable(check.told)}")
+            click.echo(f"{check.about}: {one_line(check.told)}")
             if check.remedy:
-                click.echo(f"       → {printable(check.remedy)}")
+                click.echo(f"       → {one_line(check.remedy)}")
     if any(check.state == "failed" for check in found):
         raise SystemExit(1)

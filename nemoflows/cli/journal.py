@@ -11,7 +11,7 @@ import click
 from nemoflows import settings as settings_module
 from nemoflows.calls import Usage
 from nemoflows.cli.tables import show_table
-from nemoflows.errors import NemoflowsError
+from nemoflows.errors import NemoflowsError, printable
 from nemoflows.journal import Journal, Recorded
 from nemoflows.journal.summary import row, runs
 from nemoflows.llm.opening import journal_root
@@ -75,7 +75,7 @@ def show(book: Journal, key: str) -> None:
         raise click.ClickException(error.message) from None
     if record is None:
         raise click.ClickException(f"The record {matching[0]} is damaged; it was set aside.")
-    click.echo(record.model_dump_json(indent=1))
+    click.echo(printable(record.model_dump_json(indent=1)))
 
 
 @journal.command()

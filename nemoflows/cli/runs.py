@@ -12,7 +12,7 @@ from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
 from nemoflows.llm.history import CallHistory
-from nemoflows.reporting import ReportData, assemble, notes_of, write
+from nemoflows.reporting import ReportData, assemble, notes_of, render, write
 
 COLUMNS = (
     "run", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd", "escalated",
@@ -48,7 +48,10 @@ def report(run: str, root: str, output: Path | None) -> None:
         )
     shown = completed(book.root, exact[0])
     path = output or settings_module.reports_folder() / f"{exact[0].replace('/', '-')}.html"
-    write(shown, path)
+    try:
+        write(render(shown), path)
+    except NemoflowsError as error:
+        raise click.ClickException(error.message) from None
     click.echo(f"{shown.ledger}\nreport: {path}")
 
 

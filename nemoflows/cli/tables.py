@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from nemoflows.types import printable
+from nemoflows.errors import one_line
 
 Rows = list[dict[str, Any]]
 
@@ -30,4 +30,4 @@ def _cell(value: Any) -> str:
         return f"{value:.6f}"
     if isinstance(value, int):
         return f"{value:,}"
-    return "unknown" if value is None else printable(str(value))
+    return "unknown" if value is None else one_line(str(value))

@@ -119,11 +119,15 @@ def read_outcome(spec: CallSpec[T], outcome: Outcome, *, final: bool) -> Success
         problem = "The reply holds thoughts alone."
     except BadReply as error:
         problem = error.message
+    except (MemoryError, RecursionError) as error:  # of a parser: it comes at every reading
+        problem = f"Reading the reply ends with {type(error).__name__}."
     if (reply := recover.recovered(outcome.reply, spec.request.json_schema)) is not None:
         try:
             return Success(spec.check(reply, final))
         except BadReply as error:
             problem = error.message
+        except (MemoryError, RecursionError) as error:
+            problem = f"Reading the reply ends with {type(error).__name__}."
     return Failure("invalid", problem, transient=False)
 
 

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from nemoflows.types import Evidence, Finding, NotFound, Passage, Value, printable
+from nemoflows.errors import one_line, printable
+from nemoflows.types import Evidence, Finding, NotFound, Passage, Value
 
 ContextPolicy = Literal["retrieve", "pack", "auto"]
 """Whether an agent searches, reads the whole corpus, or whichever takes fewer tokens."""
@@ -96,13 +97,13 @@ class Answer(Value):
     def __str__(self) -> str:
         """Return the answer as a person reads it in a terminal."""
         lines = [self.text, ""] if self.text else []
-        lines += [f"  (no quote supports: {text})" for text in self.unsupported]
-        lines += [f"  (citation of nothing that was retrieved: {text})" for text in self.dropped]
-        lines += [f"  (stopped early: {self.budget_note})"] if self.budget_note else []
-        lines += [
-            f"  [{c.number}] {c.document}:{c.start}-{c.end}\n      “{' '.join(c.quote.split())}”"
-            for c in self.citations
-        ]
+        about = [f"no quote supports: {text}" for text in self.unsupported]
+        about += [f"citation of nothing that was retrieved: {text}" for text in self.dropped]
+        about += [f"stopped early: {self.budget_note}"] if self.budget_note else []
+        lines += [f"  ({one_line(text)})" for text in about]
+        for each in self.citations:
+            lines.append(f"  [{each.number}] {one_line(each.document)}:{each.start}-{each.end}")
+            lines.append(f"      “{' '.join(each.quote.split())}”")
         return printable("\n".join(lines))
 
     def __repr__(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 
 from nemoflows import rag
+from nemoflows.errors import one_line
 from nemoflows.progress import progress
 from nemoflows.rag.types import Passages
 from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import run, session
-from nemoflows.types import Index, Policy, printable
+from nemoflows.types import Index, Policy
 
 log = logging.getLogger("nemoflows")
 
@@ -59,7 +60,7 @@ def _tell(index: Index) -> None:
         index.n_skipped,
     )
     for skipped in index.skipped[:SHOWN]:
-        log.warning("%s", printable(f"skipped {skipped.document}: {skipped.reason}"))
+        log.warning("%s", one_line(f"skipped {skipped.document}: {skipped.reason}"))
     if index.n_skipped > SHOWN:
         log.warning("and %d more: the report lists them", index.n_skipped - SHOWN)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import flytekit
 from flytekit.types.file import FlyteFile
 
+from nemoflows.errors import NemoflowsError, printable
 from nemoflows.rag.types import Answer
-from nemoflows.reporting import ReportData, ReportNotes, assemble, framed, write
+from nemoflows.reporting import ReportData, ReportNotes, assemble, framed, render, write
 from nemoflows.reporting.question import answer_notes
 from nemoflows.settings import reports_folder
 from nemoflows.tasks.audit import shadowed
 from nemoflows.tasks.flyte.decorator import POLICY, task
-from nemoflows.tasks.flyte.session import Session, flush, in_pod, session
+from nemoflows.tasks.flyte.session import flush, in_pod, session
 from nemoflows.types import Index, Policy
 
 
@@ -33,32 +35,52 @@ def report(answer: Answer, index: Index, policy: Policy = POLICY) -> FlyteFile:
     Returns:
         One HTML file without external resources; a local run prints its path.
     """
-    current = session()
+    if not in_pod():
+        print(f"\n{printable(answer.question)}\n\n{answer}\n", flush=True)
     sample = shadowed(answer.calls, policy)
     notes = answer_notes(answer, index=index, policy=policy, shadow=sample)
-    path = folder(current) / f"{_name(answer, index, policy)}.html"
-    shown = written(notes, path, deck="answer")
-    if in_pod():
-        return FlyteFile(str(path))
-    print(f"\n{answer.question}\n\n{answer}\n\n{shown.ledger}\nreport: {path}\n")
-    return FlyteFile(str(path), remote_path=False)
+    data = noted(notes)
+    if not in_pod():
+        print(data.ledger)
+    return page(data, _name(answer, index, policy), deck="answer")
 
 
-def written(notes: ReportNotes, path: Path, *, deck: str) -> ReportData:
-    """Note what a run's report shows, write the report, and return what is in it."""
+def noted(notes: ReportNotes) -> ReportData:
+    """Note what a run's report shows, and return what is in it."""
     llm, settings = session().llm, session().settings
     llm.journal.note_story(notes.model_dump_json())
     flush()
-    data = assemble(notes, llm.history, settings)
-    flytekit.Deck(deck, framed(write(data, path)))
-    return data
+    return assemble(notes, llm.history, settings)
 
 
-def folder(current: Session) -> Path:
+def page(data: ReportData, name: str, *, deck: str) -> FlyteFile:
+    """Write a report whole, or say why there is none: what it shows was paid for and stands."""
+    html = render(data)
+    flytekit.Deck(deck, framed(html))
+    path = folder() / f"{name}.html"
+    is_kept = keep(path, html, "report")
+    if in_pod():
+        return FlyteFile(str(path) if is_kept else os.devnull)
+    return FlyteFile(str(path), remote_path=False)
+
+
+def keep(path: Path, text: str, word: str) -> bool:
+    """Write a file, whole or not at all, and say where it lies or why it does not."""
+    try:
+        write(text, path)
+    except NemoflowsError as error:
+        print(f"{word}: not written. {error.message}")
+        return False
+    if not in_pod():
+        print(f"{word}: {path}")
+    return True
+
+
+def folder() -> Path:
     """Return where reports are written."""
     if in_pod():
         return Path(flytekit.current_context().working_directory)
-    return reports_folder(current.settings)
+    return reports_folder(session().settings)
 
 
 def _name(answer: Answer, index: Index, policy: Policy) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import abstractmethod
 from collections.abc import Awaitable
 from functools import partial
@@ -18,8 +17,6 @@ from nemoflows.models import Endpoint
 
 PREFLIGHT_S = 10.0
 """Time that a server has to answer a free question."""
-MIN_KEY_CHARACTERS = 8
-"""Length from which a key is taken out of bodies; a shorter one is a word of its own."""
 ODD_ANSWERS = (ValueError, TypeError, AttributeError)
 """What the SDKs raise, beside errors of their own, where an answer has another shape."""
 
@@ -68,10 +65,8 @@ class RemoteEngine(Engine):
 
     def kept(self, raw: str, notes: list[str], request_id: str = "") -> Reply:
         """Return a body as it is recorded: without the endpoint's own key, with nothing read."""
-        secret = os.environ.get(self.transport.endpoint.key_env, "")
-        if len(secret) >= MIN_KEY_CHARACTERS:
-            raw = raw.replace(secret, "***")
-        return Reply(raw=raw[: body.MOST_CHARACTERS + 1], request_id=request_id, notes=notes)
+        kept = self.transport.without_key(raw)[: body.MOST_CHARACTERS + 1]
+        return Reply(raw=kept, request_id=self.transport.without_key(request_id), notes=notes)
 
     def read(self, came: Reply) -> Outcome:
         """Return the outcome that a body holds: whatever it is, once paid it is not asked again.
@@ -113,7 +108,10 @@ class RemoteEngine(Engine):
             with self.transport.preflighting():
                 async with asyncio.timeout(PREFLIGHT_S):
                     models = client.models.list()
-                    return {sanitised(model.id): self._context(model) async for model in models}
+                    return {
+                        sanitised(self.transport.without_key(str(model.id))): self._context(model)
+                        async for model in models
+                    }
         except errors:
             return {}
 

@@ -7,10 +7,10 @@ words only short codes and numbers are kept, for an error may quote the prompt.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from nemoflows.errors import NemoflowsError
+from nemoflows.errors import NemoflowsError, printable
 from nemoflows.models import Endpoint
-from nemoflows.types import printable
 
 FINAL_CODES = frozenset(
     {"insufficient_quota", "enforced_spend_limit_reached", "contract_spend_limit_reached"}
@@ -38,9 +38,10 @@ def status_of(error: BaseException) -> int | None:
     return getattr(error, "status_code", None)
 
 
-def code_of(error: BaseException) -> str:
-    """Return what stands where a provider puts its own code for an error, sanitised."""
-    return sanitised(getattr(error, "error_code", None) or getattr(error, "code", None) or "")
+def code_of(error: BaseException, clean: Callable[[str], str] = str) -> str:
+    """Return what stands where a provider puts its own code for an error, cleaned and sanitised."""
+    told = getattr(error, "error_code", None) or getattr(error, "code", None) or ""
+    return sanitised(clean(str(told)))
 
 
 def is_transient(error: BaseException, connection_errors: tuple[type[Exception], ...]) -> bool:

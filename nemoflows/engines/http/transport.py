@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
@@ -33,6 +35,8 @@ T = TypeVar("T")
 RETRY_AFTER_CAP_S = 120.0
 """A server that asks for a longer pause is asked again by the next attempt of the pod."""
 MAX_ATTEMPTS = 4
+MIN_KEY_CHARACTERS = 8
+"""Length from which a key is taken out of a server's words; a shorter one is a word of its own."""
 PATIENCE = 0.5
 """Share of its deadline that a call waits for another to write their prefix to the cache."""
 
@@ -81,6 +85,15 @@ class Transport:
                 "not set. Set it, or name another model; no call was made."
             )
         return found
+
+    def without_key(self, text: str) -> str:
+        """Return a server's words without the endpoint's own key, however JSON spells it."""
+        key = os.environ.get(self.endpoint.key_env, "")
+        if len(key) < MIN_KEY_CHARACTERS:
+            return text
+        text = text.replace(key, "***")
+        is_escaped = "\\u00" in text or "\\/" in text
+        return _spellings(key).sub("***", text) if is_escaped else text
 
     def is_the_sdks_own(self) -> bool:
         """Return whether the endpoint is a provider's built-in one, where its SDK would ask too.
@@ -237,7 +250,7 @@ class Transport:
         if too_long := errors.too_long_numbers(error):
             detail = f"{self.where()} finds the request too long for its context ({too_long})."
             return Unanswered(reason="too_long", detail=detail, transient=False)
-        status, code = errors.status_of(error), errors.code_of(error)
+        status, code = errors.status_of(error), errors.code_of(error, self.without_key)
         words = [type(error).__name__, str(status or ""), f"({code})" if code else ""]
         transient = errors.is_transient(error, self.connection_errors)
         reason: Literal["rate_limited", "down", "rejected"] = "down" if transient else "rejected"
@@ -248,6 +261,12 @@ class Transport:
             f"{MAX_ATTEMPTS}. {errors.remedy(error, self.endpoint)}"
         )
         return Unanswered(reason=reason, detail=detail.strip(), transient=transient)
+
+
+@lru_cache(maxsize=16)
+def _spellings(key: str) -> re.Pattern[str]:
+    """Return what matches a key as it is, or with characters escaped as JSON allows."""
+    return re.compile("".join(rf"(?:\\?{re.escape(c)}|\\u(?i:{ord(c):04x}))" for c in key))
 
 
 def refuse_variants(model: ModelRef) -> None:

@@ -9,13 +9,13 @@ from flytekit.types.file import FlyteFile
 
 from nemoflows.coding.advice import next_steps
 from nemoflows.coding.types import Change
-from nemoflows.errors import BadInput
+from nemoflows.errors import BadInput, one_line
 from nemoflows.money.ledger import Ledger
 from nemoflows.reporting import ReportNotes
 from nemoflows.tasks.flyte.decorator import POLICY, task
-from nemoflows.tasks.flyte.session import in_pod, session
-from nemoflows.tasks.report import folder, written
-from nemoflows.types import Policy, printable
+from nemoflows.tasks.flyte.session import in_pod
+from nemoflows.tasks.report import folder, keep, noted, page
+from nemoflows.types import Policy
 
 
 @task(deck=True)
@@ -41,21 +41,18 @@ def report_change(change: Change, policy: Policy = POLICY) -> FlyteFile:
         change=change, tiers=tiers, budget_usd=policy.budget_usd, call_keys=change.patch.calls
     )
     name = hashlib.sha256(notes.model_dump_json().encode("utf-8", "replace")).hexdigest()[:16]
-    path = folder(session()) / f"{name}.html"
-    shown = written(notes, path, deck="change")
-    if in_pod():
-        return FlyteFile(str(path))
-    _tell(change, shown.ledger, path)
-    return FlyteFile(str(path), remote_path=False)
+    if not in_pod():
+        print(f"\n{change.patch}", flush=True)
+    data = noted(notes)
+    if not in_pod():
+        _tell(change, data.ledger, folder() / f"{name}.diff")
+    return page(data, name, deck="change")
 
 
 def _tell(change: Change, ledger: Ledger, path: Path) -> None:
     """Print how a local run ended, and write the diff beside the report."""
-    patch = change.patch
-    print(f"\n{patch}\n{ledger}")
+    print(ledger)
     for step in next_steps(change):
-        print(f"next: {printable(step)}")
-    if patch.diff:
-        path.with_suffix(".diff").write_text(patch.diff, encoding="utf-8", newline="")
-        print(f"patch: {path.with_suffix('.diff')}")
-    print(f"report: {path}\n")
+        print(f"next: {one_line(step)}")
+    if change.patch.diff:
+        keep(path, change.patch.diff, "patch")

@@ -18,7 +18,7 @@ from flytekit.core.data_persistence import get_fsspec_storage_options
 from flytekit.exceptions.user import FlyteRecoverableException
 
 from nemoflows import settings as settings_module
-from nemoflows.errors import NemoflowsError, TransientError
+from nemoflows.errors import NemoflowsError, TransientError, one_line
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.concurrency import background_loop
 from nemoflows.llm.opening import journal_root, lasting_root, open_llm, warn_if_forgetful
@@ -148,12 +148,20 @@ def _read_older(journal: str, older: str) -> None:
     )
 
 
+class _OneLine(logging.Formatter):
+    """Shows a message on one line, whatever names from outside are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """Return the message as it is shown."""
+        return one_line(super().formatMessage(record))
+
+
 @cache
 def log_to_stderr() -> None:
     """Show the library's own log lines, unless the program has set up logging itself."""
     if not log.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("nemoflows: %(message)s"))
+        handler.setFormatter(_OneLine("nemoflows: %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         log.propagate = False
