@@ -279,3 +279,33 @@ def test_numbers_of_too_long_a_prompt_are_few_and_short() -> None:
     told = " ".join(str(n) * 500 for n in range(100, 120))
     error.status_code, error.message = 400, f"prompt is too long: {told}"  # type: ignore[attr-defined]
     assert is_harmless(too_long_numbers(error))
+
+
+KEY = "sk-live/4f0c8a77"
+SPELLINGS = [KEY, KEY.replace("/", "\\/"), KEY.replace("-", "\\u002d"), KEY.replace("k", "\\u006B")]
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS)
+def test_a_body_is_kept_without_the_endpoint_s_own_key(
+    spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However JSON spells it: in the text, the model's name, the number of the request."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    declare("mine", "compatible", "http://127.0.0.1:1", monkeypatch)
+    engine = Engines(settings.load()).of(ModelRef.model_validate("mine:tiny"))
+    assert isinstance(engine, RemoteEngine)
+    raw = f'{{"model": "{spelled}", "text": "it is {spelled}", "more": "\\u00e9"}}'
+    kept = engine.kept(raw, [], KEY)
+    assert KEY not in json.dumps(json.loads(kept.raw)) + kept.request_id
+    assert json.loads(kept.raw) == {"model": "***", "text": "it is ***", "more": "é"}
+
+
+def test_an_errors_code_tells_no_key(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the part of it that a short quote would leave."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    declare("mine", "compatible", server.url, monkeypatch)
+    server.faults.append(f"400:{'x' * 190}{KEY}")
+    outcome, _ = ask("mine:tiny")
+    assert isinstance(outcome, Unanswered)
+    assert "x***" in outcome.detail
+    assert KEY[:6] not in outcome.detail

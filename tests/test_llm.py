@@ -152,6 +152,23 @@ def test_a_reply_invalid_twice_replays_as_the_same_failure(tmp_path: Path) -> No
     assert len(engine.asked) == 2
 
 
+@pytest.mark.parametrize("raised", [MemoryError, RecursionError, OverflowError, UnicodeError])
+def test_a_reply_whose_reading_ends_badly_is_recorded_and_ends_no_run(
+    raised: type[Exception], tmp_path: Path
+) -> None:
+    def check(reply: Reply, final: bool) -> int:
+        del reply, final
+        raise raised
+
+    engine = FakeEngine([Rule(reply="[" * 9)])
+    for _ in range(2):
+        llm = make_llm(engine, tmp_path / "j")
+        failed = asyncio.run(llm.complete(CallSpec(request(), check)))
+        assert isinstance(failed, Failure)
+        assert (failed.reason, raised.__name__ in failed.detail) == ("invalid", True)
+    assert len(engine.asked) == 2, "once and once more, and then never again"
+
+
 def test_a_refusal_is_recorded_and_not_asked_again(tmp_path: Path) -> None:
     engine = FakeEngine([Rule(fault="refused")])
     results = [ask(make_llm(engine, tmp_path / "j")) for _ in range(2)]

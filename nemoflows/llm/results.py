@@ -30,6 +30,10 @@ Check = Callable[[Reply, bool], T]
 """Reads a reply into a value; the flag says that this is the last try. Raises BadReply."""
 
 
+UNREADABLE = (MemoryError, RecursionError, OverflowError, UnicodeError)
+"""What a reply can make its reading raise, at every reading anew; other errors are the reader's."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallSpec(Generic[T]):
     """A request and how to read its reply."""
@@ -119,14 +123,14 @@ def read_outcome(spec: CallSpec[T], outcome: Outcome, *, final: bool) -> Success
         problem = "The reply holds thoughts alone."
     except BadReply as error:
         problem = error.message
-    except (MemoryError, RecursionError) as error:  # of a parser: it comes at every reading
+    except UNREADABLE as error:
         problem = f"Reading the reply ends with {type(error).__name__}."
     if (reply := recover.recovered(outcome.reply, spec.request.json_schema)) is not None:
         try:
             return Success(spec.check(reply, final))
         except BadReply as error:
             problem = error.message
-        except (MemoryError, RecursionError) as error:
+        except UNREADABLE as error:
             problem = f"Reading the reply ends with {type(error).__name__}."
     return Failure("invalid", problem, transient=False)
 
