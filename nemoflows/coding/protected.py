@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple, Self
@@ -41,12 +42,14 @@ _RUNNER_MODULES = {
 """What pytest and its usual plugins import, before or while tests run."""
 
 
+@lru_cache(maxsize=1 << 16)
 def is_test(path: str) -> bool:
     """Return whether a file holds tests, or what tests are made of."""
     *folders, name = folded_parts(path)
     return bool(_TEST_NAME.fullmatch(name)) or bool(_TEST_FOLDERS & set(folders))
 
 
+@lru_cache(maxsize=1 << 16)
 def runs_tests(path: str) -> bool:
     """Return whether a file decides how tests are run, or is one that tools start by themselves."""
     parts = folded_parts(path)

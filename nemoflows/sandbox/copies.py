@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nemoflows.sandbox.inside import clearing
 from nemoflows.sandbox.trees import Tree
@@ -63,7 +64,7 @@ class Copy:
 
     def _forget_changed(self) -> None:
         """Remove what was not laid out, and what is no longer as it was."""
-        known = {str(parent) for path in self._marks for parent in PurePosixPath(path).parents}
+        known = _folders(self._marks)
         found, folders = set(), [""]
         if self._folder.is_symlink():
             raise NotADirectoryError(self._folder)
@@ -86,6 +87,17 @@ class Copy:
                         Path(entry.path).unlink()
         for path in self._marks.keys() - found:
             del self._marks[path]
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """Return the folders that files lie in, and those above them."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def _mark(status: os.stat_result) -> Mark:
