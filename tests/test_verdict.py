@@ -311,14 +311,14 @@ def test_a_plugin_that_a_candidate_adds_is_not_loaded(folder: str) -> None:
     assert not passes(report, baseline)
 
 
-def test_a_plugin_that_the_baseline_has_not_is_told() -> None:
+@pytest.mark.parametrize("plugin", ["more, 'more'", "more", "more.Plugin()", "more.Plugin"])
+def test_a_plugin_that_the_baseline_has_not_is_told(plugin: str) -> None:
     """However it came to be loaded: here by a module that the tests import."""
     base = BASE | {"conftest.py": "import m\ndef pytest_configure(config):\n    m.start(config)\n"}
     base["m.py"] += "def start(config):\n    pass\n"
-    helper = (
-        "def start(config):\n    import more\n    config.pluginmanager.register(more, 'more')\n"
-    )
-    baseline, report = verdict_over(base, {"m.py": WRONG + helper, "more.py": PASSES})
+    helper = f"def start(config):\n    import more\n    config.pluginmanager.register({plugin})\n"
+    more = PASSES + "class Plugin:\n    pytest_pyfunc_call = staticmethod(pytest_pyfunc_call)\n"
+    baseline, report = verdict_over(base, {"m.py": WRONG + helper, "more.py": more})
     assert (report.ending, "more" in report.detail) == ("tampered", True), report
     assert "conftest.py" in baseline.report.plugins
     assert not passes(report, baseline)

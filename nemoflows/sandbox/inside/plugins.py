@@ -92,10 +92,15 @@ class Reporter:
 
 
 def _plugins(config: pytest.Config) -> list[str]:
-    """Return the names of plugins; one that is an object has a number for a name."""
-    copy = f"{config.rootpath}/"
-    named = (name for name, plugin in config.pluginmanager.list_name_plugin() if plugin)
-    return sorted(name.removeprefix(copy) for name in named if not name.isdigit())
+    """Return what is loaded: a module by its name, another object by its class."""
+    copy, found = f"{config.rootpath}/", set()
+    for name, plugin in config.pluginmanager.list_name_plugin():
+        kind = plugin if isinstance(plugin, type) else type(plugin)
+        if isinstance(plugin, types.ModuleType):
+            found.add(name.removeprefix(copy))
+        elif plugin is not None:
+            found.add(f"{kind.__module__}.{kind.__qualname__}")
+    return sorted(found)
 
 
 def _function(item: pytest.Item) -> object:
