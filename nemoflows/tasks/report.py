@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import tempfile
 from pathlib import Path
 
 import flytekit
@@ -54,14 +54,16 @@ def noted(notes: ReportNotes) -> ReportData:
 
 
 def page(data: ReportData, name: str, *, deck: str) -> FlyteFile:
-    """Write a report whole, or say why there is none: what it shows was paid for and stands."""
+    """Write a report whole, or say why there is none: what it shows was paid for and stands.
+
+    Flyte takes no file that is not there: an empty one stands for a report that is not.
+    """
     html = render(data)
     flytekit.Deck(deck, framed(html))
     path = folder() / f"{name}.html"
-    is_kept = keep(path, html, "report")
-    if in_pod():
-        return FlyteFile(str(path) if is_kept else os.devnull)
-    return FlyteFile(str(path), remote_path=False)
+    if not keep(path, html, "report"):
+        path = Path(tempfile.mkstemp(prefix="nemoflows-no-report-", suffix=".html")[1])
+    return FlyteFile(str(path)) if in_pod() else FlyteFile(str(path), remote_path=False)
 
 
 def keep(path: Path, text: str, word: str) -> bool:
