@@ -45,7 +45,7 @@ wheel: setup  ## Build the wheel that images get
 	@rm -rf dist && $(RUN) uv build -q --wheel --out-dir dist
 
 register: wheel  ## Register the workflows with the cluster that flyte.config.yaml names
-	@$(PYFLYTE) --config flyte.config.yaml register --image $(IMAGE) $(ARGS) workflows
+	@$(PYFLYTE) --config flyte.config.yaml register --copy auto --image $(IMAGE) $(ARGS) workflows
 
 setup:
 	@.ci/setup dev

@@ -39,6 +39,8 @@ from nemoflows.types import ModelRef, Policy, Setting
 
 S = TypeVar("S", bound=Setting)
 PREFIX = "NEMOFLOWS_"
+EAGER_ROOT = "_F_EE_ROOT"
+"""Variable with the execution of the eager task that started this one. Source: flytekit 1.16."""
 NO_PATH = "an id of a run is no path that leads elsewhere: leave out / and .."
 
 
@@ -46,7 +48,11 @@ class Settings(BaseSettings):
     """The environment's part of a run; frozen, built once per process by `load`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     policy: str = ""
@@ -333,6 +339,8 @@ def run_id(settings: Settings, run: str = "") -> str:
         raise BadInput(f"run={run!r}: {NO_PATH}. No call was made.")
     names = ("PROJECT", "DOMAIN", "ID")
     parts = [os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names]
+    # What an eager task starts are executions of their own, and of one run with it.
+    parts[2] = os.environ.get(EAGER_ROOT) or parts[2]
     return run or settings.run or ("/".join(parts) if in_pod() else command_id())
 
 

@@ -71,6 +71,11 @@ def unbound_map_task(questions: list[str]) -> list[nemoflows.Answer]:
 
 
 @dynamic
+def unbound_index(questions: list[str]) -> list[nemoflows.Index]:
+    return [nemoflows.build_index(corpus=one) for one in questions]
+
+
+@dynamic
 def bound_to_a_gpu_alone(questions: list[str]) -> list[Quotes]:
     made = nemoflows.bind(gpu="h100", name="alone")
     return [made.extract(passages=Passages(question=one)) for one in questions]

@@ -89,6 +89,7 @@ def test_dynamic_in_a_pod_keeps_them_when_a_task_is_mapped(tmp_path: Path) -> No
         (bound_flows.unbound, "nemoflows.tasks.research.extract"),
         (bound_flows.unbound_mapped, "nemoflows.tasks.research.extract"),
         (bound_flows.unbound_map_task, "nemoflows.tasks.answer.synthesise"),
+        (bound_flows.unbound_index, "nemoflows.tasks.index.build_index"),
         (bound_flows.bound_to_a_gpu_alone, "nemoflows.tasks.research.extract.alone"),
         (bound_flows.bound_to_a_model_alone, "nemoflows.tasks.research.extract.alone"),
     ],

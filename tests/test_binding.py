@@ -22,6 +22,7 @@ from tests.support import run_command
 ON_GPU = {"research", "extract", "summarise", "propose", "repair"}
 """The tasks that ask the efficient tier: importing one registers its whole module."""
 ASK_FRONTIER = {"plan_research", "escalate", "synthesise", "answer", "shadow", "report"} | {
+    "estimate_frontier",
     "plan_change",
     "escalate_change",
     "review",

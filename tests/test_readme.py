@@ -34,6 +34,8 @@ RUN = "\n".join(
 )
 """What the tests and the whole check run."""
 ELSEWHERE = {
+    "flytectl demo",  # as below
+    "kubectl apply",  # as below
     "kubectl create secret",  # Kubernetes' own
     "make test-dense",  # installs torch: not a part of the whole check
     "pyflyte execution",  # Flyte's own, and it needs a cluster

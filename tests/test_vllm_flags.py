@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from nemoflows.gpus import plan
+from nemoflows.gpus.serving import vllm_flags
 from nemoflows.models.catalogue import OPEN_MODELS
 from nemoflows.models.hardware import Hardware
 from nemoflows.models.weights import weights_of
 from nemoflows.settings import Settings
-from nemoflows.tasks.flyte.sidecar import vllm_flags
 from nemoflows.types import ModelRef
 
 pytestmark = pytest.mark.vllm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from math import log
+from math import ceil, log
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ import click
 from nemoflows import settings as settings_module
 from nemoflows.cli.tables import Rows, show_table
 from nemoflows.errors import BadInput, BadModel, NemoflowsError
-from nemoflows.gpus import GIB, GPUS, Plan, find, plan
+from nemoflows.gpus import GIB, GPUS, Plan, find, plan, serving
 from nemoflows.models.catalogue import OPEN_MODELS
 from nemoflows.models.weights import Weights, weights_of
 from nemoflows.types import ModelRef
@@ -41,6 +41,10 @@ def tokens(_context: click.Context, _parameter: click.Parameter, text: str | Non
 @click.option("--gpu", help="A GPU, with its number if that is given: h100, h100x4.")
 @click.option("--prefix-caching", is_flag=True, help="Keep prefixes that requests share.")
 @click.option("--beside", help="Another model, to compare the sequences per GPU with.")
+@click.option(
+    "--load-s", type=click.FloatRange(min=1), help="Seconds that a load was seen to take."
+)
+@click.option("--usd-per-gpu-hour", type=click.FloatRange(min=0), help="Price of one GPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table and a chart.")
 def gpus(
     model: str | None,
@@ -49,6 +53,8 @@ def gpus(
     context: int | None,
     gpu: str | None,
     beside: str | None,
+    load_s: float | None,
+    usd_per_gpu_hour: float | None,
     *,
     prefix_caching: bool,
     as_json: bool,
@@ -73,14 +79,32 @@ def gpus(
         curve = sequences_by_context(others, chosen)
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
+    warm = warm_from(chosen, load_s or serving.load_s(chosen), usd_per_gpu_hour)
     if as_json:
         told = {"plan": chosen.model_dump(mode="json"), "gpus": rows, "concurrent": curve}
-        told["engine_arguments"] = chosen.engine_arguments()
+        told |= {"engine_arguments": chosen.engine_arguments(), "warm": warm}
         click.echo(json.dumps(told, indent=1))
         return
     show_table("GPUs", rows)
     _show_memory(chosen)
     _show_chart(curve, chosen)
+    _show_warm(warm, estimated=load_s is None)
+
+
+def warm_from(chosen: Plan, load_s: float, usd_per_gpu_hour: float | None) -> dict[str, Any]:
+    """Return from how many tasks and calls an hour a warm engine costs less than loads do.
+
+    A task that loads the model pays its GPUs for that time; a warm engine pays every hour whole.
+    """
+    n_tasks = ceil(3600 / load_s)
+    usd = None if usd_per_gpu_hour is None else usd_per_gpu_hour * chosen.count
+    return {
+        "load_s": load_s,
+        "tasks_per_hour": n_tasks,
+        "calls_per_hour": n_tasks * chosen.concurrent,
+        "usd_per_hour": usd,
+        "usd_per_load": None if usd is None else usd * load_s / 3600,
+    }
 
 
 def known(name: str, precision: Any) -> Weights:
@@ -175,6 +199,20 @@ def _show_memory(chosen: Plan) -> None:
     }
     click.echo(f"one sequence: {_listed(parts, 2**20, 'MiB')}")
     click.echo(f"engine arguments: {json.dumps(chosen.engine_arguments())}")
+
+
+def _show_warm(warm: dict[str, Any], *, estimated: bool) -> None:
+    calls, n_tasks = warm["calls_per_hour"], warm["tasks_per_hour"]
+    told = "estimated, or give --load-s" if estimated else "as given"
+    click.echo(
+        f"\na warm engine (`nemoflows manifest`) is cheaper than loading per task from {n_tasks:,} "
+        f"tasks an hour, {calls:,} calls at {calls // n_tasks:,} each: a load takes "
+        f"{warm['load_s']:.0f} s ({told})"
+    )
+    if warm["usd_per_hour"] is not None:
+        click.echo(
+            f"it costs ${warm['usd_per_hour']:.2f} an hour, a load ${warm['usd_per_load']:.4f}"
+        )
 
 
 def _listed(parts: dict[str, int], unit: int, name: str) -> str:

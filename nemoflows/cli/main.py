@@ -12,6 +12,7 @@ from nemoflows import settings as settings_module
 from nemoflows.cli.doctor import doctor
 from nemoflows.cli.gpus import gpus
 from nemoflows.cli.journal import journal
+from nemoflows.cli.manifest import manifest
 from nemoflows.cli.runs import list_runs, report
 from nemoflows.cli.serving import served
 from nemoflows.cli.tables import Rows, show_table
@@ -37,6 +38,7 @@ def _as_flyte_opens(scheme: str) -> dict[str, Any]:
 main.add_command(doctor)
 main.add_command(gpus)
 main.add_command(journal)
+main.add_command(manifest)
 main.add_command(list_runs)
 main.add_command(report)
 

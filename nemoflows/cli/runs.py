@@ -21,11 +21,15 @@ COLUMNS = (
 
 
 @click.command("runs")
+@click.argument("run", default="")
 @click.option("--root", default="", help=DEFAULT_ROOT_HELP)
-def list_runs(root: str) -> None:
-    """Compare runs: what each cost, what all-frontier would have cost, what is in doubt."""
+def list_runs(run: str, root: str) -> None:
+    """Compare runs: what each cost, what all-frontier would have cost, what is in doubt.
+
+    With RUN, those alone whose id, or whose execution's, begins like that.
+    """
     book = opened_journal(root)
-    show_table("runs", [_row(book.root, run) for run in sorted(known_runs(book))])
+    show_table("runs", [_row(book.root, one) for one in sorted(named(book, run))])
 
 
 @click.command()
@@ -38,10 +42,13 @@ def list_runs(root: str) -> None:
     help="File to write; by default RUN.html in the folder of the reports.",
 )
 def report(run: str, root: str, output: Path | None) -> None:
-    """Write the report of RUN anew from the journal; the beginning of its id is enough."""
+    """Write the report of RUN anew from the journal; the beginning of its id is enough.
+
+    On a cluster the id is PROJECT/DOMAIN/EXECUTION; the execution alone will do, too.
+    """
     book = opened_journal(root)
-    matching = [name for name in known_runs(book) if name.startswith(run)]
-    exact = [name for name in matching if name == run] or matching
+    matching = named(book, run)
+    exact = [name for name in matching if run in {name, _execution(name)}] or matching
     if len(exact) != 1:
         raise click.ClickException(
             f"{len(exact)} runs in {book.root} begin with {run!r}; `nemoflows runs` lists them."
@@ -62,6 +69,19 @@ def completed(root: str, run: str) -> ReportData:
         return assemble(notes_of(memory), memory, settings_module.load())
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
+
+
+def named(book: Journal, start: str) -> list[str]:
+    """Return the runs whose id, or whose execution's id alone, begins like that."""
+    return [
+        name
+        for name in known_runs(book)
+        if name.startswith(start) or _execution(name).startswith(start)
+    ]
+
+
+def _execution(run: str) -> str:
+    return run.rpartition("/")[2]
 
 
 def known_runs(book: Journal) -> set[str]:

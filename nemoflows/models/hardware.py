@@ -13,7 +13,10 @@ from nemoflows.types import Value
 
 
 class Pod(Value):
-    """Where pods with a GPU run, and what is mounted into them; how alone tests are."""
+    """Where pods with a GPU run, and what is mounted into them; how alone tests are.
+
+    Pods without a GPU get none of it, labels and annotations neither, but `isolate_tests`.
+    """
 
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, str]] = Field(default_factory=list)
@@ -29,6 +32,11 @@ class Pod(Value):
     isolate_tests: bool = False
     """Whether pods that run a repository's tests get no token and the label `nemoflows/tests`, by
     which `examples/test_pods.yaml` closes their network."""
+
+    @property
+    def on_gpu_pods(self) -> list[str]:
+        """Return the names of what is set and reaches pods with a GPU alone."""
+        return sorted(self.model_dump(exclude_defaults=True, exclude={"isolate_tests"}))
 
 
 class Hardware(Value):
@@ -50,6 +58,8 @@ class Hardware(Value):
     """Placement of pods with a GPU."""
     image: str = ""
     """Image of tasks with a GPU, or of the server beside them."""
+    tests_image: str = ""
+    """Image of tasks that run a repository's tests: it has what the tests need, pytest and git."""
 
     @field_validator("engine_arguments")
     @classmethod

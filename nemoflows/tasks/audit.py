@@ -9,13 +9,13 @@ from nemoflows.llm.shadow import ask_both
 from nemoflows.money.savings import ShadowSample
 from nemoflows.progress import progress
 from nemoflows.rag.types import Answer
-from nemoflows.tasks.client import client
+from nemoflows.tasks.client import client, ready
 from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import run
 from nemoflows.types import Policy
 
 
-@task()
+@task(frontier=True)
 def estimate_frontier(
     question: str, agents: int = 4, k: int = 8, hops: int = 2, policy: Policy = POLICY
 ) -> str:
@@ -30,7 +30,12 @@ def estimate_frontier(
 
     Returns:
         One sentence for a person who is to approve it; no call is made.
+
+    Raises:
+        BadModel: A tier's endpoint, key or price is missing.
     """
+    # A person is asked next: what would fail afterwards fails now.
+    ready(policy.efficient, policy, task="research", efficient=True)
     own = client(policy, "frontier", task="estimate_frontier")
     most = estimate.frontier_most(question, client=own, n=agents, k=k, hops=hops)
     return estimate.told(most, policy.frontier, policy.budget_usd)

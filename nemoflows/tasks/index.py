@@ -9,6 +9,7 @@ from nemoflows.errors import one_line
 from nemoflows.progress import progress
 from nemoflows.rag.types import Passages
 from nemoflows.tasks.flyte.decorator import POLICY, task
+from nemoflows.tasks.flyte.places import refuse_laptops_path
 from nemoflows.tasks.flyte.session import run, session
 from nemoflows.types import Index, Policy
 
@@ -37,6 +38,7 @@ def build_index(corpus: str, policy: Policy = POLICY) -> Index:
         CorpusError: The corpus is missing, empty or unreadable.
     """
     current = session()
+    refuse_laptops_path(corpus, "corpus")
     with progress("index") as tell:
         index = run(
             rag.build_index(

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from flytekit import conditional
+from flytekit import FlyteContextManager, conditional
 from flytekit.core.base_task import TaskResolverMixin
 from flytekit.core.docstring import Docstring
 from flytekit.core.interface import Interface
@@ -21,6 +21,7 @@ from flytekit.core.python_function_task import PythonInstanceTask
 from flytekit.core.task import Echo
 from flytekit.core.tracker import TrackedInstance, extract_task_module
 
+from nemoflows.errors import BadInput
 from nemoflows.llm.bound import BoundClient
 from nemoflows.progress import progress
 from nemoflows.rag.types import Passages
@@ -76,7 +77,7 @@ class RowTask(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no type
 
     def _get_container(self, settings: Any) -> Any:
         remedy = "give what that returns to the step's factory as bound="
-        refuse_unknown_binding(self.name, self.uses, self.binding, remedy=remedy)
+        refuse_unknown_binding(self.name, self.binding, remedy=remedy)
         return super()._get_container(settings)
 
 
@@ -118,7 +119,11 @@ class StepTask(RowTask, Generic[R]):
         Args:
             rows: As the task takes them.
             policy: How models are asked; the policy's `routes` say where this step goes.
+
+        Raises:
+            BadInput: This is no workflow.
         """
+        _refuse_outside_workflow(self.name)
         policy = self.binding.policy if policy is None else policy
         first = self.first(rows=rows, policy=policy)
         results: list[R] = (
@@ -147,6 +152,16 @@ class StepTask(RowTask, Generic[R]):
     def as_it_is(self) -> Echo:
         """Return the branch that passes the results on and starts no pod."""
         return Echo(name=f"{self.name}.as_it_is", inputs={"results": self.results})
+
+
+def _refuse_outside_workflow(name: str) -> None:
+    context = FlyteContextManager.current_context()
+    running = context.execution_state is not None and context.execution_state.mode is not None
+    if context.compilation_state is None and not running:
+        raise BadInput(
+            f"{name}.cascade makes nodes of a workflow: call it in a function with @workflow. In "
+            "plain Python, nemoflows.open_client asks both tiers. No call was made."
+        )
 
 
 class _Part(RowTask):

@@ -11,7 +11,8 @@ from nemoflows.coding.candidates import solved
 from nemoflows.coding.test_runs import TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Repository, TestEdits
 from nemoflows.sandbox.levels import Level, Limits
-from nemoflows.tasks.flyte.decorator import POLICY, task
+from nemoflows.tasks.flyte.decorator import POLICY, body_of, task
+from nemoflows.tasks.flyte.places import refuse_laptops_path
 from nemoflows.tasks.flyte.session import run, session
 from nemoflows.types import Policy
 
@@ -24,7 +25,7 @@ class Tested(NamedTuple):
     """Beside the value, for a `conditional` compares nothing else."""
 
 
-@task()
+@task(repository=True)
 def snapshot(repo: str) -> Repository:
     """Keep a repository's files as they are now, addressed by their content.
 
@@ -37,6 +38,7 @@ def snapshot(repo: str) -> Repository:
     Raises:
         BadInput: The folder is missing, empty or too large.
     """
+    refuse_laptops_path(repo, "repo")
     return snapshots.snapshot(repo, root=session().index_root)
 
 
@@ -60,7 +62,7 @@ def function_task(prompt: str, tests: str, min_sandbox: Level = "landlock") -> C
     return CodingTask(repository=repository, issue=prompt, min_sandbox=min_sandbox)
 
 
-@task()
+@task(repository=True)
 def coding_task(
     repo: str,
     issue: str,
@@ -90,7 +92,7 @@ def coding_task(
         BadInput: The folder is missing, empty or too large.
     """
     return CodingTask(
-        repository=snapshots.snapshot(repo, root=session().index_root),
+        repository=body_of(snapshot)(repo),
         issue=issue,
         test_command=test_command,
         target_tests=target_tests or [],

@@ -19,7 +19,7 @@ from nemoflows.types import Policy
 EFFORT = Effort()
 
 
-@task(frontier=True)
+@task(frontier=True, repository=True)
 def solve_here(task: CodingTask, effort: Effort = EFFORT, policy: Policy = POLICY) -> Change:
     """Solve a coding task in one pod, where no step of it needs a GPU of its own.
 
@@ -38,7 +38,7 @@ def solve_here(task: CodingTask, effort: Effort = EFFORT, policy: Policy = POLIC
     return _finished(change, effort, policy)
 
 
-@task(frontier=True, dynamic=True)
+@task(frontier=True, dynamic=True, repository=True)
 def solve_with_gpu(task: CodingTask, effort: Effort = EFFORT, policy: Policy = POLICY) -> Change:
     """Solve a coding task with a GPU that is only asked for where something is to be proposed.
 
@@ -53,7 +53,7 @@ def solve_with_gpu(task: CodingTask, effort: Effort = EFFORT, policy: Policy = P
     return _gone_on(_begun(task, effort, policy), effort, policy)
 
 
-@task(frontier=True, dynamic=True)
+@task(frontier=True, dynamic=True, repository=True)
 def judge_and_go_on(change: Change, effort: Effort = EFFORT, policy: Policy = POLICY) -> Change:
     """Judge a change's candidates; where none passes, have them repaired, else finish it."""
     judged, _ = body_of(run_tests)(change)

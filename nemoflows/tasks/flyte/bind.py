@@ -6,8 +6,6 @@ compiles; what stands in the code does. So a bound task is the same task whereve
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from importlib import import_module
 from typing import Any
@@ -20,7 +18,7 @@ from nemoflows.errors import BadInput
 from nemoflows.gpus import find
 from nemoflows.models.hardware import Hardware
 from nemoflows.settings import Settings, load
-from nemoflows.tasks.flyte.binding import Binding, bound, environment, is_told
+from nemoflows.tasks.flyte.binding import Binding, bound, digest, environment, is_told
 from nemoflows.tasks.flyte.decorator import CHOICES, HouseTask
 from nemoflows.types import Policy
 
@@ -96,8 +94,7 @@ class Bound:
 
     def __init__(self, binding: Binding, name: str) -> None:
         self.binding = binding
-        words = json.dumps([self.environment, str(binding.plan), binding.kind])
-        self.name = name or hashlib.sha256(words.encode()).hexdigest()[:8]
+        self.name = name or digest(binding)[:8]
         self._tasks: dict[str, HouseTask] = {}
 
     @property

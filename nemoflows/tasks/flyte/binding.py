@@ -6,6 +6,7 @@ imported, and every pod carries what it needs to compute the same.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
@@ -62,10 +63,22 @@ def bound(
         BadInput: At registration: something of this machine would travel to pods.
         BadModel: At registration: the model does not fit the GPU.
     """
+    made = _bound(settings, policy, is_known=is_known, must_fit=must_fit)
+    _made.append(made)
+    return made
+
+
+def _bound(settings: Settings, policy: Policy, *, is_known: bool, must_fit: bool) -> Binding:
     model = policy.efficient
     if registering():
         refuse_what_stays_here(settings, policy)
     if not settings.runs_in_task(model):
+        if registering() and settings.hardware.pod.on_gpu_pods:
+            log.warning(
+                "%s of `pod` in NEMOFLOWS_HARDWARE reach pods with a GPU alone, and %s needs none.",
+                ", ".join(settings.hardware.pod.on_gpu_pods),
+                model,
+            )
         return Binding(settings, policy, "cpu", is_known=is_known)
     kind: Kind = "sidecar" if settings.is_sidecar(model) else "gpu"
     try:
@@ -78,6 +91,20 @@ def bound(
     if made is None and registering():
         _warn_or_refuse(model, kind)
     return Binding(settings, policy, kind, made, is_known)
+
+
+_made: list[Binding] = []
+
+
+def digest(binding: Binding) -> str:
+    """Return what tells a binding from another one: variables, resources, placement."""
+    words = [environment(binding, efficient=False), str(binding.plan), binding.kind]
+    return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+
+def digests() -> list[str]:
+    """Return the digests of all bindings of this process, sorted."""
+    return sorted({digest(binding) for binding in _made})
 
 
 def of_environment() -> Binding:
@@ -162,11 +189,11 @@ def _warn_or_refuse(model: ModelRef, kind: Kind) -> None:
     )
 
 
-def declared(binding: Binding, *, efficient: bool) -> dict[str, Any]:
+def declared(binding: Binding, *, efficient: bool, tests: bool = False) -> dict[str, Any]:
     """Return resources, image and placement of a task; plain CPU where it has no GPU."""
     settings, made = binding.settings, binding.plan
     if not efficient or binding.kind == "cpu":
-        return _on_cpu(binding)
+        return _on_cpu(binding, tests=tests)
     if binding.kind == "sidecar":
         model = binding.policy.efficient
         server = {} if made is None else {
@@ -189,8 +216,8 @@ def _unplanned(settings: Settings) -> dict[str, Any]:
     return {"requests": resources, "limits": resources, **named}
 
 
-def _on_cpu(binding: Binding) -> dict[str, Any]:
-    image = images.image(binding.settings, gpu=False, embedder=binding.policy.embedder)
+def _on_cpu(binding: Binding, *, tests: bool = False) -> dict[str, Any]:
+    image = images.image(binding.settings, gpu=False, tests=tests, embedder=binding.policy.embedder)
     found: dict[str, Any] = {"requests": CPU_RESOURCES, "limits": CPU_RESOURCES}
     return found | ({"container_image": image} if image else {})
 
@@ -267,20 +294,38 @@ def environment(binding: Binding, *, efficient: bool) -> dict[str, str]:
     if on_gpu:
         hardware = hardware.model_copy(update={"engine_arguments": _engine_arguments(binding)})
     told = {
-        "ENDPOINTS": json.dumps(endpoints) if endpoints else "",
-        "SECRETS": json.dumps(settings.secrets) if settings.secrets else "",
+        "ENDPOINTS": json.dumps(endpoints, sort_keys=True) if endpoints else "",
+        "SECRETS": json.dumps(settings.secrets, sort_keys=True) if settings.secrets else "",
         "REGISTRY": settings.registry,
         "GPU": settings.gpu,
         "HARDWARE": ""
         if hardware == Hardware()
-        else hardware.model_dump_json(exclude_defaults=True),
+        else json.dumps(hardware.model_dump(mode="json", exclude_defaults=True), sort_keys=True),
     }
+    told |= _travelling(settings)
     named = {"NEMOFLOWS_POLICY": str(policy)}
     named |= {f"{PREFIX}{name}": text for name, text in told.items() if text}
     if not on_gpu:
         return named
     named |= binding.plan.environment() if binding.plan else {}
     return named | (pods.cache_environment() if hardware.pod.volume_claim else {})
+
+
+def _travelling(settings: Settings) -> dict[str, str]:
+    """Return the other settings that differ from their defaults and mean the same in a pod."""
+    given = {
+        name.upper(): str(int(value) if isinstance(value, bool) else value)
+        for name in _PLAIN
+        if (value := getattr(settings, name)) != Settings.model_fields[name].default
+    }
+    return given | {
+        name.upper(): place
+        for name in ("journal", "home")
+        if "://" in (place := getattr(settings, name)) or place == "off"
+    }
+
+
+_PLAIN = ("run", "offline", "concurrency", "deadline_s", "grace_s")
 
 
 def _engine_arguments(binding: Binding) -> dict[str, Any]:

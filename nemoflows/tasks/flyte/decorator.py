@@ -17,6 +17,7 @@ from flytekit.core.python_auto_container import default_task_resolver
 from nemoflows.errors import BadInput
 from nemoflows.tasks.flyte import pods
 from nemoflows.tasks.flyte.binding import Binding, declared, environment, of_environment, secrets
+from nemoflows.tasks.flyte.registration import mend_registration
 from nemoflows.tasks.flyte.session import translated
 from nemoflows.tasks.flyte.text import register_texts
 from nemoflows.types import Policy
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 register_texts()
+mend_registration()
 BINDING: Binding = of_environment()
 """How tasks are bound that no `bind` names: flytekit fixes resources when a task is declared."""
 POLICY: Policy = BINDING.policy
@@ -47,6 +49,8 @@ class Uses:
     """It shows something in Flyte's console."""
     tests: bool = False
     """It runs a repository's tests, and asks nobody anything."""
+    repository: bool = False
+    """It reads a repository or runs its tests, besides what it asks."""
     dynamic: bool = False
     """It decides, once it runs, which tasks are started."""
 
@@ -84,7 +88,8 @@ class HouseTask(PythonFunctionTask):  # type: ignore[misc]  # flytekit has no ty
 
     def _get_container(self, settings: Any) -> Any:
         remedy = f"call bound.{self.body.__name__}"
-        refuse_unknown_binding(self.name, self.uses, self.binding, remedy=remedy)
+        if "policy" in self.python_interface.inputs:
+            refuse_unknown_binding(self.name, self.binding, remedy=remedy)
         return super()._get_container(settings)
 
 
@@ -110,7 +115,7 @@ def declaration(uses: Uses, binding: Binding) -> dict[str, Any]:
     template = {"pod_template": alone} if alone else {}
     on_gpu = uses.efficient and binding.kind != "cpu"
     return (
-        declared(binding, efficient=uses.efficient)
+        declared(binding, efficient=uses.efficient, tests=uses.tests or uses.repository)
         | template
         | {
             "metadata": TaskMetadata(
@@ -126,8 +131,8 @@ def declaration(uses: Uses, binding: Binding) -> dict[str, Any]:
     )
 
 
-def refuse_unknown_binding(name: str, uses: Uses, binding: Binding, *, remedy: str) -> None:
-    """Refuse to declare a task that asks a model in a pod that was told nothing of any.
+def refuse_unknown_binding(name: str, binding: Binding, *, remedy: str) -> None:
+    """Refuse to declare a task that takes a policy in a pod that was told nothing of any.
 
     `@dynamic` compiles in its own pod, with that pod's environment: the task would be a CPU task
     without a model.
@@ -138,7 +143,7 @@ def refuse_unknown_binding(name: str, uses: Uses, binding: Binding, *, remedy: s
     Raises:
         BadInput: Nothing says how the task is bound.
     """
-    if binding.is_known or not (uses.efficient or uses.frontier):
+    if binding.is_known:
         return
     raise BadInput(
         f"The task {name} was declared in a pod that does not know its models and GPU: this "

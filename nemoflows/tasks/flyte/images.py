@@ -13,11 +13,9 @@ from pathlib import Path
 from flytekit import ImageSpec
 
 from nemoflows.errors import BadInput
+from nemoflows.gpus.serving import VLLM_IMAGE
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
-
-VLLM_IMAGE = "vllm/vllm-openai:v0.32.0"
-"""The release that the library was tested with, on its CPU build."""
 
 CPU_IMAGE = "python:3.12-slim"
 
@@ -26,23 +24,32 @@ _PYTHON = {VLLM_IMAGE: "/usr/bin/python3", CPU_IMAGE: "/usr/local/bin/python3"}
 
 
 def image(
-    settings: Settings, *, gpu: bool, embedder: ModelRef | None = None
+    settings: Settings, *, gpu: bool, tests: bool = False, embedder: ModelRef | None = None
 ) -> ImageSpec | str | None:
-    """Return the image of a task; None leaves it to `--image`."""
-    if gpu and settings.hardware.image:
-        return settings.hardware.image
+    """Return the image of a task; None leaves it to `--image`.
+
+    Args:
+        gpu: It runs a model in its process.
+        tests: It reads a repository or runs its tests.
+        embedder: It reads vectors of this model.
+    """
+    own = settings.hardware.image if gpu else settings.hardware.tests_image if tests else ""
+    if own:
+        return own
     if not settings.registry:
         return None
     base = VLLM_IMAGE if gpu else CPU_IMAGE
     wheel = wheel_of(Path.cwd())
     package = f"/root/{wheel}" if wheel else f"nemoflows=={metadata.version('nemoflows')}"
-    made = ImageSpec if wheel or is_published() else _WithoutWheel
+    made = _Image if wheel or is_published() else _WithoutWheel
     return made(
-        name="nemoflows-gpu" if gpu else "nemoflows",
+        name="nemoflows-gpu" if gpu else "nemoflows-tests" if tests else "nemoflows",
         base_image=base,
         python_exec=_PYTHON[base],
         registry=settings.registry,
         copy=[wheel] if wheel else None,
+        apt_packages=["git"] if tests else None,
+        packages=["pytest"] if tests else None,
         commands=install_commands(_PYTHON[base], package, extra=_extra(settings, embedder)),
         entrypoint=[],
     )
@@ -88,6 +95,28 @@ def _extra(settings: Settings, embedder: ModelRef | None) -> str:
     if embedder is None:
         return ""
     return "dense" if settings.embeds_here(embedder) else "vectors"
+
+
+class _Image(ImageSpec):  # type: ignore[misc]  # flytekit has no types
+    """An image that is built, or found where it was built before."""
+
+    def exist(self) -> bool:
+        """Return whether the registry has it.
+
+        flytekit takes an image for built that it can neither build nor find: its pods would wait.
+
+        Raises:
+            BadInput: There is no Docker engine to look with, and so none to build with.
+        """
+        found: bool | None = super().exist()
+        if found is None:
+            raise BadInput(
+                f"The image {self.image_name()} can neither be built nor looked for: no Docker "
+                "engine answers, or the registry refuses. Start Docker and log in, or unset "
+                "NEMOFLOWS_REGISTRY and name images that are built: --image, and `image` in "
+                "NEMOFLOWS_HARDWARE for GPU tasks. Nothing was registered."
+            )
+        return found
 
 
 class _WithoutWheel(ImageSpec):  # type: ignore[misc]  # flytekit has no types

@@ -15,11 +15,54 @@ from pathlib import Path
 
 from flytekit import FlyteContextManager
 
-from nemoflows.errors import NemoflowsError
+from nemoflows.errors import BadInput, NemoflowsError
+from nemoflows.settings import in_pod
+from nemoflows.storage.filesystem import local_path
 from nemoflows.storage.objects import ObjectStore
 from nemoflows.storage.store import open_store
 
+_HOME = ("PROJECT", "DOMAIN")
 _SHARD = "[0-9a-z]{2}"
+
+
+def namespace() -> str:
+    """Return the Kubernetes namespace of a pod, as Flyte names it unless it is told otherwise."""
+    return "-".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{one}", "") for one in _HOME)
+
+
+def where_and_what_next() -> str:
+    """Return what a person must know to mend what failed in a pod; empty elsewhere."""
+    if not in_pod():
+        return ""
+    project, domain, execution = (
+        os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in (*_HOME, "ID")
+    )
+    image = os.environ.get("FLYTE_INTERNAL_IMAGE", "")
+    return (
+        f" (A pod{f' of the image {image}' if image else ''} in the namespace {namespace()}. Once "
+        f"that is mended, `pyflyte execution -p {project} -d {domain} --execution-id {execution} "
+        "recover` goes on from here, and what is recorded is not paid again.)"
+    )
+
+
+def refuse_laptops_path(path: str, name: str) -> None:
+    """Refuse a path that is not in this pod: it can only be one of somebody's own machine.
+
+    Raises:
+        BadInput: There is no such file or folder here.
+    """
+    found = local_path(path)
+    if in_pod() and found is not None and not found.exists():
+        raise BadInput(no_travel(path, name))
+
+
+def no_travel(path: str, name: str) -> str:
+    """Return the sentence that helps whoever gives a path of their own machine to a pod."""
+    return (
+        f"{name}={path!r} is a path of your own machine, which pods do not have. Put it into a "
+        f"bucket that they read (`aws s3 cp --recursive {path} s3://BUCKET/…`) or on a volume that "
+        "is mounted there, and give that address. No call was made."
+    )
 
 
 def shared_prefix() -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 import flytekit
 from flytekit import Secret
 
-from nemoflows.settings import Settings
+from nemoflows.errors import BadModel
+from nemoflows.settings import Settings, in_pod
+from nemoflows.tasks.flyte.places import namespace
 
 GROUP = "nemoflows"
 """Group of every secret that NEMOFLOWS_SECRETS does not place: a Kubernetes secret's name."""
@@ -37,11 +39,20 @@ def provide(name: str, settings: Settings) -> None:
 
     Flyte sets it in pods; flytekit 1.16 does not in local runs, and older clusters leave the
     secret under a name of their own.
+
+    Raises:
+        BadModel: In a pod: the secret is not there.
     """
     if not name or os.environ.get(name):
         return
     group, key = place(name, settings)
     try:
         os.environ[name] = flytekit.current_context().secrets.get(group, key)
-    except ValueError:  # not there: the engine says which variable it misses
-        return
+    except ValueError:
+        if in_pod():  # elsewhere the engine says which variable it misses
+            raise BadModel(
+                f"The key {name} is not in this pod: the secret {group!r} of the namespace "
+                f"{namespace()!r} has no key {key!r}, or the task was registered without it. "
+                f"`kubectl create secret generic {group} -n {namespace()} --from-literal={key}=…` "
+                "puts it there; NEMOFLOWS_SECRETS names another one. No call was made."
+            ) from None

@@ -25,7 +25,7 @@ from nemoflows.llm.opening import journal_root, lasting_root, open_llm, warn_if_
 from nemoflows.settings import Settings
 from nemoflows.storage.filesystem import open_with
 from nemoflows.storage.objects import read_also
-from nemoflows.tasks.flyte.places import older_journal, shared_prefix
+from nemoflows.tasks.flyte.places import older_journal, shared_prefix, where_and_what_next
 from nemoflows.tasks.flyte.preemption import end_gracefully_on_sigterm
 
 P = ParamSpec("P")
@@ -86,7 +86,8 @@ def translated(function: Callable[P, T]) -> Callable[P, T]:
         except TransientError as error:
             raise FlyteRecoverableException(error.message) from None
         except NemoflowsError as error:
-            raise error.with_traceback(None) from None
+            told = type(error)(f"{error.message}{where_and_what_next()}")
+            raise told.with_traceback(None) from None
         finally:
             flush()
 

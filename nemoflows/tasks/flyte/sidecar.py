@@ -7,32 +7,19 @@ its numbers break kubernetes 37. So all three servers come from here.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import urlsplit
 
 from flytekit import PodTemplate
 
 from nemoflows.errors import BadInput
-from nemoflows.gpus import GIB, Plan
+from nemoflows.gpus import Plan
+from nemoflows.gpus.serving import PERIOD_S, VLLM_IMAGE, start_s, vllm_command, vllm_flags
 from nemoflows.models import SIDECARS
 from nemoflows.settings import Settings
-from nemoflows.tasks.flyte.images import VLLM_IMAGE
 from nemoflows.tasks.flyte.pods import CACHE, cache_environment, mounts, placement
 from nemoflows.tasks.flyte.secrets import FOR_WEIGHTS, place
 from nemoflows.types import ModelRef
-
-PERIOD_S = 10
-
-START_S = 900
-"""Time that a server has to start, besides loading its weights.
-
-Source: chosen. Compiling kernels takes minutes at the first start; a probe that gives up too early
-starts it all over again.
-"""
-
-LOAD_GIB_PER_S = 0.1
-"""Slowest download of weights that is waited for. Source: chosen, a gigabit per second."""
 
 _READY = {"vllm": "/health", "nim": "/v1/health/ready", "ollama": "/"}
 """Paths that answer once a server can be asked."""
@@ -86,39 +73,6 @@ def server_image(settings: Settings) -> str:
     )
 
 
-def vllm_flags(model: ModelRef, plan: Plan, settings: Settings) -> list[str]:
-    """Return the arguments of vLLM's own server, with the engine arguments of the plan."""
-    row = plan.model.model
-    arguments: dict[str, Any] = plan.engine_arguments() | settings.hardware.engine_arguments
-    if model.revision:
-        arguments |= {"revision": model.revision}
-    if row and (parser := row.reasoning_parsers.get("vllm")):
-        arguments |= {"reasoning_parser": parser}
-    if row and (parser := row.tool_parsers.get("vllm")):
-        arguments |= {"enable_auto_tool_choice": True, "tool_call_parser": parser}
-    arguments |= {
-        "served_model_name": model.name,
-        "scheduling_policy": "priority",
-        "enable_prompt_tokens_details": True,
-        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
-    }
-    if settings.hardware.weights.startswith(("s3://", "gs://")):
-        arguments.setdefault("load_format", "runai_streamer")
-    flags = ["--model", settings.hardware.weights or model.name]
-    for name, value in arguments.items():
-        flags += _flag(name, value)
-    return flags
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    spelled = f"--{name.replace('_', '-')}"
-    if value is True:
-        return [spelled]
-    if value is False:
-        return [f"--no-{spelled[2:]}"]
-    return [spelled, json.dumps(value) if isinstance(value, dict | list) else str(value)]
-
-
 def _server(settings: Settings, model: ModelRef, plan: Plan) -> Any:
     from kubernetes.client import (
         V1Container,
@@ -157,10 +111,7 @@ def _command(
 ) -> tuple[list[str] | None, list[str] | None]:
     """Return a container's command and arguments; None leaves the image's own."""
     if settings.hardware.server == "vllm":
-        # The kubelet's probe comes from outside the pod.
-        listen = ["--host", "0.0.0.0"]  # noqa: S104
-        server = ["python3", "-m", "vllm.entrypoints.openai.api_server"]
-        return server, [*listen, *vllm_flags(model, plan, settings)]
+        return vllm_command(), vllm_flags(model, plan, settings)
     if settings.hardware.server == "ollama":
         return ["/bin/sh", "-c", _PULL_THEN_SERVE], None
     return None, None
@@ -169,11 +120,10 @@ def _command(
 def _probe(settings: Settings, plan: Plan, port: int) -> Any:
     from kubernetes.client import V1HTTPGetAction, V1Probe
 
-    seconds = START_S + plan.model.weights_bytes / GIB / LOAD_GIB_PER_S
     return V1Probe(
         http_get=V1HTTPGetAction(path=_READY[settings.hardware.server], port=port),
         period_seconds=PERIOD_S,
-        failure_threshold=round(seconds / PERIOD_S),
+        failure_threshold=round(start_s(plan) / PERIOD_S),
     )
 
 

@@ -8,6 +8,7 @@ Source: seen on Flyte 1 with flytekit 1.16, August 2026.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any, TypeVar
 
@@ -55,7 +56,8 @@ class AsText(TypeTransformer[S]):  # type: ignore[misc]  # flytekit has no types
             BadInput: The text cannot be read.
         """
         del ctx, python_type, expected
-        value = self.read(python_val) if isinstance(python_val, str) else python_val
+        given = json.dumps(python_val) if isinstance(python_val, dict) else python_val
+        value = self.read(given) if isinstance(given, str) else given
         return Literal(scalar=Scalar(primitive=Primitive(string_value=str(value))))
 
     def to_python_value(self, ctx: FlyteContext, lv: Literal, expected_python_type: type[S]) -> S:
