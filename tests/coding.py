@@ -6,6 +6,9 @@ import asyncio
 import json
 import re
 import shutil
+import subprocess
+import sys
+import sysconfig
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -89,10 +92,32 @@ def verdict_over(
     return with_runs(root, work)
 
 
+def interpreter(venv: Path) -> Path:
+    """Make an interpreter with pytest and nothing else; return where packages are installed."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    [places] = venv.glob("lib/python*/site-packages")
+    ours = Path(sysconfig.get_path("purelib"))
+    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"):
+        for found in (ours / name, *ours.glob(f"{name}-*.dist-info")):
+            shutil.copytree(found, places / found.name)
+    shutil.copy(ours / "py.py", places)
+    return places
+
+
+def committed(folder: Path, files: dict[str, str], ignored: str = "") -> Path:
+    """Make a git repository with one commit of these files."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / ".gitignore").write_text(ignored)
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"], ["tag", "v1.4"]):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", *identity, *words], cwd=folder, check=True)
+    return folder
+
+
 def applies(patch: Patch, repository: Path) -> None:
     """Apply a patch with git, as a person would."""
-    import subprocess
-
     done = subprocess.run(
         ["git", "apply", "--verbose", "-"], input=patch.diff.encode(), cwd=repository,
         capture_output=True, check=False, env={"GIT_CEILING_DIRECTORIES": str(repository.parent)},

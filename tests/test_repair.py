@@ -19,7 +19,7 @@ from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.trees import Tree
 from tests.coding import LENDING, task_of, with_runs
-from tests.support import run_command
+from tests.support import ROOT, run_command
 
 SOURCE = """def spread(numbers, default=0):
     # Größe: comments and letters of any kind stay as they are
@@ -208,10 +208,12 @@ def test_make_demo_fix_gives_a_patch_that_git_takes(tmp_path: Path) -> None:
     import shutil
     import subprocess
 
-    shutil.copytree(LENDING, tmp_path / "repo")
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "repo", check=True)
-    subprocess.run(["git", "apply", str(diff)], cwd=tmp_path / "repo", check=True)
-    assert "min(fine" in (tmp_path / "repo" / "lending" / "loans.py").read_text("utf-8")
+    top = tmp_path / "repo"
+    place = top / LENDING.relative_to(ROOT) if (ROOT / ".git").exists() else top
+    shutil.copytree(LENDING, place)
+    subprocess.run(["git", "init", "-q"], cwd=top, check=True)
+    subprocess.run(["git", "apply", str(diff)], cwd=place, check=True)
+    assert "min(fine" in (place / "lending" / "loans.py").read_text("utf-8")
 
 
 def test_the_benchmark_measures_what_it_says(tmp_path: Path) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
-from nemoflows.coding import edits, test_runs
+from nemoflows.coding import commands, edits, test_runs
 from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import Edit
@@ -19,7 +16,7 @@ from nemoflows.coding.verdict import passes
 from nemoflows.errors import BadInput
 from nemoflows.sandbox.runs import Ended
 from nemoflows.sandbox.trees import Tree
-from tests.coding import task_of, verdict_over, with_runs
+from tests.coding import interpreter, task_of, verdict_over, with_runs
 
 BASE = {
     "m.py": "def f(x):\n    return x - 1\n",
@@ -288,7 +285,7 @@ def test_a_journal_that_takes_no_record_costs_no_run(tmp_path: Path) -> None:
 def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(sys.executable).parent)
     name = Path(sys.executable).name
-    assert test_runs.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)
+    assert commands.read_command(f"./{name} -m pytest").python == str(Path.cwd() / name)
 
 
 METADATA = "Metadata-Version: 2.1\nName: x\nVersion: 1\n"
@@ -325,15 +322,9 @@ def test_a_plugin_that_the_baseline_has_not_is_told(plugin: str) -> None:
 
 
 def test_a_plugin_that_is_the_repository_s_own_runs_in_the_sandbox_alone(tmp_path: Path) -> None:
-    venv, repository, trace = tmp_path / "venv", tmp_path / "repository", tmp_path / "trace"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    [places] = venv.glob("lib/python*/site-packages")
-    ours = Path(sysconfig.get_path("purelib"))
+    repository, trace = tmp_path / "repository", tmp_path / "trace"
+    places = interpreter(venv := tmp_path / "venv")
     (places / "editable.pth").write_text(f"{repository}\n")
-    for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments"):
-        for found in (ours / name, *ours.glob(f"{name}-*.dist-info")):
-            shutil.copytree(found, places / found.name)
-    shutil.copy(ours / "py.py", places)
     info = places / "plug-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1\n")

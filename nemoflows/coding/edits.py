@@ -54,6 +54,8 @@ def apply(
     rejected = []
     for edit in edits:
         result = _one(tree, texts, edit, protection)
+        if isinstance(result, str):
+            result = _encodable(tree, edit, result)
         if isinstance(result, Rejection):
             rejected.append(result)
         else:
@@ -61,17 +63,26 @@ def apply(
     return rejected or tree.changed(texts)
 
 
+def _encodable(tree: Tree, edit: Edit, text: str) -> str | Rejection:
+    try:
+        tree.changed({edit.path: text})
+    except UnicodeEncodeError as error:
+        lacks = f"the file is {error.encoding}, which lacks {text[error.start]!r}"
+        return _refuse(edit, "no text", lacks)
+    return text
+
+
 def _one(tree: Tree, texts: dict[str, str], edit: Edit, protection: Protection) -> str | Rejection:
     text = texts.get(edit.path, tree.text(edit.path))
     is_known = edit.path in tree.files or edit.path in texts
     refused = _refused_place(edit, protection)
     if refused is None and is_known and text is None:
-        refused = _refuse(edit, "no text", "the file is not UTF-8 text")
+        refused = _refuse(edit, "no text", "the file is not text in the encoding that it names")
     if refused is not None:
         return refused
     if is_known and text is not None:
         return _changed(text, edit)
-    return _new(edit, {*tree.files, *texts}, protection)
+    return _new(edit, {*tree.files, *tree.links, *texts}, protection)
 
 
 def _refuse(edit: Edit, kind: Kind, detail: str) -> Rejection:

@@ -9,6 +9,12 @@ from nemoflows.sandbox.trees import Tree
 
 SOLUTION, TESTS = "solution.py", "test_solution.py"
 _UNWRITTEN = "    raise NotImplementedError\n"
+_NAMES = """import solution
+from solution import *  # noqa
+
+globals().update({k: v for k, v in vars(solution).items() if k[-2:] != "__"})
+"""
+"""Names that begin with a line too, and a function that is called as the module is."""
 _TESTING = ast.Assert | ast.Expr | ast.For | ast.With | ast.Try | ast.If
 
 
@@ -61,7 +67,7 @@ def _as_pytest(tests: str) -> str:
             "The tests assert nothing at their top level, nor in a function `check` that they "
             "call, as in `check(NAME)`. No call was made."
         )
-    lines = ["from solution import *  # noqa", "import solution  # noqa", ""]
+    lines = _NAMES.split("\n")
     for n, body in enumerate(bodies):
         lines += ["", f"def test_{n}():"]
         lines += [f"    {line}" for statement in body for line in statement.split("\n")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nemoflows.coding.types import Repository
@@ -20,8 +21,52 @@ def snapshot(repo: str, *, root: str) -> Repository:
         BadInput: The folder is missing, empty or too large.
     """
     folder = Path(repo).expanduser()
-    tree, left_out = trees.read(folder)
-    return keep(tree, name=folder.resolve().name, root=root, left_out=left_out)
+    tree, left_out = _whole(folder)
+    kept = keep(tree, name=folder.resolve().name, root=root, left_out=left_out)
+    update = {"origin": str(folder.resolve()), "prefix": _below_git(folder.resolve())}
+    return kept.model_copy(update=update)
+
+
+def _whole(folder: Path) -> tuple[Tree, list[str]]:
+    """Read a folder with its submodules, and the links that stay inside."""
+    tree, reasons = trees.read(folder)
+    files, executable, links = dict(tree.files), set(tree.executable), dict[str, str]()
+    left_out = []
+    for entry in reasons:
+        path = entry.partition(": ")[0]
+        place = folder / path
+        if place.is_symlink():
+            links |= (kept := _link(folder.resolve(), path, files))
+            left_out += [] if kept else [f"{path}: a link that leads to nothing in the copy"]
+        elif (place / ".git").exists():
+            below, more = _whole(place)
+            files |= {f"{path}/{name}": data for name, data in below.files.items()}
+            executable |= {f"{path}/{name}" for name in below.executable}
+            links |= {f"{path}/{name}": target for name, target in below.links.items()}
+            left_out += [f"{path}/{each}" for each in more]
+        elif place.is_dir():
+            left_out.append(f"{path}: a submodule that is not there (git submodule update --init)")
+        else:
+            left_out.append(entry)
+    return Tree(files, frozenset(executable), links), left_out
+
+
+def _link(folder: Path, path: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return a link with where it leads, if that is in the copy."""
+    place = folder / path
+    try:
+        inside = place.resolve(strict=True).relative_to(folder).as_posix()
+    except (OSError, RuntimeError, ValueError):
+        return {}
+    if inside not in files and not any(each.startswith(f"{inside}/") for each in files):
+        return {}
+    return {path: os.path.relpath(folder / inside, place.parent)}
+
+
+def _below_git(folder: Path) -> str:
+    """Return a folder's place below the top of its git repository; git reads diffs from there."""
+    top = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
+    return f"{folder.relative_to(top).as_posix()}/" if top != folder else ""
 
 
 def keep(tree: Tree, *, name: str, root: str, left_out: Sequence[str] = ()) -> Repository:
@@ -36,6 +81,14 @@ def keep(tree: Tree, *, name: str, root: str, left_out: Sequence[str] = ()) -> R
         n_files=len(tree.files),
         left_out=[each.encode("utf-8", "replace").decode() for each in left_out[:100]],
     )
+
+
+def with_tree(repository: Repository, tree: Tree) -> Repository:
+    """Keep another tree of a repository beside its snapshot."""
+    root = repository.uri.rpartition("/trees/")[0]
+    kept = keep(tree, name=repository.name, root=root)
+    update = {"uri": kept.uri, "tree": kept.tree, "n_files": kept.n_files}
+    return repository.model_copy(update=update)
 
 
 def opened(repository: Repository) -> Tree:

@@ -7,15 +7,14 @@ import hashlib
 import json
 import os
 import secrets
-import shlex
-import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from nemoflows.coding.commands import Command, read_command
+from nemoflows.coding.protected import is_test, runs_tests
 from nemoflows.coding.types import CodingTask, TestResult
 from nemoflows.errors import BadInput, NemoflowsError
 from nemoflows.sandbox import levels
@@ -33,13 +32,6 @@ _KILLED = {-9, 128 + 9}
 _LINES = TypeAdapter(dict[str, list[int]])
 
 
-class Command(NamedTuple):
-    """A command that runs pytest."""
-
-    python: str
-    arguments: list[str]
-
-
 class RunOptions(Value):
     """How the tests are to be run."""
 
@@ -52,6 +44,8 @@ class RunOptions(Value):
     canaries: bool = True
     lines: bool = False
     """Whether to tell which lines each test ran."""
+    cpu_seconds: float = 0.0
+    """CPU time after which a test fails, however busy the machine is; 0 for any."""
     attempt: int = 0
     """Another number runs again what is recorded: flaky tests show themselves so."""
 
@@ -79,6 +73,8 @@ class Ran(Value):
     """Outcomes of the tests that must fail."""
     changed: list[str] = Field(default_factory=list)
     """Functions of the test runner that were replaced."""
+    internal: str = ""
+    """An error in pytest itself, or in one of its plugins."""
     lines: dict[str, dict[str, list[int]]] = Field(default_factory=dict)
     """Test → file → the lines that it ran."""
 
@@ -88,37 +84,6 @@ class Ran(Value):
         return self.why == "abandoned" or (
             self.why == "ended" and not self.complete and self.status in _KILLED
         )
-
-
-def read_command(test_command: str) -> Command:
-    """Return the interpreter and pytest's arguments.
-
-    Raises:
-        BadInput: The command does not run pytest.
-    """
-    try:
-        words = shlex.split(test_command)
-    except ValueError as error:
-        raise _no_pytest(test_command) from error
-    if words and words[0] in {"pytest", "py.test"}:
-        return Command(sys.executable, words[1:])
-    if len(words) >= 3 and words[1:3] == ["-m", "pytest"]:
-        own = words[0] in {"python", "python3"}
-        python = sys.executable if own else shutil.which(words[0])
-        if python is None:
-            raise BadInput(
-                f"test_command={test_command!r}: there is no {words[0]!r}. Nothing was run."
-            )
-        return Command(os.path.abspath(python), words[3:])  # noqa: PTH100  (links stay: venvs are)
-    raise _no_pytest(test_command)
-
-
-def _no_pytest(test_command: str) -> BadInput:
-    return BadInput(
-        f"test_command={test_command!r} does not run pytest. Write `python -m pytest ARGUMENTS`, "
-        "or the path of the interpreter that has what the repository needs in place of `python`; "
-        "settings of the environment belong in pytest's own. Nothing was run."
-    )
 
 
 def key_of(task: CodingTask, tree: Tree, options: RunOptions) -> str:
@@ -131,7 +96,33 @@ def key_of(task: CodingTask, tree: Tree, options: RunOptions) -> str:
         "wish": options.model_dump(),
         "salt": task.cache_salt,
     }
+    if paths := _own_paths(task):
+        whole["paths"] = paths
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _data_of(tree: Tree) -> frozenset[str]:
+    """Return the files that tests may change: neither code, nor theirs, nor their settings."""
+    code = (".py", ".pyi", ".so", ".pth", ".sh")
+    return frozenset(
+        path
+        for path in tree.files
+        if not path.endswith(code)
+        and not is_test(path)
+        and not runs_tests(path)
+        and not path.startswith(".git/")
+    )
+
+
+def _own_paths(task: CodingTask) -> list[str]:
+    """Return what the caller's `PYTHONPATH` names of the repository, relative to it."""
+    origin, found = task.repository.origin, []
+    for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if origin else ():
+        for base in (os.getcwd(), origin):  # noqa: PTH109
+            path = os.path.relpath(os.path.join(base, each), origin)  # noqa: PTH118
+            if each and not path.startswith("..") and os.path.isdir(os.path.join(origin, path)):  # noqa: PTH112, PTH118
+                found.append(path)
+    return list(dict.fromkeys(found))
 
 
 def read(ended: Ended, *, key: str, token: str, copy_python: str, level: Level = "weak") -> Ran:
@@ -180,6 +171,8 @@ def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
             fields["plugins"] = [str(each) for each in plugins]
         case {"broken": str(module), "text": str(text)}:
             fields["broken"].append(TestResult(test=module, outcome="error", text=text))
+        case {"internal": str(text)}:
+            fields["internal"] = text
         case {"canary": True, "outcome": str(outcome)}:
             fields["canaries"].append(outcome)
         case {"test": str(), "outcome": str()}:
@@ -219,24 +212,56 @@ class TestRuns:
                 self._available = await available()
         return levels.at_least(task.min_sandbox, self._available)
 
-    async def run(self, task: CodingTask, tree: Tree, options: RunOptions) -> tuple[Ran, bool]:
+    async def run(
+        self, task: CodingTask, tree: Tree, options: RunOptions, *, again: bool = False
+    ) -> tuple[Ran, bool]:
         """Return what a run told, and whether it was replayed.
+
+        Args:
+            again: Run what is recorded once more, and record that.
 
         Raises:
             BadInput: The command runs no pytest, or the machine contains too little.
         """
         key = key_of(task, tree, options)
         if key not in self._flights:
-            flight = asyncio.create_task(self._recall_or_run(key, task, tree, options))
+            flight = asyncio.create_task(self._recall_or_run(key, task, tree, options, again))
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         return await self._flights[key]
 
     async def _recall_or_run(
-        self, key: str, task: CodingTask, tree: Tree, options: RunOptions
+        self, key: str, task: CodingTask, tree: Tree, options: RunOptions, again: bool
     ) -> tuple[Ran, bool]:
-        if found := self._recall(key, task.min_sandbox):
+        if not again and (found := self._recall(key, task.min_sandbox)):
             return found, True
+        done = await self._run(key, task, options, tree)
+        self.n_run += 1
+        if self._store and not done.was_killed:
+            with suppress(NemoflowsError):  # a full disk, say: a record is worth no run
+                self._store.write(_name(key), done.model_dump_json().encode())
+        return done, False
+
+    async def run_original(self, task: CodingTask, only: Sequence[str]) -> Ran | None:
+        """Return what some tests say in the folder that the repository was read from.
+
+        They run in the sandbox too, and change nothing there. It is not recorded: what git ignores
+        may change it.
+
+        Returns:
+            None where the folder is not here, or the level is too weak for it.
+        """
+        origin = task.repository.origin
+        if not only or not origin or await self.level(task) == "weak":
+            return None
+        if not await asyncio.to_thread(os.path.isdir, origin):
+            return None
+        options = RunOptions(only=list(only), canaries=False)
+        return await self._run("", task, options, Tree({}), original=origin)
+
+    async def _run(
+        self, key: str, task: CodingTask, options: RunOptions, tree: Tree, original: str = ""
+    ) -> Ran:
         command = read_command(task.test_command)
         sandbox = await self._sandbox(task, command)
         token = secrets.token_hex(16)
@@ -244,14 +269,12 @@ class TestRuns:
             "arguments": command.arguments,
             "token": token,
             "test_seconds": task.limits.test_seconds,
+            "origin": "" if original else task.repository.origin,
+            "paths": _own_paths(task),
         }
-        ended = await sandbox.run(Job(tree, task.limits, suite=suite))
-        done = read(ended, key=key, token=token, copy_python=command.python, level=sandbox.level)
-        self.n_run += 1
-        if self._store and not done.was_killed:
-            with suppress(NemoflowsError):  # a full disk, say: a record is worth no run
-                self._store.write(_name(key), done.model_dump_json().encode())
-        return done, False
+        job = Job(tree, task.limits, suite=suite, original=original, writable=_data_of(tree))
+        ended = await sandbox.run(job)
+        return read(ended, key=key, token=token, copy_python=command.python, level=sandbox.level)
 
     def _recall(self, key: str, wanted: Level) -> Ran | None:
         """Return a run that is recorded and was contained as well as is wanted."""

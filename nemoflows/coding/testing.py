@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nemoflows import search as search_module
-from nemoflows.coding import verdict
+from nemoflows.coding import surroundings, verdict
 from nemoflows.coding.candidates import candidate, changed, differing, winner, with_bill
 from nemoflows.coding.mutation import faults
 from nemoflows.coding.mutation.search import MAX_RUNS, search
 from nemoflows.coding.protected import is_test
-from nemoflows.coding.snapshots import opened
-from nemoflows.coding.test_runs import RunOptions, TestRuns
+from nemoflows.coding.snapshots import opened, with_tree
+from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Patch, Suspect, TestReport
 from nemoflows.errors import BadInput
 from nemoflows.llm.client import LLMClient
@@ -34,23 +35,51 @@ K_PASSAGES = 8
 """Passages that the issue's words find and that count as suspicious."""
 
 
+MAX_SERVED = 6
+"""Runs in which the tests ask for more files: an import asks for one at a time."""
+
+
 async def examine(task: CodingTask, *, runs: TestRuns, index_root: str) -> Baseline:
     """Run the tests before any change, and find out where the fault may be.
 
+    What the copy lacks and a failing test asks for is taken into it. A test that fails by the
+    surroundings alone is set apart, with the reason.
+
     Raises:
-        BadInput: The issue is empty or too long, or the tests cannot be run.
+        BadInput: The issue is empty or too long, or the tests cannot be run, or judge nothing.
     """
     if not task.issue.strip() or len(task.issue) > MAX_ISSUE_CHARACTERS:
         raise BadInput(
             f"The issue has {len(task.issue):,} characters; it needs 1 to "
             f"{MAX_ISSUE_CHARACTERS:,}. Nothing was run."
         )
-    tree = opened(task.repository)
-    baseline = await baseline_of(task, tree, runs)
-    passages = await asyncio.to_thread(_search, task.issue, tree, index_root)
+    tree, n_run = opened(task.repository), runs.n_run
+    try:
+        baseline, tree = await _examined(task, tree, runs)
+    except BadInput:
+        if runs.n_run > n_run:
+            raise
+        # what stood in the way may be mended since that run was recorded
+        baseline, tree = await _examined(task, tree, runs, again=True)
+    code = Tree({p: d for p, d in tree.files.items() if not p.startswith(".git/")})
+    passages = await asyncio.to_thread(_search, task.issue, code, index_root)
     known = {(s.path, s.line) for s in baseline.suspects}
     more = [s for s in _of_passages(passages, tree) if (s.path, s.line) not in known]
     return baseline.model_copy(update={"suspects": [*baseline.suspects, *more]})
+
+
+async def _examined(
+    task: CodingTask, tree: Tree, runs: TestRuns, *, again: bool = False
+) -> tuple[Baseline, Tree]:
+    """Return the baseline over the tree with what the tests asked for in vain."""
+    for number in range(1, MAX_SERVED + 1):
+        ran, replayed = await runs.run(task, tree, RunOptions(lines=True), again=again)
+        found = surroundings.lacking(ran, tree, task.repository.origin)
+        if not found or number == MAX_SERVED:
+            break
+        tree = replace(tree, files={**tree.files, **found})
+        task = task.model_copy(update={"repository": with_tree(task.repository, tree)})
+    return await _baseline(task, tree, runs, ran, replayed=replayed), tree
 
 
 async def baseline_of(task: CodingTask, tree: Tree, runs: TestRuns) -> Baseline:
@@ -60,14 +89,23 @@ async def baseline_of(task: CodingTask, tree: Tree, runs: TestRuns) -> Baseline:
         BadInput: The tests cannot be run, a target test is not among them, or none of them fails.
     """
     ran, replayed = await runs.run(task, tree, RunOptions(lines=True))
+    return await _baseline(task, tree, runs, ran, replayed=replayed)
+
+
+async def _baseline(
+    task: CodingTask, tree: Tree, runs: TestRuns, ran: Ran, *, replayed: bool
+) -> Baseline:
     report = verdict.baseline_report(ran, tree=tree.hash, replayed=replayed)
     _refuse_unfinished(task, report, ran.output.strip()[-600:])
-    target = _target(task, report)
+    outside = await runs.run_original(task, [r.test for r in report.failing])
+    apart = surroundings.apart(task, report, tree, outside)
+    target = _target(task, report, apart, surroundings.failing_elsewhere(apart, outside))
     slowest_s = max((r.seconds for r in ran.results if r.outcome == "passed"), default=0.0)
     return Baseline(
         task=task,
         report=report,
         target=target,
+        set_apart=apart,
         suspects=faults.suspects(ran, tree=tree, target=target),
         slowest_passed_s=slowest_s,
     )
@@ -84,13 +122,24 @@ def _refuse_unfinished(task: CodingTask, report: TestReport, output: str) -> Non
         raise BadInput(
             f"The tests of the unchanged repository do not run to their end with test_command="
             f"{task.test_command!r}, in {task.limits.seconds:g} s at the level {report.level}: "
-            f"{report.ending}, {report.detail}. They can read the repository and write only below "
-            f"$TMPDIR. Another `cache_salt` in the policy runs them again. Last output: {output}"
+            f"{report.ending}, {report.detail}. They can write below $TMPDIR and add files to the "
+            "working folder where the caller is root. Another `cache_salt` in the policy runs them "
+            f"again. Last output: {output}"
         )
 
 
-def _target(task: CodingTask, report: TestReport) -> list[str]:
-    failing = [r.test for r in report.failing]
+def _target(
+    task: CodingTask, report: TestReport, apart: Mapping[str, str], elsewhere: Sequence[str]
+) -> list[str]:
+    """Return the tests that must pass.
+
+    Args:
+        apart: Failing tests that are set apart, each with the reason.
+        elsewhere: Tests of theirs that fail outside the sandbox as well.
+    """
+    failing = [r.test for r in report.failing if r.test not in apart]
+    if elsewhere or (apart and not failing):
+        raise _unjudged(task, apart, elsewhere)
     if not task.target_tests:
         return failing
     named = {name: _matching(name, report.collected) for name in task.target_tests}
@@ -101,6 +150,8 @@ def _target(task: CodingTask, report: TestReport) -> list[str]:
             f"{', '.join(sorted(report.collected)[:3])}."
         )
     target = list(dict.fromkeys(test for found in named.values() for test in found))
+    if lost := {test: apart[test] for test in target if test in apart}:
+        raise _unjudged(task, lost, [])
     if not set(target) & set(failing):
         fail = f"; those that fail: {', '.join(failing[:3])}" if failing else ""
         raise BadInput(
@@ -108,6 +159,16 @@ def _target(task: CodingTask, report: TestReport) -> list[str]:
             f"change would do{fail}. Name one that fails because of the issue."
         )
     return target
+
+
+def _unjudged(task: CodingTask, apart: Mapping[str, str], elsewhere: Sequence[str]) -> BadInput:
+    hidden = f" Of theirs, {', '.join(elsewhere[:3])} fails there too." if elsewhere else ""
+    return BadInput(
+        f"A change cannot be judged: {len(apart)} tests of {task.test_command!r} fail by what the "
+        f"sandbox lacks or forbids, not by the issue.{hidden} {surroundings.told(apart)}. "
+        "--target_tests names tests that fail because of the issue; --deselect in --test_command "
+        "leaves one out. Tests were run in the sandbox alone, and no call was made."
+    )
 
 
 def _matching(name: str, collected: Sequence[str]) -> list[str]:
@@ -152,7 +213,8 @@ async def search_repair(
     if found.tree is not None:
         made = candidate(base, found.tree, tier="builtin", why=f"found in {found.n_runs} test runs")
         tested.append(made.model_copy(update={"report": found.report}))
-    return change.after(candidates=tested, n_search_runs=change.n_search_runs + found.n_runs)
+    n_runs = change.n_search_runs + found.n_runs
+    return change.after(candidates=tested, n_search_runs=n_runs, search_note=found.note)
 
 
 async def run_tests(change: Change, *, runs: TestRuns) -> Change:
@@ -183,5 +245,6 @@ async def select(change: Change, *, runs: TestRuns, llm: LLMClient) -> Change:
         again = await verdict.judge(baseline, base, tree, runs, attempt=1)
         flaky = differing(best.report, again)
         update = {"status": "flaky" if flaky else "verified", "flaky": flaky, "candidate": best}
-        patch = patch.model_copy(update=update | {"diff": trees.diff(base, tree)})
+        diff = trees.diff(base, tree, prefix=baseline.task.repository.prefix)
+        patch = patch.model_copy(update=update | {"diff": diff})
     return with_bill(change, patch, llm)

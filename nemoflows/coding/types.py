@@ -13,6 +13,8 @@ from nemoflows.types import Setting, Tier, Value
 
 TestEdits = Literal["refuse", "allow"]
 """Whether a candidate may change test files."""
+Unverified = Literal["report", "fail"]
+"""What to do where no change is verified."""
 Outcome = Literal["passed", "failed", "error", "skipped"]
 Ending = Literal["finished", "time", "memory", "report", "died", "broken", "tampered"]
 """How a test run ended: to its end; past a limit; without its last line (`died`); without its
@@ -30,6 +32,10 @@ class Repository(Value):
     n_files: int
     left_out: list[str] = Field(default_factory=list)
     """At most 100 of the files that are not in it, each with the reason."""
+    origin: str = ""
+    """Folder that was read; empty where there is none."""
+    prefix: str = ""
+    """Where that folder lies below the top of its git repository, ending with `/`."""
 
 
 class CodingTask(Value):
@@ -120,6 +126,9 @@ class Baseline(Value):
     report: TestReport
     target: list[str]
     """Tests that the change must make pass."""
+    set_apart: dict[str, str] = Field(default_factory=dict)
+    """Failing tests that say nothing about a change, each with the reason: the sandbox lacks or
+    forbids what they need."""
     slowest_passed_s: float = 0.0
     """Of the tests that passed."""
     suspects: list[Suspect] = Field(default_factory=list)
@@ -256,6 +265,8 @@ class Change(Value):
     """Why proposals could not be applied or replies not be read."""
     n_search_runs: int = 0
     """Test runs that the search without a model took."""
+    search_note: str = ""
+    """Why the search had nothing to try; empty where it had."""
     n_rounds: int = 0
     """Times that the efficient tier was asked: for proposals, then for corrections."""
     budget_note: str = ""

@@ -44,7 +44,7 @@ def with_baseline_tests(base: Tree, candidate: Tree, baseline: Baseline) -> Tree
     covers = Protection.of(baseline).covers
     own = {path: data for path, data in candidate.files.items() if not covers(path)}
     kept = {path: data for path, data in base.files.items() if covers(path)}
-    return Tree({**own, **kept}, candidate.executable)
+    return Tree({**own, **kept}, candidate.executable, base.links)
 
 
 def baseline_report(ran: Ran, *, tree: str, replayed: bool) -> TestReport:
@@ -76,9 +76,15 @@ def _ended(ran: Ran) -> tuple[Ending, str]:
     if ran.why != "ended":
         limits: dict[str, Ending] = {"time": "time", "memory": "memory", "report": "report"}
         return limits.get(ran.why, "died"), f"the run passed its limit of {ran.why}"
+    if ran.internal:
+        return "died", f"pytest, or a plugin of it, had an error: {ran.internal[-300:]}"
     if not ran.complete:
         last = ran.output.strip().rpartition("\n")[2]
         return "died", f"no end was told (exit code {ran.status}): {last[-300:]}"
+    return _interfered(ran)
+
+
+def _interfered(ran: Ran) -> tuple[Ending, str]:
     if ran.changed:
         return "tampered", f"replaced while the tests ran: {', '.join(ran.changed)}"
     if any(outcome not in {"failed", "error"} for outcome in ran.canaries):

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from nemoflows.coding.advice import next_steps
+from nemoflows.coding.advice import apart, next_steps
 from nemoflows.money.ledger import total
 from nemoflows.reporting import calls, change, money, question
 from nemoflows.reporting.data import ReportData
@@ -37,6 +37,7 @@ _VALUES = {
     "citation_numbers": question.citation_numbers,
     "test_rows": change.test_rows,
     "next_steps": next_steps,
+    "apart": apart,
 }
 """What templates compute from report data; everything else they read from it as it is."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,8 +28,13 @@ class Copy:
         self._tree = Tree({})
         self._marks: dict[str, Mark] = {}
 
-    def show(self, tree: Tree) -> None:
+    def show(self, tree: Tree, *, writable: Collection[str] = (), read_only: bool = False) -> None:
         """Make the folder hold a tree and nothing else.
+
+        Args:
+            tree: What it is to hold.
+            writable: Files that anybody may write.
+            read_only: Whether not even their owner may write the others.
 
         Raises:
             OSError: There is no room; what is there then is nobody's.
@@ -43,7 +48,7 @@ class Copy:
         kept = {path for path in self._marks if self._is_same(path, tree)}
         for path in self._marks.keys() - kept:
             self._remove(path)
-        tree.write(self._folder, but=kept)
+        tree.write(self._folder, but=kept, writable=writable, read_only=read_only)
         for path in tree.files.keys() - kept:
             self._marks[path] = _mark((self._folder / path).lstat())
         self._tree = tree

@@ -1,8 +1,9 @@
 """Run tests over clean copies: fork servers with pytest loaded, one per core; each run is a fork.
 
-A run gets a copy of the tree that it can read, a scratch folder that it can write, an environment
-of six variables, and nothing else. The copy stays for the server's next run, which writes no more
-than what differs. Servers and copies are gone when the sandbox is closed.
+A run gets a copy of the tree, a scratch folder that it can write, an environment of six variables,
+and nothing else. Where it runs as a user of its own (the caller is root) it can add files to the
+copy, and change those that are named; no other. The copy stays for the server's next run, which
+writes no more than what differs. Servers and copies are gone when the sandbox is closed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nemoflows.errors import BadInput, EndpointDown
@@ -35,6 +36,9 @@ forkserver.main({parent!r})
 """
 """Loaded under a name of its own: the repository may be this library's, or have its packages."""
 _ALLOWED = ("LANG", "TZ")
+_TRUST_GIT = {
+    "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+}  # fmt: skip
 DEFAULT_LIMITS = Limits()
 _GRACE_S = 30.0
 """Beyond a run's own limit, for the fork server to kill and to tell."""
@@ -49,6 +53,11 @@ class Job:
     suite: Mapping[str, Any] = field(default_factory=dict)
     """What `nemoflows.sandbox.inside.suite.run` takes."""
     argv: Sequence[str] = ()
+    writable: frozenset[str] = frozenset()
+    """Files of the tree that the run may change in its copy, where it may add some."""
+    original: str = ""
+    """A folder of the user's to run in instead of a copy of the tree; it is not changed, and what
+    is written there lies in memory where the level is `full`, and is refused elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,7 @@ class _ForkServer:
         process = await self._started()
         folder, uid = self._folder, self._uid
         try:
-            await asyncio.to_thread(_lay_out, folder, self._copy, job.tree, uid)
+            await asyncio.to_thread(_lay_out, folder, self._copy, job, uid, self.level)
         except OSError as error:
             self.kill()
             raise _no_room(f"a copy of {len(job.tree.files):,} files", str(error)) from error
@@ -244,21 +253,40 @@ def _no_room(what: str, why: str) -> BadInput:
     )
 
 
-def _lay_out(folder: Path, copy: Copy, tree: Tree, uid: int) -> None:
+def _lay_out(folder: Path, copy: Copy, job: Job, uid: int, level: Level) -> None:
     """Make a run's folders: the copy to read, the scratch to write, the root for `full`."""
     for name in ("copy", "scratch", "root"):
         (folder / name).mkdir(exist_ok=True)
-    copy.show(tree)
+    if not job.original:
+        writable = job.writable if uid >= 0 else frozenset[str]()
+        copy.show(job.tree, writable=writable, read_only=uid < 0 and level == "weak")
     if uid < 0:
         return
+    if not job.original:
+        _open_folders(folder / "copy", job.tree)
     os.chown(folder / "scratch", uid, uid)
     os.chown(folder, -1, uid)
     folder.chmod(0o710)  # the run's user may pass, another run's may not
 
 
+def _open_folders(copy: Path, tree: Tree) -> None:
+    """Let a run of another user's add files to the copy, and change only what it added.
+
+    Compiled tests are the exception: a forged one would be run in a test's place.
+    """
+    parents = {parent for path in tree.files for parent in PurePosixPath(path).parents}
+    with_sources = {PurePosixPath(path).parent for path in tree.files if path.endswith(".py")}
+    for parent in parents:
+        (copy / parent).chmod(0o1777)
+    for parent in with_sources:
+        (copy / parent / "__pycache__").mkdir(mode=0o555, exist_ok=True)
+
+
 def _request(job: Job, folder: Path, level: Level, uid: int, python: str) -> dict[str, Any]:
     scratch = str(folder / "scratch")
     kept = {name: os.environ[name] for name in _ALLOWED if name in os.environ}
+    if job.original or ".git/HEAD" in job.tree.files:  # which belongs to another user
+        kept |= _TRUST_GIT
     environment = {
         "PATH": f"{Path(python).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": scratch,
@@ -270,7 +298,8 @@ def _request(job: Job, folder: Path, level: Level, uid: int, python: str) -> dic
     return {
         "level": level,
         "folder": str(folder),
-        "copy": str(folder / "copy"),
+        "copy": job.original or str(folder / "copy"),
+        "is_original": bool(job.original),
         "scratch": scratch,
         "seconds": job.limits.seconds,
         "memory_bytes": job.limits.memory_mib << 20,

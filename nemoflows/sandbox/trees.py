@@ -1,21 +1,24 @@
 """A repository's files as a value: read once, hashed, changed in memory, written as clean copies.
 
-Not covered: symbolic links, which are left out and named, and empty folders.
+Not covered: empty folders.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import errno
 import hashlib
 import io
 import tarfile
+import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from nemoflows.errors import BadInput
+from nemoflows.sandbox import texts
 from nemoflows.sandbox.listing import Listing
 from nemoflows.storage.beneath import Root
 
@@ -28,6 +31,8 @@ class Tree:
 
     files: Mapping[str, bytes]
     executable: frozenset[str] = frozenset()
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Symbolic links that lead to what is inside, by path, as they are written."""
 
     @cached_property
     def hash(self) -> str:
@@ -40,30 +45,45 @@ class Tree:
                     "utf-8", "surrogateescape"
                 )
             )
+        for path, target in sorted(self.links.items()):
+            whole.update(f"{path}\0->\0{target}\n".encode("utf-8", "surrogateescape"))
         return whole.hexdigest()
 
     def text(self, path: str) -> str | None:
-        """Return a file's text; None where there is no such file or it is not UTF-8."""
-        try:
-            return self.files[path].decode()
-        except (KeyError, UnicodeDecodeError):
-            return None
+        """Return a file's text as Python reads it; None where there is no such file or text."""
+        return texts.decoded(path, self.files[path]) if path in self.files else None
 
-    def changed(self, texts: Mapping[str, str]) -> Tree:
-        """Return the tree with files replaced or added."""
-        written = {path: text.encode() for path, text in texts.items()}
-        return Tree({**self.files, **written}, self.executable)
+    def changed(self, changes: Mapping[str, str]) -> Tree:
+        """Return the tree with files replaced or added, each in its own encoding.
+
+        Raises:
+            UnicodeEncodeError: A file's encoding lacks a character.
+        """
+        before = self.files
+        written = {
+            path: texts.encoded(path, text, before.get(path, b"")) for path, text in changes.items()
+        }
+        return Tree({**self.files, **written}, self.executable, self.links)
 
     def paths_other_than(self, before: Tree) -> set[str]:
         """Return the files that are new here, or are not what they were."""
         return {path for path, data in self.files.items() if before.files.get(path) != data}
 
-    def write(self, folder: Path, *, but: Collection[str] = ()) -> None:
+    def write(
+        self,
+        folder: Path,
+        *,
+        but: Collection[str] = (),
+        writable: Collection[str] = (),
+        read_only: bool = False,
+    ) -> None:
         """Write files below a folder, which nobody else should be able to write.
 
         Args:
             folder: Where; what is there under their names must not be.
             but: Files that are there already.
+            writable: Files that anybody may write.
+            read_only: Whether not even their owner may write the others.
         """
         for path, data in self.files.items():
             if path in but:
@@ -71,7 +91,11 @@ class Tree:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            target.chmod(0o555 if path in self.executable else 0o444)
+            mode = 0o777 if path in writable else 0o555 if read_only else 0o755
+            target.chmod(mode if path in self.executable else mode & 0o666)
+        for path, named in self.links.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(named)
 
     def archive(self) -> bytes:
         """Return the tree as a tar file, the same bytes for the same tree."""
@@ -82,20 +106,26 @@ class Tree:
                 entry.size = len(self.files[path])
                 entry.mode = 0o755 if path in self.executable else 0o644
                 archive.addfile(entry, io.BytesIO(self.files[path]))
+            for path, target in sorted(self.links.items()):
+                entry = tarfile.TarInfo(path)
+                entry.type, entry.linkname = tarfile.SYMTYPE, target
+                archive.addfile(entry)
         return buffer.getvalue()
 
 
 def from_archive(data: bytes) -> Tree:
     """Return the tree that `archive` packed."""
-    files, executable = {}, set()
+    files, executable, links = {}, set(), {}
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for entry in archive:
+            if entry.issym():
+                links[entry.name] = entry.linkname
             content = archive.extractfile(entry) if entry.isreg() else None
             if content is not None:
                 files[entry.name] = content.read()
                 if entry.mode & 0o100:
                     executable.add(entry.name)
-    return Tree(files, frozenset(executable))
+    return Tree(files, frozenset(executable), links)
 
 
 def read(folder: Path) -> tuple[Tree, list[str]]:
@@ -148,52 +178,99 @@ def _read(
     return data, bool(status.st_mode & 0o100)
 
 
-def diff(before: Tree, after: Tree) -> str:
+def diff(before: Tree, after: Tree, *, prefix: str = "") -> str:
     """Return the unified diff of two trees, as `git apply` takes it.
 
-    Files of other than UTF-8 text are taken as Latin-1: edits cannot change them.
+    A file that is not UTF-8 becomes a binary patch, with its lines before it as a comment.
+
+    Args:
+        prefix: Where the trees lie below the top of a git repository, ending with `/`.
     """
     return "".join(
-        _file_diff(
-            path, before.files.get(path), after.files.get(path), executable=path in after.executable
-        )
+        _file_diff(path, prefix, before.files.get(path), after.files.get(path), mode=mode)
         for path in sorted({*before.files, *after.files})
         if before.files.get(path) != after.files.get(path)
+        for mode in ("100755" if path in after.executable else "100644",)
     )
 
 
 def n_changed(patch: str) -> int:
     """Return how many lines a diff adds or removes."""
-    marks = (line[:1] for line in patch.split("\n") if not line.startswith(("+++ ", "--- ")))
-    return sum(mark in {"+", "-"} for mark in marks)
+    lines = (line.removeprefix(_COMMENT) for line in patch.split("\n"))
+    return sum(line[:1] in {"+", "-"} for line in lines if not line.startswith(("+++ ", "--- ")))
 
 
-def _file_diff(path: str, before: bytes | None, after: bytes | None, *, executable: bool) -> str:
-    mode = "100755" if executable else "100644"
-    head = f"diff --git {_quoted('a/' + path)} {_quoted('b/' + path)}\n"
+_COMMENT = "# "
+
+
+def _file_diff(
+    path: str, prefix: str, before: bytes | None, after: bytes | None, *, mode: str
+) -> str:
+    whole = prefix + path
+    head = f"diff --git {_quoted('a/' + whole)} {_quoted('b/' + whole)}\n"
     if before is None:
         head += f"new file mode {mode}\n"
     if after is None:
         head += f"deleted file mode {mode}\n"
-    body = difflib.unified_diff(_lines(before), _lines(after), n=3, lineterm="\n")
+    old, new = _lines(path, before), _lines(path, after)
+    body = difflib.unified_diff(old, new, n=3, lineterm="\n")
     lines = [
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body
     ]
-    old = "/dev/null" if before is None else _named("a/" + path)
-    new = "/dev/null" if after is None else _named("b/" + path)
-    return head + "".join([f"--- {old}\n", f"+++ {new}\n", *lines[2:]] if lines else [])
+    if not _is_utf8(before or b"") or not _is_utf8(after or b""):
+        comment = "".join(f"{_COMMENT}{line}" for line in lines[2:])
+        return f"{_COMMENT}{path}, not UTF-8:\n{comment}{head}{_binary(before, after, mode)}"
+    from_path = "/dev/null" if before is None else _named("a/" + whole)
+    to_path = "/dev/null" if after is None else _named("b/" + whole)
+    return head + "".join([f"--- {from_path}\n", f"+++ {to_path}\n", *lines[2:]] if lines else [])
 
 
-def _lines(data: bytes | None) -> list[str]:
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _lines(path: str, data: bytes | None) -> list[str]:
     if not data:
         return []
     try:
-        text = data.decode()
+        text = data.decode()  # with its mark of order: a diff is of bytes
     except UnicodeDecodeError:
-        text = data.decode("latin-1")
+        text = texts.decoded(path, data) or data.decode("latin-1")
     return [f"{line}\n" for line in text.split("\n")[:-1]] + (
         [last] if (last := text.rpartition("\n")[2]) else []
     )
+
+
+def _binary(before: bytes | None, after: bytes | None, mode: str) -> str:
+    """Return a binary patch, both ways.
+
+    Source: git's diff.c, emit_binary_diff_body: deflated, 52 bytes a line in base 85, each line
+    begun with its length, A to Z and a to z.
+    """
+    ids = " ".join(
+        [f"{_blob_id(before)}..{_blob_id(after)}", *([mode] if before and after else [])]
+    )
+    parts = []
+    for data in (after or b"", before or b""):
+        packed = zlib.compress(data)
+        rows = [packed[n : n + 52] for n in range(0, len(packed), 52)]
+        told = "".join(f"{_length(len(r))}{base64.b85encode(r, pad=True).decode()}\n" for r in rows)
+        parts.append(f"literal {len(data)}\n{told}\n")
+    return f"index {ids}\nGIT binary patch\n{''.join(parts)}"
+
+
+def _length(n: int) -> str:
+    return chr(n + 64) if n <= 26 else chr(n + 70)
+
+
+def _blob_id(data: bytes | None) -> str:
+    if data is None:
+        return "0" * 40
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324  (git's own)
 
 
 def _named(path: str) -> str:

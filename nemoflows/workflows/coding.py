@@ -9,7 +9,7 @@ from flytekit import workflow
 from flytekit.types.file import FlyteFile
 
 from nemoflows import Patch, Policy, coding_task, function_task, report_change
-from nemoflows.coding.types import Effort, TestEdits
+from nemoflows.coding.types import Effort, TestEdits, Unverified
 from nemoflows.sandbox.levels import Level, Limits
 from nemoflows.tasks import POLICY
 from nemoflows.tasks.coding.solve import EFFORT, solve
@@ -17,7 +17,7 @@ from nemoflows.tasks.coding.solve import EFFORT, solve
 LIMITS = Limits()
 
 
-class Fixed(NamedTuple):
+class Outcome(NamedTuple):
     """What a run returns."""
 
     patch: Patch
@@ -35,13 +35,15 @@ def fix_issue(
     limits: Limits = LIMITS,
     min_sandbox: Level = "landlock",
     test_edits: TestEdits = "refuse",
-) -> Fixed:
+    unverified: Unverified = "report",
+) -> Outcome:
     """Fix an issue of a repository, judged by its tests.
 
     Args:
         repo: A folder; of a git checkout, what git tracks or would track.
         issue: What is wrong or wanted, in words.
-        test_command: `pytest` or `PYTHON -m pytest`, with arguments.
+        test_command: `pytest` or `PYTHON -m pytest`, with arguments; a relative path of an
+            interpreter is read from the repository.
         target_tests: Tests that must pass; none for all that fail now.
         policy: How models are asked: both tiers' models, budget, thinking, and more; as JSON, YAML
             or the name of such a file.
@@ -51,6 +53,7 @@ def fix_issue(
             as JSON, YAML or a file.
         min_sandbox: The weakest containment to accept: weak, landlock, full.
         test_edits: Whether a candidate may change test files: refuse, allow.
+        unverified: What to do where no change is verified: report, or fail after the report.
 
     Returns:
         The patch and the report that shows how it came about.
@@ -66,7 +69,8 @@ def fix_issue(
         policy=policy,
     )
     change = solve(task=task, effort=effort, policy=policy)
-    return Fixed(patch=change.patch, report=report_change(change=change, policy=policy))
+    page = report_change(change=change, policy=policy, unverified=unverified)
+    return Outcome(patch=change.patch, report=page)
 
 
 @workflow
@@ -76,7 +80,8 @@ def write_function(
     policy: Policy = POLICY,
     effort: Effort = EFFORT,
     min_sandbox: Level = "landlock",
-) -> Fixed:
+    unverified: Unverified = "report",
+) -> Outcome:
     """Write or repair one function, judged by assertions.
 
     Args:
@@ -87,10 +92,12 @@ def write_function(
         effort: How much is tried: candidates, repairs, rounds, frontier_candidates, search_runs; as
             JSON, YAML or a file.
         min_sandbox: The weakest containment to accept: weak, landlock, full.
+        unverified: What to do where no change is verified: report, or fail after the report.
 
     Returns:
         The patch and the report that shows how it came about.
     """
     task = function_task(prompt=prompt, tests=tests, min_sandbox=min_sandbox)
     change = solve(task=task, effort=effort, policy=policy)
-    return Fixed(patch=change.patch, report=report_change(change=change, policy=policy))
+    page = report_change(change=change, policy=policy, unverified=unverified)
+    return Outcome(patch=change.patch, report=page)

@@ -11,6 +11,7 @@ import ast
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from operator import itemgetter
@@ -60,9 +61,7 @@ def mutations(tree: Tree, suspects: Sequence[Suspect]) -> list[Mutation]:
 
 def candidates(tree: Tree, suspects: Sequence[Suspect]) -> Iterator[tuple[Tree, list[Mutation]]]:
     """Return mutated trees, each once: single mutations first, then pairs of the best."""
-    seen = {
-        path: {_shape(text)} for path in {s.path for s in suspects} if (text := tree.text(path))
-    }
+    seen = {path: {shape(text)} for path in {s.path for s in suspects} if (text := tree.text(path))}
     whole: set[str] = {tree.hash}
     singles = []
     for mutation in mutations(tree, suspects):
@@ -86,10 +85,15 @@ def applied(tree: Tree, changes: Sequence[Mutation]) -> Tree | None:
         if change.end > last.get(change.path, change.end):
             return None
         last[change.path] = change.start
-        data = texts.get(change.path, tree.files[change.path])
+        known = texts.get(change.path)
+        data = (tree.text(change.path) or "").encode() if known is None else known
         texts[change.path] = data[: change.start] + change.text.encode() + data[change.end :]
     decoded = {path: data.decode() for path, data in texts.items()}
-    return tree.changed(decoded) if all(_shape(text) for text in decoded.values()) else None
+    if not all(shape(text) for text in decoded.values()):
+        return None
+    with suppress(UnicodeEncodeError):  # a letter in the other case that the encoding lacks
+        return tree.changed(decoded)
+    return None
 
 
 def _tidied(tree: Tree, mutated: Tree, changes: Sequence[Mutation]) -> tuple[Tree, list[Mutation]]:
@@ -107,7 +111,7 @@ def _tidied(tree: Tree, mutated: Tree, changes: Sequence[Mutation]) -> tuple[Tre
 
 def _of_file(tree: Tree, path: str, scores: Mapping[int, float]) -> Iterator[Mutation]:
     text = tree.text(path)
-    if text is None or not path.endswith(".py") or _shape(text) is None:
+    if text is None or not path.endswith(".py") or shape(text) is None:
         return
     if "\r" in text.replace("\r\n", ""):  # ends a line for Python, and for nobody else
         return
@@ -137,11 +141,13 @@ def _is_new(tree: Tree, path: str, seen: dict[str, set[str | None]]) -> bool:
 
 
 def _shape_of(tree: Tree, path: str) -> str | None:
-    return _shape(tree.text(path) or "")
+    return shape(tree.text(path) or "")
 
 
-def _shape(text: str) -> str | None:
+def shape(text: str | None) -> str | None:
     """Return a source's syntax tree as text; None where it does not compile."""
+    if text is None:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

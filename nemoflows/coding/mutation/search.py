@@ -20,6 +20,7 @@ from nemoflows.coding.mutation import mutate
 from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, CodingTask, TestReport
 from nemoflows.coding.verdict import judge, passes
+from nemoflows.progress import progress
 from nemoflows.sandbox.trees import Tree
 
 T = TypeVar("T")
@@ -29,7 +30,9 @@ AHEAD = 4
 """Mutations that wait for their turn, per one that runs: one that never ends holds up few."""
 _PATIENCE = 10.0
 """A mutated test may take ten times as long as the slowest that passed, and a second in any case:
-most that take longer never end."""
+most that take longer never end. It is CPU time, which a busy machine does not lengthen."""
+_WAITS = 8.0
+"""Times as long on the clock: a mutated test may also wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Found:
     report: TestReport | None
     n_runs: int
     """Test runs that were taken, the verdict's own included."""
+    note: str = ""
+    """Why there was nothing to try; empty where there was something."""
 
 
 async def search(
@@ -61,17 +66,34 @@ async def search(
 
     n_runs = 0
     works = (tried(tree) for tree, _ in mutated)
-    async with aclosing(_in_order(works, 1 if at_once == 1 else AHEAD * at_once)) as results:
-        async for tree, ran in results:
-            n_runs += 1
-            if _passes(ran) and n_runs < max_runs:
-                report = await judge(baseline, base, tree, runs)
+    ordered = _in_order(works, 1 if at_once == 1 else AHEAD * at_once)
+    with progress("search_repair") as tell:
+        async with aclosing(ordered) as results:
+            async for tree, ran in results:
                 n_runs += 1
-                if passes(report, baseline):
-                    return Found(tree, report, n_runs)
-            if n_runs >= max_runs:
-                break
-    return Found(None, None, n_runs)
+                tell(n_runs, max_runs)
+                if _passes(ran) and n_runs < max_runs:
+                    report = await judge(baseline, base, tree, runs)
+                    n_runs += 1
+                    if passes(report, baseline):
+                        return Found(tree, report, n_runs)
+                if n_runs >= max_runs:
+                    break
+    return Found(None, None, n_runs, "" if n_runs else _why_nothing(baseline, base))
+
+
+def _why_nothing(baseline: Baseline, base: Tree) -> str:
+    """Return why no line that the failing tests ran could be changed."""
+    paths = list(dict.fromkeys(s.path for s in baseline.suspects))
+    if not paths:
+        return "the failing tests ran no line outside tests"
+    sources = [path for path in paths if path.endswith(".py")]
+    if not sources:
+        return f"{', '.join(paths[:3])} are no Python"
+    broken = [path for path in sources if mutate.shape(base.text(path)) is None]
+    if broken:
+        return f"{', '.join(broken[:3])} cannot be read as Python"
+    return f"no line of {', '.join(sources[:3])} that they ran has a likely slip"
 
 
 async def _in_order(works: Iterable[Coroutine[Any, Any, T]], n: int) -> AsyncGenerator[T, None]:
@@ -99,13 +121,23 @@ def _quickest(baseline: Baseline) -> RunOptions:
     broken = any("::" not in test for test in baseline.report.collected)
     bad = {r.test for r in baseline.report.not_passed} - set(baseline.target)
     only = [] if broken else [t for t in baseline.report.collected if t not in bad]
-    return RunOptions(first=baseline.target, only=only, stop=True, canaries=False)
+    return RunOptions(
+        first=baseline.target,
+        only=only,
+        stop=True,
+        canaries=False,
+        cpu_seconds=_cpu_seconds(baseline),
+    )
+
+
+def _cpu_seconds(baseline: Baseline) -> float:
+    slowest_s = baseline.slowest_passed_s
+    return min(baseline.task.limits.test_seconds, math.ceil(max(1.0, _PATIENCE * slowest_s)))
 
 
 def _hurried(baseline: Baseline) -> CodingTask:
-    """Return the task with less patience."""
+    """Return the task with less patience for tests that wait, as far as a busy machine allows."""
     limits = baseline.task.limits
-    slowest_s = baseline.slowest_passed_s
-    seconds = min(limits.test_seconds, math.ceil(max(1.0, _PATIENCE * slowest_s)))
+    seconds = min(limits.test_seconds, _WAITS * _cpu_seconds(baseline))
     hurried = limits.model_copy(update={"test_seconds": seconds})
     return baseline.task.model_copy(update={"limits": hurried})

@@ -34,15 +34,25 @@ class Confinement:
     folder: str
     """This run's own: the tree is built in `root` below it."""
     copy: str
-    """The clean copy, read-only; where the process starts."""
+    """The clean copy; where the process starts."""
     scratch: str
-    """The one folder that can be written."""
+    """The folder that can be written."""
     seconds: float
     memory_bytes: int
     processes: int
     file_bytes: int
     uid: int = -1
     """Whom a process of root's becomes; -1 where the fork server is not root."""
+    is_original: bool = False
+    """Whether `copy` is the user's own folder, of which nothing may change."""
+
+    @property
+    def opens_copy(self) -> bool:
+        """Return whether files can be added to the copy; what is there belongs to another user.
+
+        Where the process is the files' owner no mode could keep it from changing them.
+        """
+        return self.level == "full" if self.is_original else self.uid >= 0
 
     @property
     def readable(self) -> list[str]:
@@ -67,6 +77,7 @@ def enter(bounds: Confinement) -> None:
         uid = bounds.uid if bounds.uid >= 0 else os.geteuid()
         namespaces.enter(
             f"{bounds.folder}/root", readable=bounds.readable, scratch=bounds.scratch,
+            layered=bounds.copy if bounds.opens_copy else "",
             scratch_bytes=bounds.file_bytes, uid=uid,
         )  # fmt: skip
     _limit(bounds, own_users=full and not privileged)
@@ -87,9 +98,11 @@ def enter(bounds: Confinement) -> None:
 def _lock(bounds: Confinement, *, full: bool) -> None:
     version = landlock.abi()
     if version >= landlock.LEAST_ABI or not full:
+        own = ["/dev/shm", *namespaces.TEMPORARY] if full else []
+        copy = [bounds.copy] if bounds.opens_copy else []
         landlock.restrict(
             readable=[*bounds.readable, *(["/proc"] if full else [])],
-            writable=[*DEVICES, bounds.scratch, *(["/dev/shm"] if full else [])],
+            writable=[*DEVICES, bounds.scratch, *copy, *own],
             network=full,
         )
     syscalls.restrict(

@@ -9,9 +9,11 @@ import ctypes
 import fcntl
 import os
 import socket
+import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from . import capabilities
@@ -25,6 +27,10 @@ _PRIVATE, _RECURSIVE, _DETACH = 1 << 18, 16384, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MAX_FILES = 65_536
 """In memory: a file without a byte takes a kilobyte of the kernel's."""
+_MAX_OPENED = 20_000
+_CLOSED = {".git", ".venv", "venv", "node_modules"}
+"""Folders of a user's own in which no test would write."""
+TEMPORARY = ("/tmp", "/var/tmp")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -50,27 +56,44 @@ def unshare() -> None:
 
 
 def enter(
-    root: str, *, readable: Iterable[str], scratch: str, scratch_bytes: int, uid: int
+    root: str, *, readable: Iterable[str], layered: str, scratch: str, scratch_bytes: int, uid: int
 ) -> None:
     """Give this process a tree with nothing in it but the named paths, all read-only.
 
-    Called by the first process of the new namespaces.
+    Called by the first process of the new namespaces. What can be written lies in memory: the
+    scratch folder, `/tmp` and `/var/tmp`, and a layer over one of the paths.
 
     Args:
         root: An empty folder to build the tree in.
         readable: Paths that are seen where they are.
-        scratch: Where an empty folder in memory is mounted, the only one that can be written.
-        scratch_bytes: Its size.
-        uid: Who owns it.
+        layered: The one of them that can be written as far as modes allow, and stays as it is;
+            empty for none.
+        scratch: Where an empty folder is mounted.
+        scratch_bytes: What all that is written may take.
+        uid: Who owns the scratch folder.
     """
     _mount("none", "/", "", _RECURSIVE | _PRIVATE)
     _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, "size=1m,nr_inodes=4096,mode=755")
-    for path in readable:
+    memory = f"{root}/.memory"
+    _temporary(memory, scratch_bytes, "mode=755")
+    for path in TEMPORARY:
+        _bind_new(f"{memory}{path}", root + path, 0o1777)
+    shown = list(readable)
+    held = {f"{root}{top}" for path in [*shown, scratch] if (top := _below_temporary(path))}
+    for top in held:  # else what lies below it could be moved away and another put in its place
+        _bind_new(f"{memory}/held{top[len(root) :]}", top, 0o755)
+    for path in shown:
         _show(path, root)
     for device in _DEVICES:
         _show(f"/dev/{device}", root, devices=True)
+    if layered:
+        _layer(layered, root, memory)
     _temporary(f"{root}/dev/shm", scratch_bytes, "mode=1777")
-    _temporary(f"{root}{scratch}", scratch_bytes, f"mode=700,uid={uid},gid={uid}")
+    _bind_new(f"{memory}/scratch", root + scratch, 0o700, uid)
+    for top in held - {root + layered}:
+        _mount("none", top, "", _REMOUNT | _BIND | _READ_ONLY | _NO_SETUID | _NO_DEVICES)
+    call(libc().umount2, _bytes(memory), _DETACH)
+    Path(memory).rmdir()
     Path(root, "proc").mkdir(exist_ok=True)
     with suppress(OSError):  # a container that masks its own /proc lets nobody mount another
         _mount("proc", f"{root}/proc", "proc", _NO_SETUID | _NO_DEVICES)
@@ -108,6 +131,55 @@ def _show(path: str, root: str, *, devices: bool = False) -> None:
     with suppress(OSError):  # of a device: its file system's own flags are kept
         if not devices:
             _mount("none", str(target), "", flags)
+
+
+def _bind_new(source: str, target: str, mode: int, uid: int = -1) -> None:
+    for path in (source, target):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    os.chmod(source, mode)
+    os.chown(source, uid, uid)
+    _mount(source, target, "", _BIND)
+
+
+def _below_temporary(path: str) -> str:
+    """Return the folder right below a temporary one that a path lies in, else nothing."""
+    for top in TEMPORARY:
+        if path.startswith(f"{top}/"):
+            return f"{top}/{path[len(top) + 1 :].partition('/')[0]}"
+    return ""
+
+
+def _layer(path: str, root: str, memory: str) -> None:
+    """Let a path be written: changes go to memory; where the kernel cannot, it stays as it is."""
+    if set(path) & set(",:\\"):
+        return
+    upper, work = f"{memory}/upper", f"{memory}/work"
+    for folder in (upper, work):
+        os.mkdir(folder)
+    os.chmod(upper, 0o1777)  # noqa: S103  (of the process's own)
+    layers = f"lowerdir={path},upperdir={upper},workdir={work}"
+    is_copy = os.stat(path).st_mode & stat.S_ISVTX
+    with suppress(OSError):
+        if is_copy or not capabilities.may_mount():
+            _mount("overlay", root + path, "overlay", _NO_SETUID | _NO_DEVICES, layers)
+        else:  # the user's own, whose modes are changed in memory without their content
+            flags = f"{layers},metacopy=on"
+            _mount("overlay", root + path, "overlay", _NO_SETUID | _NO_DEVICES, flags)
+            _open(root + path)
+
+
+def _open(path: str) -> None:
+    for each, mode in islice(_modes(path), _MAX_OPENED):
+        with suppress(OSError):
+            if not os.path.islink(each):
+                os.chmod(each, os.stat(each).st_mode | mode)
+
+
+def _modes(path: str) -> Iterator[tuple[str, int]]:
+    for folder, names, files in os.walk(path):
+        names[:] = [name for name in names if name not in _CLOSED]
+        yield folder, 0o777
+        yield from ((f"{folder}/{name}", 0o666) for name in files)
 
 
 def _temporary(path: str, size_bytes: int, options: str) -> None:

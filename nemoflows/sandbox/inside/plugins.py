@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,6 +24,14 @@ CANARIES = (
     "    import pytest\n    with pytest.raises(ZeroDivisionError):\n        pass",
 )
 """One body per way in which a test says that something is wrong."""
+OUTPUTS = (
+    "basetemp", "log_file", "xmlpath", "htmlpath", "report_log", "json_report_file",
+    "allure_report_dir",
+)  # fmt: skip
+"""Options, and settings of the same name, by which pytest and its plugins are told where to write.
+
+Source: pytest's own, and pytest-html, -reportlog and -json-report, allure-pytest.
+"""
 
 
 class Reporter:
@@ -34,11 +43,21 @@ class Reporter:
         self._canaries: set[str] = set()
         self._codes: list[tuple[str, Any, Any]] = []
         self._exit, self._changed = os._exit, changed
+        self._added: list[str] = []
+        self._own_user = os.geteuid() if os.stat(".").st_uid != os.geteuid() else None
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Tell of a module that cannot be collected."""
         if report.failed:
             self._report.line(broken=report.nodeid, text=_trimmed(str(report.longrepr)))
+
+    def pytest_plugin_registered(self, plugin: object) -> None:
+        """Note where a plugin came from."""
+        path = getattr(plugin, "__file__", None) or ""
+        if os.path.basename(path) == "conftest.py" and self._own_user is not None:
+            with suppress(OSError):
+                if os.lstat(path).st_uid == self._own_user:
+                    self._added.append(path)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -47,7 +66,8 @@ class Reporter:
         """Put the wanted tests first and the canaries last."""
         only, first = set(self._options.get("only") or ()), self._options.get("first") or []
         if only:
-            items[:] = [item for item in items if item.nodeid in only]
+            ids = [(item, {item.nodeid, item.nodeid.partition("::")[0]}) for item in items]
+            items[:] = [item for item, names in ids if names & only]
         place = {nodeid: n for n, nodeid in enumerate(first)}
         items.sort(key=lambda item: place.get(item.nodeid, len(place)))
         self._report.line(collected=[item.nodeid for item in items], plugins=_plugins(config))
@@ -82,11 +102,16 @@ class Reporter:
                 result |= {"canary": True, "text": ""}
             self._report.line(**result)
 
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Tell of an error in pytest, or in one of its plugins."""
+        self._report.line(internal=_trimmed(str(excrepr)))
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Tell of the end, and end: what follows in pytest is for a terminal, and slow."""
         rewritten = [test for test, found, code in self._codes if _code(found) is not code]
         changed = [*self._changed(self._before), *rewritten[:1]] if self._before else []
+        changed += [f"{path} was added" for path in self._added[:1] if self._before]
         self._report.line(end=int(exitstatus), changed=changed)
         self._exit(int(exitstatus))
 
@@ -120,29 +145,77 @@ def _outcome(report: pytest.TestReport) -> str:
     return "passed"
 
 
+class Outputs:
+    """Gives a scratch place to what pytest's own options write."""
+
+    def __init__(self, scratch: str) -> None:
+        self._scratch = scratch
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Name other places before anybody opens them."""
+        for name in OUTPUTS:
+            if getattr(config.option, name, None) or _ini(config, name):
+                setattr(config.option, name, f"{self._scratch}/.pytest-{name}")
+        for name in ("stepwise", "stepwise_skip"):  # ends at the first failure
+            setattr(config.option, name, False)
+
+
+def _ini(config: pytest.Config, name: str) -> object:
+    try:
+        return config.getini(name)
+    except (KeyError, ValueError):
+        return None
+
+
 class Clock:
     """Ends a test that takes too long, so that the others can still run.
 
-    Python code that catches everything, and native code, can hold out; the run's own limit ends
-    them too.
+    It goes while the test's own code runs, its fixtures' included, and never in what pytest does
+    around it. Python code that catches everything, and native code, can hold out; the run's own
+    limit ends them too.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, cpu_seconds: float) -> None:
+        self._limits = {signal.ITIMER_REAL: seconds, signal.ITIMER_PROF: cpu_seconds or 0.0}
+        self._left: dict[int, float] = {}
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self) -> Iterator[Any]:
-        """Set the clock around one test."""
-        before = signal.signal(signal.SIGALRM, self._ring)
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self) -> Generator[None, Any, Any]:
+        """Begin a test's time with its fixtures."""
+        self._left = dict(self._limits)
+        return (yield from self._timed())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        """Go on with the test."""
+        return (yield from self._timed())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
+        """Go on with what cleans up after it."""
+        return (yield from self._timed())
+
+    def _timed(self) -> Generator[None, Any, Any]:
+        numbers = (signal.SIGALRM, signal.SIGPROF)
+        before = [signal.signal(number, self._ring) for number in numbers]
+        for timer, limit in self._limits.items():
+            if limit:
+                signal.setitimer(timer, self._left[timer])
         try:
             return (yield)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            for timer, limit in self._limits.items():
+                if limit:  # what is left is short where it rang, so that a teardown ends too
+                    self._left[timer] = max(signal.setitimer(timer, 0)[0], 0.1 * limit)
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
 
-    def _ring(self, *_: Any) -> None:
-        pytest.fail(f"the test took more than {self._seconds:g} s")
+    def _ring(self, number: int, _: Any) -> None:
+        timer, unit = signal.ITIMER_REAL, "s"
+        if number == signal.SIGPROF:
+            timer, unit = signal.ITIMER_PROF, "s of CPU time"
+        pytest.fail(f"the test took more than {self._limits[timer]:g} {unit}")
 
 
 class Lines:

@@ -33,6 +33,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from . import origins
+
 NO_PYTEST = 97
 """Exit code of a run whose interpreter has no pytest."""
 N_CANARIES = 3
@@ -91,9 +93,10 @@ def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
 
     Args:
         options: `arguments` of pytest; `token`; `first`, ids to run before the others; `only`, ids
-            to run alone; `stop`, whether to stop at the first failure; `canaries`, whether to add
-            them; `test_seconds`, after which a test fails; `lines`, whether to report the lines of
-            the copy that each test ran.
+            or modules to run alone; `stop`, whether to stop at the first failure; `canaries`,
+            whether to add them; `test_seconds`, after which a test fails; `cpu_seconds`, of CPU
+            time; `lines`, whether to report the lines of the copy that each test ran; `origin`, the
+            folder that this is a copy of, and `paths` of modules below the copy.
         copy: The clean copy.
         report_fd: Where lines go.
 
@@ -107,19 +110,24 @@ def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
 
     from . import plugins
 
+    paths = [f"{copy}/{path}" for path in options.get("paths") or ()]
+    origins.map_onto(copy, str(options.get("origin") or ""), paths)
     sys.path[:0] = [path for path in (copy, f"{copy}/src") if os.path.isdir(path)]
     report = Report(report_fd, str(options["token"]))
     watchers: list[object] = [
         plugins.Reporter(options, report, _identities() if options.get("canaries") else {})
     ]
     if options.get("test_seconds"):
-        watchers.append(plugins.Clock(float(options["test_seconds"])))
+        cpu_seconds = float(options.get("cpu_seconds") or 0)
+        watchers.append(plugins.Clock(float(options["test_seconds"]), cpu_seconds))
     if options.get("lines"):
         watchers.append(plugins.Lines(copy, report))
+    scratch = os.environ["TMPDIR"]
+    watchers.append(plugins.Outputs(scratch))
     fixed = [
         "--continue-on-collection-errors",
-        "-p",
-        "no:cacheprovider",
+        "-o",
+        f"cache_dir={scratch}/.pytest_cache",
         "-W",
         "ignore::pytest.PytestAssertRewriteWarning",
     ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
 
 from flytekit.types.file import FlyteFile
 
-from nemoflows.coding.advice import next_steps
-from nemoflows.coding.types import Change
+from nemoflows.coding.advice import apart, next_steps
+from nemoflows.coding.types import Change, Unverified
 from nemoflows.errors import BadInput, one_line
 from nemoflows.money.ledger import Ledger
 from nemoflows.reporting import ReportNotes
@@ -19,7 +20,9 @@ from nemoflows.types import Policy
 
 
 @task(deck=True)
-def report_change(change: Change, policy: Policy = POLICY) -> FlyteFile:
+def report_change(
+    change: Change, policy: Policy = POLICY, unverified: Unverified = "report"
+) -> FlyteFile:
     """Write a change's report: plan, candidates against tests, the diff, calls, cost.
 
     Beside it lies the diff as a file, which a local run names.
@@ -27,12 +30,13 @@ def report_change(change: Change, policy: Policy = POLICY) -> FlyteFile:
     Args:
         change: What `select` or `review` returned.
         policy: How models were asked, to be named.
+        unverified: What to do where the change is not verified: report, or fail after the report.
 
     Returns:
         One HTML file without external resources; a local run prints its path.
 
     Raises:
-        BadInput: The change has no patch yet.
+        BadInput: The change has no patch yet; or it is not verified, which is to fail.
     """
     if change.patch.status == "open":
         raise BadInput("The change has no patch yet: `select` makes it. Nothing was written.")
@@ -46,13 +50,20 @@ def report_change(change: Change, policy: Policy = POLICY) -> FlyteFile:
     data = noted(notes)
     if not in_pod():
         _tell(change, data.ledger, folder() / f"{name}.diff")
-    return page(data, name, deck="change")
+    shown = page(data, name, deck="change")
+    if unverified == "fail" and change.patch.status != "verified":
+        raise BadInput(f"unverified=fail: {change.patch.status}. The report shows why.")
+    return shown
 
 
 def _tell(change: Change, ledger: Ledger, path: Path) -> None:
     """Print how a local run ended, and write the diff beside the report."""
     print(ledger)
+    for line in apart(change):
+        print(one_line(line))
     for step in next_steps(change):
         print(f"next: {one_line(step)}")
-    if change.patch.diff:
-        keep(path, change.patch.diff, "patch")
+    if change.patch.diff and keep(path, change.patch.diff, "patch"):
+        place = change.baseline.task.repository.origin
+        if place:
+            print(f"apply: git -C {shlex.quote(one_line(place))} apply {shlex.quote(str(path))}")

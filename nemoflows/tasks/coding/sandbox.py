@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nemoflows.coding import functions, snapshots, testing
 from nemoflows.coding.candidates import solved
+from nemoflows.coding.commands import located
 from nemoflows.coding.test_runs import TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Repository, TestEdits
 from nemoflows.sandbox.levels import Level, Limits
@@ -78,7 +79,8 @@ def coding_task(
     Args:
         repo: A folder; of a git checkout, what git tracks or would track.
         issue: What is wrong or wanted, in words.
-        test_command: `pytest` or `PYTHON -m pytest`, with arguments.
+        test_command: `pytest` or `PYTHON -m pytest`, with arguments; a relative path of an
+            interpreter is read from the repository.
         target_tests: Tests that must pass; none for all that fail now.
         limits: What one test run may take.
         min_sandbox: The weakest containment to accept.
@@ -91,10 +93,11 @@ def coding_task(
     Raises:
         BadInput: The folder is missing, empty or too large.
     """
+    repository = body_of(snapshot)(repo)
     return CodingTask(
-        repository=body_of(snapshot)(repo),
+        repository=repository,
         issue=issue,
-        test_command=test_command,
+        test_command=located(test_command, repository.origin),
         target_tests=target_tests or [],
         limits=limits,
         min_sandbox=min_sandbox,

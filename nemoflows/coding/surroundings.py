@@ -1,0 +1,233 @@
+"""What a clean copy lacks, and which failures are of the surroundings and not of the issue.
+
+A file that git ignores is taken into the copy only where a failing test asks for it by name, and
+never one that looks like a key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from nemoflows.coding.test_runs import Ran
+from nemoflows.coding.types import CodingTask, TestReport, TestResult
+from nemoflows.sandbox.trees import Tree
+
+MAX_BYTES = 64 << 20
+"""Of what is taken in beside the tree."""
+_COPY = r"(?:[^'\"\s]*/nemoflows-run-[^/]+/copy/)"
+_NO_MODULE = re.compile(r"No module named '([\w.]+)'")
+_NO_NAME = re.compile(
+    r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'"
+)
+_NO_METADATA = re.compile(r"No package metadata was found for ([\w.-]+)")
+_NO_FILE = re.compile(
+    r"(?:No such file or directory|Not a directory|not found)[^'\"\n]{0,40}['\"]([^'\"\n]+)['\"]"
+)
+_NO_GIT = re.compile(r"not a git repository|'git', '|unable to detect version|InvalidGitRepository")
+_NOT_WRITABLE = re.compile(
+    r"(?:Read-only file system|Permission denied|Operation not permitted): ['\"]([^'\"\n]+)['\"]"
+)
+_NO_NETWORK = re.compile(
+    r"gaierror|Temporary failure in name resolution|Name or service not known|"
+    r"Network is unreachable|nodename nor servname"
+)
+_SECRET = re.compile(
+    r"(?:^|/)(?:\.env[^/]*|\.netrc|\.npmrc|\.pypirc|id_(?:rsa|dsa|ecdsa|ed25519)[^/]*|"
+    r"[^/]*(?:secret|credential)[^/]*|[^/]*\.(?:pem|key|p12|pfx|jks|keystore|kdbx))(?:$|/)",
+    re.IGNORECASE,
+)
+_GIT_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
+"""In place of the checkout's own, which may name programs, and addresses with keys."""
+_GIT_PARTS = ("HEAD", "packed-refs", "shallow", "index", "refs", "objects")
+
+
+def lacking(ran: Ran, tree: Tree, origin: str) -> dict[str, bytes]:
+    """Return the files of the original folder that failing tests asked the copy for in vain."""
+    if not os.path.isdir(origin):  # noqa: PTH112
+        return {}
+    folder, found = Path(origin), dict[str, bytes]()
+    for text in _texts(ran):
+        for path in _asked_for(text, tree, folder):
+            found |= _files_at(folder, path, tree)
+        if _NO_GIT.search(text) and ".git/HEAD" not in tree.files:
+            found |= _git_files(folder)
+    return found if sum(map(len, found.values())) <= MAX_BYTES else {}
+
+
+def apart(task: CodingTask, report: TestReport, tree: Tree, outside: Ran | None) -> dict[str, str]:
+    """Return the failing tests that fail by the surroundings, each with the reason.
+
+    Args:
+        outside: What these tests say in the original folder; None where that is not known.
+    """
+    passed, modules = set[str](), set[str]()
+    if outside is not None and outside.complete:
+        passed = {r.test for r in outside.results if r.outcome == "passed"}
+        modules = {test.partition("::")[0] for test in outside.collected}
+    found = {}
+    for result in report.failing:
+        why = reason(result.text, task, report.level)
+        if result.test in passed or ("::" not in result.test and result.test in modules):
+            found[result.test] = (
+                why or f"it passes in the folder itself; here: {_last(result.text)}"
+            )
+        elif not task.target_tests and (known := _forbidden(result, task, tree)):
+            found[result.test] = known
+    return found
+
+
+def reason(text: str, task: CodingTask, level: str) -> str:
+    """Return what of the surroundings a failure's text tells of; empty for nothing."""
+    if entry := _left_out(text, task):
+        return entry
+    if _NO_GIT.search(text):
+        return f"it asks git, and the copy has no history: {_last(text)}"
+    if found := _NO_MODULE.search(text) or _NO_NAME.search(text):
+        return (
+            f"{found[0]} in the copy; `-o pythonpath=DIR` in test_command names a module's folder, "
+            "and what git ignores is committed, or made by conftest.py"
+        )
+    if found := _NOT_WRITABLE.search(text):
+        return f"{found[1]} cannot be written in the sandbox (level {level}); use tmp_path"
+    if found := _NO_FILE.search(text):
+        return f"{found[1]} is not in the copy"
+    return ""
+
+
+def _left_out(text: str, task: CodingTask) -> str:
+    """Return which of the files that are not in the copy a failure names, with the reason."""
+    for entry in task.repository.left_out:
+        path = entry.partition(": ")[0]
+        if re.search(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", text):
+            return f"{entry}; it is not in the copy"
+    return ""
+
+
+def _forbidden(result: TestResult, task: CodingTask, tree: Tree) -> str:
+    """Return what the level forbids, or no interpreter of ours can give."""
+    text = result.text
+    if (found := _NOT_WRITABLE.search(text)) and _is_kept(found[0], found[1]):
+        return f"{found[1]} cannot be written in the sandbox; use tmp_path"
+    if _NO_NETWORK.search(text):
+        return f"it needs a network, which no test run has: {_last(text)}"
+    if found := _NO_FILE.search(text):
+        path = found[1]
+        if entry := _left_out(path, task):
+            return entry
+        outside = os.path.isabs(path) and not re.match(f"{_COPY}|/tmp/|/var/tmp/", path)  # noqa: PTH117
+        origin = f"{task.repository.origin}/"
+        if outside and os.path.isdir(os.path.dirname(path)) and not path.startswith(origin):  # noqa: PTH112, PTH120
+            return f"it needs {path}, which lies outside the repository"
+    if "::" not in result.test and (found := _NO_MODULE.search(text)):
+        top = found[1].partition(".")[0]
+        theirs = any(top in path.removesuffix(".py").split("/") for path in tree.files)
+        if not theirs and not re.search(rf"\b{re.escape(top)}\b", task.issue):
+            return (
+                f"{found[0]}: install it for the interpreter that test_command names; what is "
+                "edited in a folder outside the repository cannot be read here"
+            )
+    return ""
+
+
+def _is_kept(told: str, path: str) -> bool:
+    """Return whether it was the sandbox that kept a path from being written."""
+    inside = not os.path.isabs(path) or re.match(_COPY, path)  # noqa: PTH117
+    return told.startswith("Read-only") or not inside or os.geteuid() != 0
+
+
+def _texts(ran: Ran) -> Iterator[str]:
+    yield from (r.text for r in [*ran.broken, *ran.results] if r.outcome in {"failed", "error"})
+    if not ran.complete:
+        yield ran.output
+
+
+def _last(text: str) -> str:
+    lines = [line.removeprefix("E").strip() for line in text.splitlines() if line.startswith("E ")]
+    return (lines or [line.strip() for line in text.splitlines() if line.strip()] or [""])[-1][:300]
+
+
+def _asked_for(text: str, tree: Tree, folder: Path) -> Iterator[str]:
+    for found in _NO_MODULE.finditer(text):
+        yield from _module_paths(found[1], tree, folder)
+    for found in _NO_NAME.finditer(text):
+        yield from _module_paths(f"{found[2]}.{found[1]}", tree, folder)
+    for found in _NO_METADATA.finditer(text):
+        name = re.sub(r"[-_.]+", "_", found[1])
+        paths = [*folder.glob("*.egg-info"), *folder.glob("*/*.egg-info")]
+        yield from (
+            p.relative_to(folder).as_posix() for p in paths if p.stem.lower() == name.lower()
+        )
+    for found in _NO_FILE.finditer(text):
+        inside = re.sub(rf"^(?:{_COPY}|{re.escape(str(folder))}/)", "", found[1])
+        path = os.path.normpath(inside)
+        if not os.path.isabs(path) and not path.startswith(".."):  # noqa: PTH117
+            yield path
+
+
+def _module_paths(name: str, tree: Tree, folder: Path) -> Iterator[str]:
+    """Return where a module of that name is in the folder, below any place of its package."""
+    top, *rest = name.split(".")
+    roots = {"", "src/"}
+    for path in tree.files:
+        if f"/{top}/" in f"/{path}":
+            roots.add(f"/{path}".partition(f"/{top}/")[0].lstrip("/") + "/")
+    for root in sorted(root.lstrip("/") for root in roots):
+        base = "/".join([f"{root}{top}", *rest])
+        yield from (f"{base}.py", base)
+        parent = (folder / base).parent
+        if parent.is_dir():
+            yield from (
+                each.relative_to(folder).as_posix()
+                for each in parent.glob(f"{base.rpartition('/')[2]}.*so")
+            )
+
+
+def _files_at(folder: Path, path: str, tree: Tree) -> dict[str, bytes]:
+    """Return a file, or all below a folder, that is inside and no key."""
+    place = folder / path
+    wanted = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
+    if len(wanted) > 10_000 or ".git" in Path(path).parts or path in {".", ""}:
+        return {}
+    found = {}
+    for each in wanted:
+        name = each.relative_to(folder).as_posix()
+        if each.suffix == ".pyc" or _SECRET.search(name) or name in tree.files:
+            continue
+        if each.is_file() and each.resolve().is_relative_to(folder) and os.access(each, os.R_OK):
+            found[name] = each.read_bytes()
+    return found
+
+
+def _git_files(folder: Path) -> dict[str, bytes]:
+    """Return what answers `git describe`: commits, tags and HEAD, and none of the settings."""
+    top = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
+    git = top.resolve() / ".git"
+    places = [git / part for part in _GIT_PARTS]
+    files = [p for place in places for p in (place, *place.rglob("*")) if p.is_file()]
+    if git.is_symlink() or not all(each.resolve().is_relative_to(git) for each in files):
+        return {}
+    if not (git / "HEAD").is_file() or sum(each.stat().st_size for each in files) > MAX_BYTES:
+        return {}
+    found = {f".git/{each.relative_to(git).as_posix()}": each.read_bytes() for each in files}
+    if top != folder:  # of the whole repository, which the copy is not
+        found.pop(".git/index", None)
+    kept = {f".git/{folder}/.kept": b"" for folder in ("refs", "objects")}  # git wants both
+    return found | kept | {".git/config": _GIT_CONFIG}
+
+
+def told(set_apart: Mapping[str, str]) -> str:
+    """Return what was set apart, in one line."""
+    return "; ".join(f"{test}: {why}" for test, why in list(set_apart.items())[:5])
+
+
+def failing_elsewhere(set_apart: Mapping[str, str], outside: Ran | None) -> Sequence[str]:
+    """Return the tests of modules that were set apart which fail in the folder itself."""
+    results = outside.results if outside else []
+    return [
+        r.test
+        for r in results
+        if r.test.partition("::")[0] in set_apart and r.outcome in {"failed", "error"}
+    ]
