@@ -31,7 +31,7 @@ class Value(BaseModel):
 
 
 class Skipped(Value):
-    """A file of the corpus that was not indexed, and why."""
+    """A file of the corpus, or a line of one, that was not indexed, and why."""
 
     document: str
     reason: str
@@ -55,6 +55,8 @@ class Index(Value):
     skipped: list[Skipped] = Field(default_factory=list)
     """At most 100 of the files that could not be indexed."""
     n_skipped: int = 0
+    notes: list[Skipped] = Field(default_factory=list)
+    """At most 100 lines of files that were left out, and what had to be guessed to read a file."""
 
 
 class Passage(Value):
@@ -71,6 +73,8 @@ class Passage(Value):
     """Title and section headings above the passage, joined by ` > `."""
     score: float = 0.0
     """Relevance given by the search; only its order within one result means something."""
+    also: list[str] = Field(default_factory=list)
+    """At most 20 other places of the same text, as `document:start-end`."""
 
 
 class Evidence(Value):

@@ -33,7 +33,7 @@ HOMES: dict[str, str] = vars(installed)["_HOME"]
 """Public names, and the modules that they are of."""
 FILES = sorted((ROOT / "nemoflows").rglob("*.py"))
 LAZY = {
-    "vllm", "torch", "anthropic", "openai", "lancedb", "pandas", "pyarrow", "bm25s", "pypdf",
+    "vllm", "torch", "anthropic", "openai", "lancedb", "pandas", "pyarrow", "bm25s", "pypdfium2",
     "selectolax", "sentence_transformers", "genai_prices", "tenacity", "rich", "fsspec", "jinja2",
 }  # fmt: skip
 

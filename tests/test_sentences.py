@@ -123,9 +123,28 @@ def test_a_docstring_in_code_reads_as_prose() -> None:
     assert texts(source, "code") == ["def stop(self):", "    return self.x"]
 
 
-def test_lines_of_fields_are_separate_statements() -> None:
-    fields = "Name: click\nVersion: 8.1\nLicense: BSD\n\nProse."
-    assert texts(fields, "bullet") == ["Name: click", "Version: 8.1", "License: BSD"]
+def test_lines_of_fields_are_one_record_and_a_long_or_nested_one_is_parted_by_its_keys() -> None:
+    fields = "Name: click\nVersion: 8.1\nLicense: BSD"
+    assert texts(f"{fields}\n\nProse.", "record") == [fields]
+    nested = "pool:\n  size: 4\n  wait: 9 s\nlog:\n  file: a.log\n  keep: 7"
+    assert texts(nested, "record") == [
+        nested[: nested.index("\nlog")],
+        nested[nested.index("log") :],
+    ]
+    long = [f"Field {n}: {'word ' * 12}end" for n in range(6)]
+    assert texts("\n".join(long), "record") == long
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Note: it rains.\nIt rained for long.",
+        "See http://a.b\nand http://c.d",
+        "At 12:30.\nAt 13:00.",
+    ],
+)
+def test_lines_that_only_hold_a_colon_are_no_record(text: str) -> None:
+    assert texts(text, "record") == []
 
 
 def test_sentences_of_one_paragraph_share_its_number() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -46,8 +47,17 @@ def test_stop_words_are_words() -> None:
 
 
 @given(st.text())
-def test_words_of_any_text_are_folded_and_alphanumeric(text: str) -> None:
-    assert all(word.isalnum() and words(word) == [word] for word in words(text))
+def test_words_of_any_text_hold_letters_their_marks_and_few_signs(text: str) -> None:
+    for word in words(text):
+        marks = (unicodedata.category(character)[0] == "M" for character in word)
+        kept = zip(word, marks, strict=True)
+        assert all(character.isalnum() or mark or character in "+#" for character, mark in kept)
+        assert not word[0].isspace()
+
+
+@given(st.text(st.characters(max_codepoint=126)))
+def test_words_of_plain_text_are_folded(text: str) -> None:
+    assert all(words(word) == [word] for word in words(text))
 
 
 @given(st.text(alphabet="abcXYZ _.é", max_size=40))

@@ -14,13 +14,46 @@ def _any(*patterns: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
     return re.compile("|".join(patterns), flags)
 
 
+_VERBS = "do|does|did|is|are|was|were|has|have|had|can|could|should|would|will|must|may|might"
+_HOW = rf"how (?!(?:{_VERBS}|to|come|about|and|or|not)\b)[a-z]+\b"
+_KIND = re.compile(rf"\b(?:{_HOW}|(?:what|which) (?:\w+ )?\w+(?= (?:{_VERBS})\b))", re.IGNORECASE)
+"""Words that name the answer's kind and may well be absent from it: "how long", "which city"."""
+_TIMES = (
+    "second seconds s sec minute minutes min mins hour hours h hr hrs day days night nights week "
+    "weeks month months year years decade decades century centuries until till since always ever"
+)
+_LENGTHS = (
+    "mm cm m km metre metres meter meters centimetre centimetres kilometre kilometres centimeter "
+    "centimeters kilometer kilometers inch inches foot feet ft yard yards mile miles floors "
+    "storeys storys pages"
+)
+_MEASURES = {
+    "long": f"{_TIMES} {_LENGTHS}",
+    **dict.fromkeys(("far", "distant"), f"{_LENGTHS} {_TIMES} stops stations blocks"),
+    **dict.fromkeys(("tall", "deep", "wide", "thick", "broad", "narrow"), _LENGTHS),
+    "heavy": "g kg gram grams kilogram kilograms kilo kilos t ton tons tonne tonnes lb lbs pound "
+    "pounds oz ounce ounces weigh weighs weight",
+    "fast": f"{_TIMES} {_LENGTHS} mph kmh knots speed mbit gbit mbps gbps hz rpm",
+    "soon": _TIMES,
+    "loud": "db decibel decibels noise",
+    **dict.fromkeys(("hot", "cold", "warm", "cool"), "c f k degree degrees celsius fahrenheit"),
+}
+"""What a sentence must name, or the asked word itself, to answer how long, how heavy and so on."""
+_VAGUE = re.compile(r"\b(?:an?|a few|several|some|until|till|since|forever)\b", re.IGNORECASE)
+"""Measures without a number: "a week", "until Friday"."""
+_OFTEN = re.compile(
+    r"\b(?:every|each|daily|nightly|weekly|fortnightly|monthly|quarterly|yearly|annually|hourly|"
+    r"once|twice|times|per|never|always|rarely|seldom|(?:an?|on) (?:hour|day|week|month|year|"
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?))\b",
+    re.IGNORECASE,
+)
 _ASKS: dict[AnswerType, re.Pattern[str]] = {
     "reason": _any(r"\bwhy\b", r"\bwhat (?:\w+ ){0,3}(?:reason|cause|purpose)\b"),
     "date": _any(
         r"\bwhen\b", r"\b(?:what|which) (?:\w+ ){0,3}(?:year|date|day|month|century|decade)\b"
     ),
     "number": _any(
-        r"\bhow (?:many|much|long|far|old|tall|big|large|high|deep|fast|heavy|wide|often)\b",
+        rf"\b{_HOW}",
         r"\bwhat (?:\w+ ){0,3}(?:number|percent\w*|proportion|share|amount|size|length|height|"
         r"width|speed|distance|age|cost|price|temperature|rate|duration|maximum|minimum|limit)\b",
     ),
@@ -39,7 +72,8 @@ _HOLDS: dict[AnswerType, re.Pattern[str]] = {
         r"\b(?:1\d|20)\d\d(?:s|\b)",
         rf"\b(?:{_MONTH})[a-z]*\.? \d|\d (?:{_MONTH})",
         r"\d(?:st|nd|rd|th)[- ]centur|\b\d+ ?(?:BCE?|AD|CE)\b|\b(?:century|decade)\b",
-        r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b",
+        r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)day\b|\b\d?\d:\d\d\b|\b\d\d? ?[ap]\.?m\b",
+        r"\b(?:noon|midnight|every (?:day|night|morning|evening))\b",
     ),
     "number": _any(
         r"\b\d[\d,.]*",
@@ -63,6 +97,7 @@ _IS = (
     r"(?:\s*\([^)]*\))?[,`*]*\s+(?:\w+\s+)?(?:(?:is|are|was|were) (?:an?|the|one|any|used)\b|"
     r"(?:refers? to|means?|stands for|provides?|denotes?)\b)"
 )
+_LETTERS = re.compile(r"[a-z]+")
 _ASKED_BY = STOP_WORDS | {"mean", "means", "used", "use", "stand", "stands"}
 
 
@@ -71,12 +106,30 @@ def answer_type(question: str) -> AnswerType:
     return next((kind for kind, asks in _ASKS.items() if asks.search(question)), "")
 
 
+def kind_words(question: str) -> list[str]:
+    """Return the words that name the answer's kind: "long" of "how long does it take"."""
+    found = (match.group().split()[1:] for match in _KIND.finditer(question))
+    return [word.lower() for each in found for word in each]
+
+
 def answers(kind: AnswerType, question: str, sentence: str) -> bool:
     """Tell whether `sentence` holds something of `kind` that `question` does not say itself."""
     if kind == "definition":
         asked = [word for word in words(question) if word not in _ASKED_BY]
         said = rf"\b{re.escape(asked[-1])}{_IS}" if asked else "(?!)"
         return re.search(said, sentence, re.IGNORECASE) is not None
+    how = next(iter(kind_words(question)), "") if kind == "number" else ""
+    if how == "often":
+        return _OFTEN.search(sentence) is not None
     known = set(words(question))
     found = _HOLDS[kind].finditer(sentence) if kind else iter(())
-    return any(not set(words(match.group())) <= known for match in found)
+    new = any(not set(words(match.group())) <= known for match in found)
+    if how not in _MEASURES:
+        return new
+    return (new or _VAGUE.search(sentence) is not None) and _measured(how, sentence)
+
+
+def _measured(how: str, sentence: str) -> bool:
+    """Tell whether a sentence names a unit of what is asked, or that measure itself."""
+    said = set(_LETTERS.findall(sentence.lower()))
+    return how in said or not said.isdisjoint(_MEASURES[how].split())

@@ -1,7 +1,8 @@
 """Sentences with exact offsets.
 
-Blocks first (prose, heading, bullet, table, code, markup), so that code is never torn and a
-heading never runs into the text below it; then sentences within prose and bullets.
+Blocks first (prose, heading, bullet, table, code, markup, record), so that code is never torn and a
+heading never runs into the text below it; then sentences within prose and bullets. A record is a
+form's or a table row's lines "key: value", which say little one by one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from nemoflows.language.terms import STOP_WORDS
 
-Kind = Literal["prose", "heading", "bullet", "code", "table", "markup"]
+Kind = Literal["prose", "heading", "bullet", "code", "table", "markup", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,16 @@ _LOOKS = {
     "prose": re.compile(rf"\s*{_QUOTES.pattern}"),
 }
 """Lines that are of a kind by their own looks; the first that holds counts."""
+_KEYED = re.compile(
+    r"(?![ \t]*[\"'].*,$)[ \t]*(?:[-*+\u2022] +)?(?:\*\*|__)?[\"']?[^\W_][^\n:*=|`{}\[\];?!]{0,48}?"
+    r"[\"']?(?:\*\*|__)? ?[:\uff1a](?:\*\*|__)?(?P<value>[ \t]+\S.*|[ \t]*$)"
+)
+"""A line "key: value", or a key above indented ones."""
+_ITEM = re.compile(r"[ \t]*[-*+\u2022] +\S|[ \t]+\S")
+MAX_KEY_WORDS = 6
+MAX_RECORD_CHARACTERS = 300
+"""Up to here a record is quoted whole; a longer one by its top keys, or line by line."""
+
 _INDENTED = re.compile(r"\s*(?:>>> |\.\.\. |\$ )|(?: {4}|\t)")
 _MARKUP = re.compile(
     r"\s*(?:(?:<[/!a-zA-Z][^>]*>|\[?!\[[^\]]*\]\([^)]*\)(?:\]\([^)]*\))?)\s*)+$|"
@@ -66,6 +77,7 @@ _MARKUP = re.compile(
 _KINDS: dict[str, Kind] = {
     "prose": "prose", "more": "prose", "heading": "heading", "bullet": "bullet",
     "field": "bullet", "code": "code", "fence": "code", "table": "table", "markup": "markup",
+    "record": "record", "record start": "record",
 }  # fmt: skip
 _RUNNING = {"prose", "bullet", "more", "field"}
 
@@ -110,6 +122,8 @@ def _continues(kind: str, previous: str, line: str) -> bool:
         return previous != "blank" and line in ({"prose", "more"} if kind != "field" else {"more"})
     if kind == "heading":
         return line == "underline" and previous == "heading"
+    if kind == "record start":
+        return line == "record"
     return kind == line and kind in {"code", "fence", "table", "markup"}
 
 
@@ -118,11 +132,14 @@ def _classified(text: str) -> list[tuple[int, int, str]]:
     raw = text.splitlines(keepends=True)
     lines: list[tuple[int, int, str]] = []
     offset = 0
-    for number, (line, (place, indent)) in enumerate(zip(raw, _places(raw), strict=True)):
+    placed = list(_places(raw))
+    records = _records(raw, [place for place, _ in placed])
+    for number, (line, (place, indent)) in enumerate(zip(raw, placed, strict=True)):
         after = raw[number + 1] if number + 1 < len(raw) else ""
         before = ["blank", "blank", *(entry[2] for entry in lines[-2:])][-2:]
         bare = line[min(indent, _indent(line)) :]
         kind = "fence" if place.startswith("fence") else _line_kind(bare, after, before)
+        kind = records.get(number, kind)
         hangs = after.strip() and _indent(after) > _indent(line)
         if hangs and kind in {"prose", "more", "code"} and _ENTRY.match(line):
             kind = "field"
@@ -131,6 +148,39 @@ def _classified(text: str) -> list[tuple[int, int, str]]:
         if place.endswith("end"):
             lines.append((offset, offset, "blank"))
     return lines
+
+
+def _records(raw: Sequence[str], places: Sequence[str]) -> dict[int, str]:
+    """Return the lines that stand in records, and whether each begins one.
+
+    A record is a stretch of lines without an empty one, of which at least two are "key: value".
+    """
+    found: dict[int, str] = {}
+    run: list[int] = []
+    for number in range(len(raw) + 1):
+        line = raw[number] if number < len(raw) and not places[number] else ""
+        if _keyed(line) or (run and line.strip() and _ITEM.match(line)):
+            run.append(number)
+            continue
+        keyed = [place for place in run if (match := _keyed(raw[place])) and match["value"].strip()]
+        if len(keyed) >= 2 and _indent(raw[run[0]]) == 0 and 2 * len(keyed) >= len(run):
+            found |= _parted(raw, run)
+        run = []
+    return found
+
+
+def _keyed(line: str) -> re.Match[str] | None:
+    match = _KEYED.match(line.rstrip())
+    key = match.group()[: -len(match["value"]) or None] if match else ""
+    return match if match and len(key.split()) <= MAX_KEY_WORDS else None
+
+
+def _parted(raw: Sequence[str], run: Sequence[int]) -> dict[int, str]:
+    """Return the kinds of a record's lines: whole where it is short and flat, else by its keys."""
+    flat = not any(_indent(raw[number]) for number in run)
+    whole = flat and sum(len(raw[number]) for number in run) <= MAX_RECORD_CHARACTERS
+    starts = {n for n in run if n == run[0] or (not whole and not _indent(raw[n]))}
+    return {number: "record start" if number in starts else "record" for number in run}
 
 
 def _indent(line: str) -> int:

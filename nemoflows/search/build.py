@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from nemoflows.search.corpus import Corpus, File, scan
 from nemoflows.search.fragments import Entry
 from nemoflows.search.merge import SETTINGS, Progress, merge
 from nemoflows.search.vectors import require_lancedb
+from nemoflows.search.workers import Workers
 from nemoflows.storage.integrity import Damaged, damaged
 from nemoflows.storage.loading import load_lazy_modules
 from nemoflows.storage.store import Store, open_store
@@ -96,6 +98,7 @@ def build_index(
         n_indexed=read.n_indexed,
         skipped=read.skipped[:_SHOWN_SKIPPED],
         n_skipped=len(read.skipped),
+        notes=read.notes[:_SHOWN_SKIPPED],
     )
 
 
@@ -138,6 +141,7 @@ class _Result:
 
     fragment: str
     reason: str
+    """Of a fragment that is there: notes on the file, a line each."""
     n_new: int = 0
     lasting: bool = True
     """Whether it holds as long as the file stays as it is; a failed read may be gone next time."""
@@ -150,11 +154,17 @@ class _Read:
     fragments: list[str] = field(default_factory=list)
     """Keys, in the order of the files' names."""
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[Skipped] = field(default_factory=list)
     n_indexed: int = 0
 
 
 def _read(store: Store, corpus: Corpus, report: Progress) -> _Read:
     """Make the fragments that are missing; a file whose signature is known is not even opened."""
+    with closing(Workers()) as workers:
+        return _read_by(workers, store, corpus, report)
+
+
+def _read_by(workers: Workers, store: Store, corpus: Corpus, report: Progress) -> _Read:
     catalogue = Catalogue(store, corpus.uri)
     there = set(store.names(fragments.FOLDER))
     read = _Read(skipped=list(corpus.skipped))
@@ -164,13 +174,16 @@ def _read(store: Store, corpus: Corpus, report: Progress) -> _Read:
         known = catalogue.get(file)
         if known is not None and (not known[0] or fragments.path(known[0]) in there):
             return _Result(*known)
-        return _fragment(store, corpus, file, there)
+        return _fragment(store, corpus, file, there, workers)
 
     for number, (file, result) in enumerate(_each(one, files, store, corpus), start=1):
         if result.lasting:
             catalogue.put(file, (result.fragment, result.reason))
         if result.fragment:
             read.fragments.append(result.fragment)
+            read.notes += [
+                Skipped(document=file.name, reason=n) for n in result.reason.split("\n") if n
+            ]
         else:
             read.skipped.append(Skipped(document=file.name, reason=result.reason))
         read.n_indexed += result.n_new
@@ -191,7 +204,9 @@ def _each(
         yield from zip(files, pool.map(one, files), strict=True)
 
 
-def _fragment(store: Store, corpus: Corpus, file: File, there: set[str]) -> _Result:
+def _fragment(
+    store: Store, corpus: Corpus, file: File, there: set[str], workers: Workers
+) -> _Result:
     """Return what came of one file: a fragment, new or there already, or why there is none."""
     try:
         data = corpus.read(file, limit_bytes=readers.limit_bytes(file.name))
@@ -199,15 +214,21 @@ def _fragment(store: Store, corpus: Corpus, file: File, there: set[str]) -> _Res
         return _Result("", error.message, lasting=False)
     key = fragments.key(file.name, data)
     if fragments.path(key) in there:
-        return _Result(key, "")
+        return _Result(key, _notes(store, key, file, data))
     try:
-        entries = fragments.make(file.name, data)
+        made = workers.make(file.name, data)
     except CorpusError as error:
         return _Result("", error.message)
-    if not any(entry.stretches for entry in entries):
+    if not made.n_passages:
         return _Result("", "empty")
-    fragments.save(store, key, entries)
-    return _Result(key, "", n_new=len(entries))
+    fragments.save(store, key, made)
+    return _Result(key, made.notes, n_new=made.n_documents)
+
+
+def _notes(store: Store, key: str, file: File, data: bytes) -> str:
+    """Return the notes on a file whose fragment is there; most files can have none."""
+    plain = data.isascii() and not readers.is_table(file.name)
+    return "" if plain else fragments.notes(store, key)
 
 
 def _candidates(store: Store, corpus: Corpus, read: _Read) -> list[File]:

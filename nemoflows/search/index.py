@@ -6,6 +6,7 @@
       documents.txt   .offsets.npy      one document's decoded text per record
       names.jsonl     .offsets.npy      document, its first passage, how many it has
       names.hashes.npy                  hash of a name, record of that name; sorted
+      also.json                         row of a passage to the other places of its text
       lexical/                          bm25s's arrays
       vectors/                          LanceDB, where an embedder was named
 
@@ -33,7 +34,7 @@ from nemoflows.storage.integrity import Damaged, wrong_sizes
 from nemoflows.storage.store import Store, open_store
 from nemoflows.types import Index, Passage
 
-FORMAT = 2
+FORMAT = 3
 """Of the folder above; raised whenever an older reader would misread it."""
 
 MANIFEST = "manifest.json"
@@ -41,6 +42,7 @@ PASSAGES = "passages.jsonl"
 DOCUMENTS = "documents.txt"
 NAMES = "names.jsonl"
 HASHES = "names.hashes.npy"
+ALSO = "also.json"
 LEXICAL = "lexical"
 VECTORS = "vectors"
 
@@ -120,6 +122,7 @@ class SearchIndex:
         self._documents = _records(store, DOCUMENTS, small)
         self._names = _records(small, NAMES, small)
         self._hashes = np.load(small.path(HASHES), mmap_mode="r")
+        self._also: dict[str, list[str]] = json.loads(small.read(ALSO) or b"{}")
         self._lexical = Lexical(Path(small.path(LEXICAL)))
         self._dense = None
         if self._n_dimensions:
@@ -186,7 +189,10 @@ class SearchIndex:
 
     def _read(self, rows: Sequence[int], scores: Sequence[float]) -> list[Passage]:
         records = map(json.loads, self._passages.read(rows))
-        return [Passage(**record, score=s) for record, s in zip(records, scores, strict=True)]
+        return [
+            Passage(**record, score=score, also=self._also.get(str(row), []))
+            for row, record, score in zip(rows, records, scores, strict=True)
+        ]
 
     def _find(self, document: str) -> int:
         """Return the number of a document's record."""

@@ -1,12 +1,10 @@
-"""Extract the text of HTML pages and PDF files, with the headings above each part of it."""
+"""Extract the text of HTML pages, without menus, with the headings above each part of it."""
 
 from __future__ import annotations
 
-import io
-import logging
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nemoflows.errors import CorpusError
 from nemoflows.search.chunks import Section
@@ -23,29 +21,78 @@ _INLINE = frozenset(
 _PARAGRAPHS = frozenset({"p", "pre", "ul", "ol", "dl", "table", "blockquote", "section", "article"})
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
 _SPACE = re.compile(r"\s+")
-_MAX_CHARS = 64 * 2**20
-"""A PDF whose text is longer than this is a decompression bomb."""
+_MENUS = frozenset({"nav", "footer", "menu", "dialog", "button", "select"})
+_ASIDE = frozenset({"aside", "header"})
+"""Dropped unless they stand in the article itself, or hold its title."""
+_ROLES = frozenset({"navigation", "banner", "contentinfo", "complementary", "search", "menu"})
+_LINKED, _MENU_LINKS, _LINK_CHARS = 0.8, 3, 40
+"""A list or block outside the article is a menu where this share of its text is links, this many at
+least, none longer than this on average."""
+_HOLDS_LINKS = frozenset({"ul", "ol", "div", "table", "p", "section", "center"})
+MAX_DEPTH = 20_000
+"""The parser's time grows with the square of it: 0.3 s here. Browsers stop at 512."""
+_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
+_UNNESTED = frozenset(
+    """
+    area base br col embed hr img input link meta source track wbr p li dt dd tr td th thead tbody
+    tfoot option optgroup colgroup rp rt html head body
+    """.split()  # noqa: SIM905 - as prose
+)
+"""Tags that hold nothing, or that a later one of their kind ends."""
 
 
 def html(text: str) -> tuple[str, list[Section]]:
-    """Return the readable text of a page and its sections; the title is the highest heading."""
+    """Return the readable text of a page and its sections; the title is the highest heading.
+
+    Menus, footers and the like are left out, unless nothing else is there.
+
+    Raises:
+        CorpusError: Its tags are nested deeper than `MAX_DEPTH`.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
+    _refuse_deep(text)
     tree = LexborHTMLParser(text)
-    page = _Page()
     title = tree.css_first("head title")
-    if title is not None:
-        page.headings.append((0, 0, title.text()))
-    if tree.body is not None:
-        _walk(tree.body, page)
+    for menus in (False, True):
+        page = _Page(menus=menus)
+        if title is not None:
+            page.headings.append((0, 0, title.text()))
+        if tree.body is not None:
+            _walk(tree.body, page)
+        if page.length:
+            break
     return "".join(page.parts), sections(page.headings)
+
+
+def _refuse_deep(text: str) -> None:
+    depth = 0
+    for closes, tag in _TAG.findall(text):
+        if tag.lower() not in _UNNESTED:
+            depth = max(0, depth - 1) if closes else depth + 1
+            if depth > MAX_DEPTH:
+                raise CorpusError(f"its tags are nested deeper than {MAX_DEPTH:,} levels")
+
+
+class _Mark(NamedTuple):
+    """A place in a page as it grows."""
+
+    n_parts: int
+    n_headings: int
+    length: int
+    gap: str
+    n_links: int
+    link_chars: int
 
 
 class _Page:
     """Text as it grows, white space folded as a browser folds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, menus: bool = False) -> None:
+        self.menus = menus
+        """Whether menus are kept."""
         self.parts: list[str] = []
+        self.n_links = self.link_chars = 0
         self.headings: list[Heading] = []
         self.length = 0
         self.gap = ""
@@ -66,6 +113,31 @@ class _Page:
         """Keep at least this much between what is there and what comes."""
         self.gap = max(self.gap, gap, key=lambda space: (space.count("\n"), len(space)))
 
+    def mark(self) -> _Mark:
+        """Return how far the page has come."""
+        return _Mark(
+            len(self.parts),
+            len(self.headings),
+            self.length,
+            self.gap,
+            self.n_links,
+            self.link_chars,
+        )
+
+    def is_menu(self, since: _Mark) -> bool:
+        """Tell whether what came since then is links and little else."""
+        n, chars = self.n_links - since.n_links, self.link_chars - since.link_chars
+        return (
+            n >= _MENU_LINKS and _LINKED * (self.length - since.length) <= chars <= _LINK_CHARS * n
+        )
+
+    def leave_out(self, since: _Mark) -> None:
+        """Forget what came since then."""
+        del self.parts[since.n_parts :], self.headings[since.n_headings :]
+        self.length, self.gap = since.length, since.gap
+        self.n_links, self.link_chars = since.n_links, since.link_chars
+        self.ask("\n")
+
     def _put(self, text: str) -> None:
         self.parts.append(text)
         self.length += len(text)
@@ -73,19 +145,41 @@ class _Page:
 
 def _walk(body: LexborNode, page: _Page) -> None:
     """Visit the nodes in order without recursion: pages nest deeper than Python's stack."""
-    stack = [(body, True)]
-    verbatim = 0
+    stack: list[tuple[LexborNode, _Mark | None]] = [(body, None)]
+    verbatim = articles = 0
     while stack:
-        node, entering = stack.pop()
-        tag = node.tag or ""
+        node, since = stack.pop()
+        tag, entering = node.tag or "", since is None
         if tag == "-text":
             page.add(node.text_content or "", verbatim=bool(verbatim))
-        elif tag not in _DROPPED and not tag.startswith(("-", "!", "_")):
-            verbatim += (1 if entering else -1) if tag == "pre" else 0
-            _border(node, tag, page, entering=entering)
-            if entering:
-                stack.append((node, False))
-                stack.extend((child, True) for child in reversed(list(_children(node))))
+            continue
+        if tag in _DROPPED or tag.startswith(("-", "!", "_")):
+            continue
+        if entering and not page.menus and _is_furniture(node, tag, inside=bool(articles)):
+            continue
+        step = 1 if entering else -1
+        verbatim += step * (tag == "pre")
+        articles += step * (tag in {"main", "article"})
+        _border(node, tag, page, entering=entering)
+        if entering:
+            stack.append((node, page.mark()))
+            stack.extend((child, None) for child in reversed(list(_children(node))))
+        elif since is not None and tag == "a":
+            page.n_links += 1
+            page.link_chars += page.length - since.length
+        elif since and tag in _HOLDS_LINKS and not (articles or page.menus) and page.is_menu(since):
+            page.leave_out(since)
+
+
+def _is_furniture(node: LexborNode, tag: str, *, inside: bool) -> bool:
+    """Tell whether an element is there to find one's way, or is not shown."""
+    if tag in _MENUS or (tag in _ASIDE and not inside and node.css_first("h1,h2") is None):
+        return True
+    if tag in _INLINE or not node.attributes:
+        return False
+    told = node.attributes
+    hidden = "hidden" in told or told.get("aria-hidden") == "true"
+    return hidden or (told.get("role") in _ROLES and node.css_first("h1") is None)
 
 
 def _children(node: LexborNode) -> Iterator[LexborNode]:
@@ -118,43 +212,3 @@ def _title(heading: LexborNode) -> str:
         if len(text) > MAX_HEADING_CHARS:
             break
     return text
-
-
-def pdf(data: bytes) -> tuple[str, list[Section]]:
-    """Return the text of a PDF, pages parted by an empty line, and a section per page.
-
-    Raises:
-        CorpusError: Broken, encrypted, or without any text (scanned pages, say).
-    """
-    from pypdf import PdfReader
-
-    logging.getLogger("pypdf").setLevel(logging.ERROR)
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        title = str((reader.metadata.title if reader.metadata else "") or "")
-        pages = list(_pages(page.extract_text() for page in reader.pages))
-    except CorpusError:
-        raise
-    except Exception as error:
-        # A broken PDF raises whatever it broke.
-        raise CorpusError(f"a broken or encrypted PDF: {type(error).__name__}: {error}") from error
-    if not any(page.strip() for page in pages):
-        raise CorpusError(f"a PDF without text on its {len(pages)} pages; it needs OCR first")
-    return "\n\n".join(pages), sections(_page_headings(pages, title))
-
-
-def _pages(texts: Iterator[str]) -> Iterator[str]:
-    length = 0
-    for text in texts:
-        length += len(text)
-        if length > _MAX_CHARS:
-            raise CorpusError(f"a PDF with more than {_MAX_CHARS:,} characters of text")
-        yield text
-
-
-def _page_headings(pages: list[str], title: str) -> Iterator[Heading]:
-    at = 0
-    yield 0, 0, title
-    for number, page in enumerate(pages, start=1):
-        yield at, 1, f"page {number}"
-        at += len(page) + len("\n\n")

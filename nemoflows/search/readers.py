@@ -12,7 +12,7 @@ from nemoflows.errors import CorpusError
 from nemoflows.search import outlines
 from nemoflows.search.chunks import Section
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same file would give another text or other headings."""
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -26,6 +26,13 @@ MAX_ROWS = 2**20
 
 _MAX_TABLE_CHARS = 2**28
 
+MAX_NOTES = 20
+"""Of lines of one table that were left out."""
+
+Note = Callable[[str], None]
+
+_OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
+_HTML = frozenset({".html", ".htm", ".xhtml"})
 _TABLES = frozenset({".parquet", ".jsonl", ".ndjson", ".csv", ".tsv"})
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -33,7 +40,25 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_DECLARED = re.compile(rb"(?:charset|coding|encoding)\s*[=:]\s*[\"']?([A-Za-z0-9][\w.-]*)")
+_DECLARED = (
+    re.compile(rb"\s*<\?xml[^>]*?\bencoding\s*=\s*[\"']([\w.-]+)"),
+    re.compile(rb"\s*@charset\s*[\"']([\w.-]+)"),
+    re.compile(
+        rb"(?:[^\n]*\n)?[ \t\f]*(?:#|//|/\*|;|%|\"|\.\.|--|<!--)[^\n]*?coding[:=][ \t]*([\w.-]+)"
+    ),
+    re.compile(
+        rb"(?:[\w-]+:[^\n]*\n(?:[ \t][^\n]*\n)*)*?content-type:[^\n]*charset=\"?([\w.-]+)",
+        re.IGNORECASE,
+    ),
+)
+"""Where a file's beginning declares its encoding: XML, style sheets, a comment in one of the first
+two lines (PEP 263), the head of a mail. Elsewhere the same words are prose."""
+_DECLARED_HTML = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?([\w.-]+)", re.IGNORECASE)
+_HEAD_BYTES = 2048
+_ASCII = bytes(range(32, 127))
+_NO_TEXT = re.compile(r"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]")
+_BEYOND_ASCII = 0.3
+"""Most characters beyond ASCII in a text that is believed to be of a Latin script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +80,28 @@ def is_table(name: str) -> bool:
     return _suffix(name) in _TABLES
 
 
-def documents(name: str, data: bytes) -> Iterable[Document]:
+def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[Document]:
     """Return the documents in a file: one, or one per row of a table.
+
+    Args:
+        note: Told what of the file was left out, and what had to be guessed.
 
     Raises:
         CorpusError: The file is binary, broken, encrypted or in an unknown encoding.
     """
     suffix = _suffix(name)
     if suffix in _TABLES:
-        from nemoflows.search import tables
-
-        text = None if suffix == ".parquet" else decode(data)
-        return [
-            Document(f"{name}#{number}", _clean(body), [Section(0, _clean(title))] if title else ())
-            for number, (title, body) in enumerate(_bounded(tables.rows(suffix, data, text)))
-        ]
+        return _rows(name, suffix, data, note)
     if suffix == ".pdf" or data.startswith(b"%PDF-"):
-        from nemoflows.search import markup
+        from nemoflows.search import pdf
 
-        return [_document(name, *markup.pdf(data))]
-    text = decode(data)
-    if suffix in {".html", ".htm", ".xhtml"}:
+        return [_document(name, *pdf.read(data))]
+    if suffix in _OFFICE:
+        from nemoflows.search import office
+
+        return [_document(name, *office.read(suffix, data, note))]
+    text = decode(data, name, note)
+    if suffix in _HTML:
         from nemoflows.search import markup
 
         return [_document(name, *markup.html(text))]
@@ -84,6 +110,26 @@ def documents(name: str, data: bytes) -> Iterable[Document]:
 
         return [_document(name, *notebooks.notebook(text.removeprefix("\ufeff")))]
     return [Document(name, text, _OUTLINES.get(suffix, outlines.none)(text, name))]
+
+
+def _rows(name: str, suffix: str, data: bytes, note: Note) -> list[Document]:
+    from nemoflows.search import tables
+
+    text = None if suffix == ".parquet" else decode(data, name, note)
+    skipped: list[str] = []
+    found = [
+        Document(f"{name}#{number}", _clean(body), [Section(0, _clean(title))] if title else ())
+        for number, (title, body) in enumerate(
+            _bounded(tables.rows(suffix, data, text, skipped.append))
+        )
+    ]
+    if skipped and not found:
+        raise CorpusError(f"a broken table: {skipped[0]}")
+    for reason in skipped[:MAX_NOTES]:
+        note(reason)
+    if len(skipped) > MAX_NOTES:
+        note(f"and {len(skipped) - MAX_NOTES:,} more lines")
+    return found
 
 
 def _bounded(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
@@ -99,16 +145,23 @@ def _bounded(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield title, body
 
 
-def decode(data: bytes) -> str:
+def decode(data: bytes, name: str = "", note: Note = lambda _: None) -> str:
     r"""Return the text of `data`: UTF-8, else what its byte order mark or its head declares.
 
-    Line ends stay as they are, and a UTF-8 byte order mark stays a character, so that offsets
-    are those of `open(path, encoding="utf-8", newline="").read()`.
+    What declares nothing, or something that its bytes are not, is read as windows-1252 where it
+    then reads as a text of a Latin script. Line ends stay as they are, and a UTF-8 byte order mark
+    stays a character, so that offsets are those of
+    `open(path, encoding="utf-8", newline="").read()`.
+
+    Args:
+        note: Told how a file was read that does not say how.
 
     Raises:
         CorpusError: Binary, or in an encoding that nothing declares.
     """
-    for encoding in ("utf-8", *_declared(data)):
+    mark = next((encoding for mark, encoding in _BOMS if data.startswith(mark)), "")
+    declared = "" if mark else _declared(data, name)
+    for encoding in filter(None, (mark, "utf-8", declared, "cp1252", "latin-1")):
         try:
             text = data.decode(encoding)
         except (UnicodeError, LookupError, ValueError):
@@ -116,14 +169,42 @@ def decode(data: bytes) -> str:
         at = text.find("\0")
         if at >= 0:
             raise CorpusError(f"binary: a NUL character at {at}")
-        return _clean(text)
+        if encoding in {mark, "utf-8", declared}:
+            return _clean(text)
+        if _is_latin(text):
+            said = f"declares {declared}, which its bytes are not" if declared else "declares none"
+            note(f"its encoding is not UTF-8, and it {said}: read as {encoding}")
+            return _clean(text)
     raise CorpusError("binary, or text that is not UTF-8 and declares no other encoding")
 
 
-def _declared(data: bytes) -> list[str]:
-    marks = [encoding for mark, encoding in _BOMS if data.startswith(mark)]
-    found = _DECLARED.search(data, 0, 2048)
-    return [*marks, *([found[1].decode()] if found else [])][:1]
+def _declared(data: bytes, name: str) -> str:
+    """Return the encoding that a file declares of itself; "" for none that can be meant.
+
+    The declaration was read as ASCII, so that one of another kind (UTF-16) contradicts itself;
+    what calls itself Latin-1 and holds no control characters of it is windows-1252.
+    """
+    head = data[:_HEAD_BYTES]
+    found = next(filter(None, (pattern.match(head) for pattern in _DECLARED)), None)
+    if found is None and (_suffix(name) in _HTML or head.lstrip()[:1] == b"<"):
+        found = _DECLARED_HTML.search(head)
+    encoding = found[1].decode("ascii", "replace").lower() if found else ""
+    try:
+        known = codecs.lookup(encoding).name if encoding else ""
+        if not known or _ASCII.decode(known) != _ASCII.decode():
+            return ""
+    except LookupError:
+        return encoding
+    except (UnicodeError, ValueError):
+        return ""
+    return "cp1252" if known == "iso8859-1" and re.search(rb"[\x80-\x9f]", data) else encoding
+
+
+def _is_latin(text: str) -> bool:
+    """Tell whether what was decoded by guess reads as text."""
+    seen = "".join(text[: 2**20].split())
+    beyond = sum(not character.isascii() for character in seen)
+    return not _NO_TEXT.search(text) and beyond <= max(2, _BEYOND_ASCII * len(seen))
 
 
 def _document(name: str, text: str, sections: Sequence[Section]) -> Document:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from nemoflows.errors import CorpusError
@@ -19,11 +22,23 @@ _MAX_PARQUET_BYTES = 2**30
 _BATCH_ROWS = 256
 """Unpacked at once; a row of a table that compresses well may be a million characters long."""
 
+_SEP_LINE = re.compile(r"\"?sep=(.)\"?[ \t]*(?:\r\n|\r|\n)", re.IGNORECASE)
+"""What spreadsheets write above a header to name the delimiter."""
+_SAMPLE_ROWS = 200
+_AGREED = 0.5
+"""Least share of the first rows that must have one number of fields by a delimiter."""
+_NONE = "\x1f"
+"""Parts nothing: the table has one column."""
+_MAX_RECORD_LINES = 200
+"""Of one record whose quoted field holds line ends."""
+
 Row = tuple[str, str]
 """Title and text."""
 
+Skip = Callable[[str], None]
 
-def rows(suffix: str, data: bytes, text: str | None) -> Iterator[Row]:
+
+def rows(suffix: str, data: bytes, text: str | None, skip: Skip) -> Iterator[Row]:
     """Yield the title and the text of each row, in order.
 
     The text is the text-like column, then a `name: value` line for each other column that has a
@@ -33,16 +48,17 @@ def rows(suffix: str, data: bytes, text: str | None) -> Iterator[Row]:
         suffix: Of the file's name, lower case, with its dot.
         data: The file's content.
         text: The same decoded; None for Parquet.
+        skip: Told of each line that is left out, and why.
 
     Raises:
-        CorpusError: The table is broken; names the row.
+        CorpusError: The table is broken.
     """
     if text is None:
         yield from map(render, _parquet(data))
     elif suffix in {".csv", ".tsv"}:
-        yield from map(render, _separated(text.removeprefix("\ufeff"), suffix))
+        yield from map(render, _separated(text.removeprefix("\ufeff"), suffix, skip))
     else:
-        yield from map(render, _json_lines(text.removeprefix("\ufeff")))
+        yield from map(render, _json_lines(text.removeprefix("\ufeff"), skip))
 
 
 def render(row: Mapping[str, Any]) -> Row:
@@ -70,35 +86,120 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
-def _json_lines(text: str) -> Iterator[Mapping[str, Any]]:
-    number = 0
+def _json_lines(text: str, skip: Skip) -> Iterator[Mapping[str, Any]]:
     # Not `splitlines`: JSON strings may hold U+2028 and its like unescaped.
-    for line in text.split("\n"):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise CorpusError(f"a broken table: row {number} is not JSON: {error}") from error
+            skip(f"line {number} is not JSON: {error}")
+            continue
         yield value if isinstance(value, dict) else {"text": value}
-        number += 1
 
 
-def _separated(text: str, suffix: str) -> Iterator[Mapping[str, Any]]:
-    head = text.split("\n", 1)[0]
-    delimiter = "\t" if suffix == ".tsv" else max(",;\t|", key=head.count)
+def _separated(text: str, suffix: str, skip: Skip) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows below the header; a line that does not fit it costs itself, not the table."""
+    said = _SEP_LINE.match(text)
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for number, row in enumerate(reader):
-            if None in row:
-                raise CorpusError(
-                    f"a broken table: row {number} has more fields than the "
-                    f"{len(reader.fieldnames or ())} columns"
-                )
-            yield row
-    except csv.Error as error:
-        raise CorpusError(f"a broken table: line {reader.line_num}: {error}") from error
+    lines = list(io.StringIO(text, newline=""))[bool(said) :]
+    delimiter = said[1] if said else "\t" if suffix == ".tsv" else _delimiter(lines)
+    width = _width([row for _, row in islice(_records(lines, delimiter), _SAMPLE_ROWS)])
+    records = ((at + bool(said) + 1, row) for at, row in _records(lines, delimiter, width))
+    yield from _below_header(records, width, skip)
+
+
+def sheet(rows: Sequence[Sequence[str]], skip: Skip) -> Iterator[Row]:
+    """Yield the title and the text of each row of a spreadsheet's sheet."""
+    width = _width(rows[:_SAMPLE_ROWS])
+    yield from map(render, _below_header(enumerate(rows, start=1), width, skip))
+
+
+def _below_header(
+    records: Iterable[tuple[int, Sequence[str]]], width: int, skip: Skip
+) -> Iterator[Mapping[str, Any]]:
+    names: list[str] = []
+    for line, row in records:
+        filled = _filled(row)
+        if not names and 0 < filled < width:
+            skip(f"line {line} stands above the header: {' '.join(row)[:80]!r}")
+        elif not names and filled:
+            names = _named(row)
+        elif filled > len(names):
+            skip(f"line {line} has {filled} fields, the header {len(names)}")
+        elif filled:
+            yield dict(zip(names, row, strict=False))
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Return what parts most of the first lines into the same number of fields."""
+
+    def agreement(delimiter: str) -> tuple[float, int]:
+        rows = [row for _, row in islice(_records(lines, delimiter), _SAMPLE_ROWS)]
+        width = _width(rows)
+        return (width > 1) * sum(_filled(row) == width for row in rows) / max(1, len(rows)), width
+
+    best = max(",;\t|", key=agreement)
+    header = next((line for line in lines if line.strip()), "")
+    return best if agreement(best)[0] >= _AGREED or best in header else _NONE
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many fields most rows have; of two counts alike, the first row's."""
+    counted = Counter(filter(None, map(_filled, rows)))
+    first = next(filter(None, map(_filled, rows)), 0)
+    return max(counted, key=lambda n: (counted[n], n == first), default=0)
+
+
+def _records(
+    lines: Sequence[str], delimiter: str, width: int = 0
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the place of each record's first line and its fields.
+
+    A quoted field may hold line ends. A quote that never closes, or without which each line has
+    `width` fields, is a sign like others.
+    """
+    at = 0
+    while at < len(lines):
+        row, end = [lines[at].rstrip("\r\n")], at + 1
+        if '"' not in row[0]:
+            row = row[0].split(delimiter)
+        else:
+            row, end = _quoted(lines, at, delimiter, width)
+        yield at, row
+        at = end
+
+
+def _quoted(lines: Sequence[str], at: int, delimiter: str, width: int) -> tuple[list[str], int]:
+    """Return the fields of a record with quotes in it, and where it ends."""
+    reader = csv.reader(lines[at : at + _MAX_RECORD_LINES], delimiter=delimiter)
+    row = next(reader)
+    end = at + reader.line_num
+    plain = [_plain(line, delimiter) for line in lines[at:end]]
+    alone = all(_filled(each) == width for each in plain)
+    odd = end > at + 1 and sum(line.count('"') for line in lines[at:end]) % 2
+    if odd or (width and (alone if end > at + 1 else alone and _filled(row) != width)):
+        return plain[0], at + 1
+    return row, end
+
+
+def _plain(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter, quoting=csv.QUOTE_NONE), [])
+
+
+def _filled(row: Sequence[str]) -> int:
+    """Return how many fields a row has, empty ones at its end left out."""
+    return max((n for n, cell in enumerate(row, start=1) if cell.strip()), default=0)
+
+
+def _named(header: Sequence[str]) -> list[str]:
+    """Return a name for each column, none twice."""
+    names: list[str] = []
+    for number, cell in enumerate(header, start=1):
+        name = " ".join(cell.split()) or f"column {number}"
+        names.append(name if name not in names else f"{name} ({number})")
+    return names
 
 
 def _parquet(data: bytes) -> Iterator[Mapping[str, Any]]:

@@ -65,6 +65,8 @@ def _tell(index: Index) -> None:
         log.warning("%s", one_line(f"skipped {skipped.document}: {skipped.reason}"))
     if index.n_skipped > SHOWN:
         log.warning("and %d more: the report lists them", index.n_skipped - SHOWN)
+    for note in index.notes[:SHOWN]:
+        log.warning("%s", one_line(f"read {note.document}, but {note.reason}"))
 
 
 @task()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
 
 from nemoflows.engines.builtin.prose import is_code, readable
 from nemoflows.engines.builtin.weights import Bag
 from nemoflows.language.sentences import Kind, Sentence, sentences
+from nemoflows.language.terms import words
 from nemoflows.language.titles import subjects
 from nemoflows.types import Passage
 
@@ -20,8 +24,16 @@ LETTERS = 0.6
 """Least share of letters and digits in a sentence."""
 
 _ADDRESS = re.compile(r"https?://[^\s)>\]]+")
+_PAIR = re.compile(r"[^\W_][^\n:]{0,40}: \S[^\n]*$")
+"""One line "key: value", which needs no third word."""
+_LISTED = re.compile(r"\s*(?:[-*+\u2022]|\(?\d{1,3}[.)])\s+\S")
+_ORDERED = re.compile(r"(?:first|second|third|then|next|after|finally|last|step)\b", re.IGNORECASE)
+_ROW = re.compile(r"\|.*\w.*\|")
 _STUB = re.compile(r"@[\w.]*overload\b|\.\.\.$|^(?:if|elif) (?:typing\.|t\.)?TYPE_CHECKING")
 """Code for a type checker: it does nothing."""
+
+
+Step = Literal["", "item", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +47,12 @@ class Candidate:
     before: Bag
     around: Bag
     """Terms of its section with the headings above it and the names in its document's path."""
-    opens: bool
+    opens: bool = False
     """Whether it is the first sentence of its document."""
-    torn: bool
+    torn: bool = False
     """Whether the passage begins or ends within it."""
+    step: Step = ""
+    """What a question for a procedure is after: an item of a list, or the whole list."""
 
 
 def candidates(passages: Sequence[Passage]) -> list[Candidate]:
@@ -62,8 +76,32 @@ def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:
                 opens = passage.start == 0 and sentence == opening
                 torn = _torn(passage, sentence, place, len(found))
                 quoted = _with_announced(passage.text, found, place)
-                yield Candidate(quoted, passage, rank, bag, before, around, opens, torn)
+                step = sentence.kind == "bullet" or _ORDERED.match(sentence.text)
+                kind: Step = "item" if step else ""
+                led = Bag() if sentence.kind == "record" else before
+                yield Candidate(quoted, passage, rank, bag, led, around, opens, torn, kind)
             before = bag
+        for whole in (*_lists(passage.text, found), *_rows(passage.text, found)):
+            kind = "list" if whole.kind == "bullet" else ""
+            yield Candidate(whole, passage, rank, Bag(whole.text), Bag(), around, step=kind)
+
+
+def _lists(text: str, found: Sequence[Sentence]) -> Iterator[Sentence]:
+    """Yield whole lists that are short enough to be quoted."""
+    for is_list, group in groupby(found, lambda each: _LISTED.match(each.text) is not None):
+        items = list(group)
+        start, end = items[0].start, items[-1].end
+        if is_list and len(items) > 1 and end - start <= MAX_JOINED_CHARACTERS:
+            yield Sentence(start, end, text[start:end], "bullet", items[0].block)
+
+
+def _rows(text: str, found: Sequence[Sentence]) -> Iterator[Sentence]:
+    """Yield the rows of tables that are too long to be quoted whole."""
+    for table in found:
+        if table.kind == "table" and len(table.text) > MAX_JOINED_CHARACTERS:
+            for row in _ROW.finditer(text, table.start, table.end):
+                if len(row.group()) <= MAX_JOINED_CHARACTERS:
+                    yield Sentence(row.start(), row.end(), row.group(), "table", table.block)
 
 
 def _states(sentence: Sentence) -> bool:
@@ -74,10 +112,16 @@ def _states(sentence: Sentence) -> bool:
         return short and bool(readable(text)) and not _STUB.search(text)
     if sentence.kind == "table":
         return len(text) <= MAX_JOINED_CHARACTERS and text.startswith("|")
-    if sum(map(str.isalnum, text)) < LETTERS * len("".join(text.split())):
+    if sum(map(_is_letter, text)) < LETTERS * len("".join(text.split())):
         return False
-    told = len(_ADDRESS.sub("", text).split()) >= 3
+    if sentence.kind == "record" or _PAIR.match(text):
+        return len(text) <= MAX_CODE_CHARACTERS
+    told = len(words(_ADDRESS.sub("", text))) >= 3
     return told and sentence.kind in {"prose", "bullet"} and not is_code(text)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character) in {"Mn", "Mc"}
 
 
 def _with_announced(text: str, found: Sequence[Sentence], place: int) -> Sentence:

@@ -7,6 +7,16 @@ from collections.abc import Sequence
 
 from nemoflows.language.sentences import Sentence, sentences
 
+_NAMES = (
+    "a|abbr|article|aside|b|blockquote|body|center|cite|code|dd|del|details|div|dl|dt|em|figcaption|"
+    "figure|font|footer|h[1-6]|header|html|i|ins|kbd|label|li|main|mark|nav|ol|p|picture|pre|q|s|"
+    "samp|section|small|span|strike|strong|sub|summary|sup|table|tbody|td|th|thead|tr|tt|u|ul|var"
+)
+TAG = (
+    rf"<(?:br|hr|img|input|link|meta|source|wbr)\b[^<>]*>|</(?:{_NAMES})>|"
+    rf"<(?:{_NAMES})(?:\s[^<>]*)?>(?=[^<>]*<)"
+)
+"""A tag of HTML; `<stdio.h>`, `List<String>` and `<ada@example.org>` are text."""
 _MARKS = tuple(
     (re.compile(pattern, re.MULTILINE), new)
     for pattern, new in (
@@ -18,7 +28,7 @@ _MARKS = tuple(
         (r"`([^`<]+?)\s*<[^>`]*>`__?", r"\1"),  # links of reStructuredText
         (r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"\2"),  # strong
         (r"``([^`]+)``", r"`\1`"),
-        (r"</?[a-zA-Z][^<>]*>", ""),  # tags
+        (TAG, ""),
         (r"\[\d+(?:\s*,\s*\d+)*\]", ""),  # notes
     )
 )
@@ -51,6 +61,9 @@ def readable(quote: str) -> str:
     """
     found = [each for each in sentences(quote) if each.kind != "markup"]
     kinds = [each.kind for each in found]
+    if kinds[:1] == ["record"]:
+        lines = [line for each in found for line in each.text.splitlines()]
+        return _ended("; ".join(_clean(line).rstrip(";,.") for line in lines).replace(":;", ":"))
     if kinds[:1] in (["code"], ["table"]):
         return _shown(found[:1])
     rest = next((n for n in range(1, len(kinds)) if kinds[n] in {"code", "bullet", "table"}), 0)

@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 
-from nemoflows.language.answer_types import AnswerType, answer_type
-from nemoflows.language.terms import STOP_WORDS, terms
+from nemoflows.language.answer_types import AnswerType, answer_type, kind_words
+from nemoflows.language.terms import STOP_WORDS, is_dated, names, parts, terms
 
 NAME_NEED = 2.0
 """How much more an answer needs a name, a number or an identifier than another word."""
 ASKING_NEED = 0.4
-"""The same for a word that asks, or that has no topic: it may well be absent from an answer."""
+"""The same for a word that asks, or that has no topic: it may well be absent from an answer. A
+word that names the measure ("how long") is not needed at all: its kind of answer is."""
 CLOSE, WORTH = 0.75, 0.7
 """How alike stems are that count for one another, and what they count."""
 
 _ASKING = """
 kind type sort name called known term word many much number amount percentage year date time day
 often month person people thing way something use used happen mean get make give take find tell say
-explain describe show list example main exactly first also new work need want
+explain describe show list example main exactly first also new work need want current please
+normal usual typical actual overall whole here now today anyway still
 """
+_ADVERB = re.compile(r"[a-z]{3,}ly$")
 _NAMES = re.compile(r"(?<!^)(?<![?.!] )\b(?:[A-Z][\w'-]*|\w*\d\w*|\w+_\w+)")
 _CAPITALS = re.compile(r"\b[A-Z][\w'-]+(?:\s+(?:(?:of|the|and|for)\s+)*[A-Z][\w'-]+)+")
 
@@ -43,6 +46,10 @@ class Asked:
     """Terms that the question spells as names, numbers or identifiers, or that are subjects."""
     subjects: frozenset[str] = frozenset()
     """Terms by which the question names a document that was found."""
+    exact: tuple[str, ...] = ()
+    """Names with signs in them: another one may differ in a sign alone."""
+    measure: frozenset[str] = frozenset()
+    """What "how" asks for, as "long"; no answer need hold it."""
 
 
 @cache
@@ -62,29 +69,43 @@ def ask(question: str, bags: Sequence[Collection[str]], *, subjects: Collection[
     the sentences at hand, since no statistics of the whole index come along.
     """
     held = Counter(term for bag in bags for term in set(bag))
-    asked = dict.fromkeys(terms(question))
+    exact = names(question)
+    loose = {part for name in exact if not is_dated(name) for part in parts(name)}
+    asked = [term for term in dict.fromkeys(terms(question)) if term not in loose]
     spelled = " ".join(found.group() for found in _NAMES.finditer(question))
-    named = frozenset(subjects) & asked.keys()
-    names = named.union(terms(spelled)) & asked.keys()
-    needs = {term: ASKING_NEED if term in _asking() else 1.0 for term in asked}
+    named = frozenset(subjects) & set(asked)
+    special = (named | set(terms(spelled)) | set(exact)) & set(asked)
+    kind = answer_type(question)
+    measure = frozenset(terms(" ".join(kind_words(question)))) if kind == "number" else frozenset()
+    weak = _asking() | set(terms(" ".join(kind_words(question)))) | _adverbs(question)
+    needs = {term: ASKING_NEED if term in weak else 1.0 for term in asked}
+    needs |= dict.fromkeys(special - measure, NAME_NEED)
     return Asked(
         text=question,
-        kind=answer_type(question),
+        kind=kind,
         weights={t: math.log(1 + (len(bags) - held[t] + 0.5) / (held[t] + 0.5)) for t in asked},
-        needs=needs | dict.fromkeys(names, NAME_NEED),
-        names=names,
+        needs={t: need for t, need in needs.items() if t not in measure and not is_dated(t)},
+        names=frozenset(special),
         subjects=named,
+        exact=tuple(exact),
+        measure=measure,
     )
+
+
+def _adverbs(question: str) -> set[str]:
+    found = (word for word in question.lower().split() if _ADVERB.match(word.strip("?.,!")))
+    return set(terms(" ".join(found)))
 
 
 class Bag:
     """The terms of one text, ready to be asked how near they come to a term."""
 
-    __slots__ = ("_by_letter", "order", "terms")
+    __slots__ = ("_by_letter", "_line", "order", "terms")
 
     def __init__(self, *texts: str) -> None:
         self.order = [term for text in texts for term in terms(text)]
         self.terms = frozenset(self.order) | {name for text in texts for name in _initials(text)}
+        self._line = f" {' '.join(self.order)} "
         self._by_letter: dict[str, list[str]] = defaultdict(list)
         for term in self.terms:
             self._by_letter[term[:1]].append(term)
@@ -93,6 +114,9 @@ class Bag:
         """Return 1 where the term is here, `WORTH` where a form or misspelling is, else 0."""
         if term in self.terms:
             return 1.0
+        if not term.isalnum():
+            spelled = " ".join(parts(term))
+            return WORTH * (bool(spelled) and f" {spelled} " in self._line)
         others = self._by_letter.get(term[0], ()) if len(term) >= 4 and term.isalpha() else ()
         return WORTH * any(_alike(term, other) for other in others)
 
