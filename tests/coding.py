@@ -164,7 +164,9 @@ def fix(repo: Path, how: Policy | None = None, **effort: int) -> Patch:
     """Run the workflow over the example's issue, and return its patch."""
     from workflows.coding import fix_issue
 
-    tried = Effort.model_validate({"candidates": 3, "repairs": 2} | effort)
+    searches = 300 if how is not None and how.efficient.is_builtin else 0
+    given = {"candidates": 3, "repairs": 2, "search_runs": searches} | effort
+    tried = Effort.model_validate(given)
     fixed = fix_issue(repo=str(repo), issue=ISSUE, policy=how or policy(), effort=tried)
     found: Patch = fixed.patch
     return found
@@ -185,6 +187,7 @@ def proposes(*edits: Edit | str) -> Script:
 def current(body: dict[str, Any]) -> str:
     """Return the line at fault as the request shows it."""
     shown = "\n".join(text for kind, _, text in data_parts(body) if kind == "file")
-    found = re.search(r"^    return (?:\d+|max\(fine, MAX_FINE_CENTS\))$", shown, re.MULTILINE)
+    line = r"^\d+\| (    return (?:\d+|max\(fine, MAX_FINE_CENTS\)))$"
+    found = re.search(line, shown, re.MULTILINE)
     assert found is not None
-    return found[0]
+    return found[1]

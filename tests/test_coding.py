@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,34 @@ def test_right_only_after_seeing_the_failure(providers: Providers, tmp_path: Pat
     assert providers.counts["small", "repair"] == 2
     assert ("large", "repair") not in providers.counts
     assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL)
+
+
+def test_models_never_make_it_worse_than_the_free_search(
+    providers: Providers, tmp_path: Path
+) -> None:
+    providers.play(small=proposes(WRONG), large=proposes(HALF))
+    patch = fix(lending(tmp_path / "repo"), candidates=1, rounds=0, search_runs=100)
+    assert patch.status == "verified"
+    assert patch.candidate is not None
+    assert patch.candidate.tier == "builtin"
+    assert "found by the search without a model" in str(patch)
+
+
+@pytest.mark.parametrize("form", ["lines", "copied"])
+def test_a_change_is_read_in_each_form(form: str, providers: Providers, tmp_path: Path) -> None:
+    def small(_: str, body: dict[str, Any], __: int) -> str:
+        line = next(n for n, row in enumerate(_file(body).splitlines()) if current(body) in row)
+        number = int(_file(body).splitlines()[line].partition("|")[0])
+        edit = {"path": RIGHT.path, "first": number, "last": number, "replace": RIGHT.replace}
+        return json.dumps({"why": "It was the larger.", "edits": [edit]})
+
+    scripts = {"lines": small, "copied": proposes(RIGHT)}
+    providers.play(small=scripts[form], large=proposes(""))
+    assert fix(lending(tmp_path / "repo"), candidates=1).status == "verified"
+
+
+def _file(body: dict[str, Any]) -> str:
+    return next(text for _, mark, text in data_parts(body) if mark == RIGHT.path)
 
 
 def test_right_only_from_the_frontier(providers: Providers, tmp_path: Path) -> None:
@@ -274,6 +303,7 @@ def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None
     new = Edit(path="solution.py", search="", replace=body)
     head = 'def double(x):\n    """Return twice x."""\n'
     for prompt, wanted, tests in (
+        (head, json.dumps({"why": "w", "function": body}), "assert double(2) == 4"),
         (head, edit, "def check(f):\n    assert f(2) == 4\n    assert f(0) == 0\ncheck(double)"),
         ("Write a function double that doubles.", new, "assert double(3) == 6"),
     ):

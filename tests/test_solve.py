@@ -34,7 +34,7 @@ from tests.packages import gpus, secret_names
 from tests.pods import prepare_pod
 
 NANO = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
-EFFORT = Effort(candidates=2, repairs=2)
+EFFORT = Effort(candidates=2, repairs=2, search_runs=0)
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_what_no_candidate_passes_takes_its_rounds_and_ends(
     providers.play(small=small, large=proposes("no JSON"))
     task = task_of(tmp_path / "repo")
     executed.clear()
-    change = solved_with_gpu(task, Effort(candidates=2, repairs=1, rounds=2))
+    change = solved_with_gpu(task, Effort(candidates=2, repairs=1, rounds=2, search_runs=0))
     assert change.patch.status == "no candidate passed"
     assert on_gpu(executed) == ["propose", "repair", "repair"]
     assert names(executed).count("judge_and_go_on") == 3
@@ -132,7 +132,7 @@ def test_a_proposal_of_nothing_is_not_asked_for_again(
 
 @pytest.mark.parametrize(
     ("how", "effort"),
-    [(Policy(), EFFORT), (policy(), Effort(candidates=0, frontier_candidates=0))],
+    [(Policy(), Effort()), (policy(), Effort(candidates=0, frontier_candidates=0, search_runs=0))],
     ids=["builtin", "no candidates"],
 )
 def test_no_gpu_is_asked_for_where_nothing_can_be_proposed(

@@ -22,7 +22,7 @@ def test_proposals_in_one_batch_fit_the_schema_and_none_passes(tiny: Path, tmp_p
         "from workflows.coding import fix_issue\n"
         f"policy = Policy(efficient='vllm:{tiny}', frontier='builtin', thinking='off')\n"
         "fix_issue(repo=sys.argv[1], issue=sys.argv[2], policy=policy,\n"
-        "          effort=Effort(candidates=6, repairs=2))\n"
+        "          effort=Effort(candidates=6, repairs=2, search_runs=0))\n"
     )
     arguments = ARGUMENTS | {"max_model_len": 8192}
     done = run_command(

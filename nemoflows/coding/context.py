@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.calls import Part
+from nemoflows.coding.lines import numbered
 from nemoflows.coding.protected import is_test, runs_tests
 from nemoflows.coding.types import Baseline, Change, ChangePlan, TestReport
 from nemoflows.sandbox.trees import Tree
@@ -14,7 +15,7 @@ MAX_FILE_CHARACTERS = 16_000
 """Of a file that is shown whole; of a longer one the surroundings of its suspicious lines."""
 AROUND_LINES = 40
 MAX_REPORT_CHARACTERS = 8_000
-_CUT = "\n… lines left out …\n"
+_CUT = "… lines left out …"
 
 
 def parts(change: Change, tree: Tree) -> list[Part]:
@@ -38,10 +39,16 @@ def paths(baseline: Baseline, tree: Tree, plan: ChangePlan) -> list[str]:
 
 
 def file_part(path: str, tree: Tree, baseline: Baseline) -> Part:
-    """Return a file as data, cut around its suspicious lines where it is long."""
-    text = tree.text(path) or ""
-    lines = [s.line for s in baseline.suspects if s.path == path]
-    return Part(kind="file", id=path, text=_cut(text, lines))
+    """Return a file as data, its lines numbered, of a long one those around suspicious ones."""
+    rows = (tree.text(path) or "").split("\n")
+    return Part(kind="file", id=path, text=numbered(rows, _kept(path, tree, baseline), _CUT))
+
+
+def shown_lines(tree: Tree, baseline: Baseline, plan: ChangePlan) -> dict[str, set[int]]:
+    """Return the numbers of the lines that are shown, by file."""
+    return {
+        path: {n + 1 for n in _kept(path, tree, baseline)} for path in paths(baseline, tree, plan)
+    }
 
 
 def report_part(report: TestReport, target: Sequence[str]) -> Part:
@@ -55,20 +62,16 @@ def report_part(report: TestReport, target: Sequence[str]) -> Part:
     return Part(kind="report", text="\n\n".join(told)[:MAX_REPORT_CHARACTERS])
 
 
-def _cut(text: str, lines: Sequence[int]) -> str:
-    if len(text) <= MAX_FILE_CHARACTERS:
-        return text
+def _kept(path: str, tree: Tree, baseline: Baseline) -> set[int]:
+    """Return which rows of a file are shown, counted from 0."""
+    text = tree.text(path) or ""
     rows = text.split("\n")
+    if len(text) <= MAX_FILE_CHARACTERS:
+        return set(range(len(rows)))
     kept: set[int] = set()
-    for line in lines or [1]:
+    for line in [s.line for s in baseline.suspects if s.path == path] or [1]:
         near = set(range(max(0, line - AROUND_LINES), min(len(rows), line + AROUND_LINES)))
         if sum(len(rows[n]) + 1 for n in kept | near) > MAX_FILE_CHARACTERS and kept:
             break
         kept |= near
-    shown, last = [], -1
-    for n in sorted(kept):
-        if n != last + 1:
-            shown.append(_CUT.strip("\n"))
-        shown.append(rows[n])
-        last = n
-    return "\n".join(shown)
+    return kept

@@ -168,14 +168,14 @@ def _replaced(text: str, edit: Edit, start: int, end: int) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     replacement = edit.replace
     if text[start:end] != edit.search:
-        replacement = _indented_like(text[start:end], edit.search, edit.replace.strip("\n"))
+        replacement = indented_like(text[start:end], edit.search, edit.replace.strip("\n"))
     written = replacement.replace("\r\n", "\n").replace("\n", newline)
     if text[start:end].endswith("\r") and not written.endswith("\r"):
         written += "\r"
     return text[:start] + written + text[end:]
 
 
-def _indented_like(found: str, search: str, replacement: str) -> str:
+def indented_like(found: str, search: str, replacement: str) -> str:
     """Return the replacement moved by as much as the match is from what was searched for."""
     is_at, was_at = _indent(found), _indent(search)
     if is_at == was_at:

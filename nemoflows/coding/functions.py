@@ -37,6 +37,11 @@ def tree(source: str, tests: str) -> Tree:
     return Tree({SOLUTION: source.encode(), TESTS: _as_pytest(tests).encode()})
 
 
+def is_one(tree: Tree) -> bool:
+    """Return whether a tree is such a repository."""
+    return set(tree.files) == {SOLUTION, TESTS}
+
+
 def head(prompt: str) -> str:
     """Return the source that a prompt gives: a whole function, the head of one, or none at all."""
     for source in (prompt, f"{prompt.rstrip()}\n{_UNWRITTEN}"):

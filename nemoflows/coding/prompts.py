@@ -12,7 +12,6 @@ from nemoflows.calls import Part, Request, Sampling, Thinking
 from nemoflows.calls.contract import Step, a_list, a_string, an_object, request
 
 MAX_EDITS = 6
-MAX_SEARCH_CHARACTERS = 3000
 MAX_REPLACE_CHARACTERS = 6000
 TEMPERATURE = 0.8
 """Of proposals, which are to differ.
@@ -32,16 +31,23 @@ def _step(name: str, output_tokens: int, thinking_tokens: int, priority: int) ->
     return Step(name, output_tokens, thinking, priority, SYSTEM)
 
 
+_WHY = "In `why` say first, in one sentence, what was wrong."
 PLAN_CHANGE = _step("plan_change", 1024, 2048, priority=3)
 PROPOSE = _step("propose", 4096, 2048, priority=2)
 REPAIR = _step("repair", 4096, 4096, priority=1)
 REVIEW = _step("review", 1024, 1024, priority=0)
 """A change is reasoned about before it is written, most of all one that has failed already."""
 _EDITS = (
-    "Write the change as edits, each of one file by its path: `search` is copied from the file "
-    "word for word, whole lines, enough of them to stand there once; `replace` takes its place. "
-    "An empty `search` writes a new file. Change as little as the issue needs. Tests and their "
-    "settings stay as they are. In `why` say in one sentence what was wrong."
+    f"Write the change as at most {MAX_EDITS} edits. Every line of a file is shown behind its "
+    "number: `path` is the file, `first` and `last` are the numbers of the lines that go, and "
+    "`replace` is what takes their place, whole lines with their indentation and without numbers, "
+    f"at most {MAX_REPLACE_CHARACTERS} characters. To add lines, replace a line by itself and "
+    "them. A new file has 0 for `first` and `last`. Change as little as the issue needs. Tests "
+    f"and their settings stay as they are. {_WHY}"
+)
+_FUNCTION = (
+    "Write the function again as a whole, with what it imports, in `function`, at most "
+    f"{MAX_REPLACE_CHARACTERS} characters. {_WHY}"
 )
 
 
@@ -59,27 +65,34 @@ def plan_change(shown: Sequence[Part]) -> Request:
     return _request(PLAN_CHANGE, shown, words, schema)
 
 
-def propose(shown: Sequence[Part], *, number: int, hint: str) -> Request:
+def propose(
+    shown: Sequence[Part], *, number: int, hint: str, one_function: bool = False
+) -> Request:
     """Ask for one of several changes.
 
     Args:
-        number: Which of them; each is a draw of its own.
+        number: Which of them; each is a draw of its own, the first one the most likely.
         hint: A place that this one should look at first; empty for none.
+        one_function: The function alone is asked for, and as a whole.
     """
     first = f"Look first at {hint}, which the failing tests ran. " if hint else ""
-    words = f"{first}Change the files so that the failing tests pass. {_EDITS}"
-    asked = _request(PROPOSE, shown, words, _schema())
-    update = {"sample": number, "sampling": Sampling(temperature=TEMPERATURE)}
+    form = _FUNCTION if one_function else _EDITS
+    words = f"{first}Change the files so that the failing tests pass. {form}"
+    asked = _request(PROPOSE, shown, words, _schema(one_function))
+    sampling = Sampling(temperature=TEMPERATURE if number else 0.0)
+    update = {"sample": number, "sampling": sampling}
     return asked.model_copy(update=update)
 
 
-def repair(shown: Sequence[Part], tried: Sequence[Part], *, number: int = 0) -> Request:
+def repair(
+    shown: Sequence[Part], tried: Sequence[Part], *, number: int = 0, one_function: bool = False
+) -> Request:
     """Ask for the correction of a change that failed; the files are shown with it applied."""
     words = (
         "A change was tried: the files above have it applied, and the last report says what came "
-        f"of it. Correct it, as edits of the files as they stand now. {_EDITS}"
+        f"of it. Correct it, as the files stand now. {_FUNCTION if one_function else _EDITS}"
     )
-    asked = _request(REPAIR, shown, words, _schema(), more=tried)
+    asked = _request(REPAIR, shown, words, _schema(one_function), more=tried)
     return asked.model_copy(update={"sample": number})
 
 
@@ -98,11 +111,12 @@ def review(shown: Sequence[Part], diff: str) -> Request:
     return _request(REVIEW, shown, words, schema, more=changed)
 
 
-def _schema() -> dict[str, Any]:
+def _schema(one_function: bool) -> dict[str, Any]:
+    if one_function:
+        return an_object(why=a_string(400), function=a_string(MAX_REPLACE_CHARACTERS))
+    line = {"type": "integer", "minimum": 0}
     edit = an_object(
-        path=a_string(200),
-        search=a_string(MAX_SEARCH_CHARACTERS),
-        replace=a_string(MAX_REPLACE_CHARACTERS),
+        path=a_string(200), first=line, last=line, replace=a_string(MAX_REPLACE_CHARACTERS)
     )
     edits = {"type": "array", "items": edit, "minItems": 1, "maxItems": MAX_EDITS}
     return an_object(why=a_string(400), edits=edits)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from nemoflows.calls import Reply
-from nemoflows.calls.contract import SHOWN, field
-from nemoflows.coding import edits
+from nemoflows.calls.contract import SHOWN, content, field
+from nemoflows.coding import edits, functions, lines
 from nemoflows.coding.compiling import problems
 from nemoflows.coding.protected import Protection
 from nemoflows.coding.types import Baseline, ChangePlan, Edit, Review
@@ -17,6 +17,7 @@ from nemoflows.errors import BadReply
 from nemoflows.sandbox.trees import Tree
 
 MAX_EDITS = 100
+Shown = Mapping[str, set[int]]
 
 
 class Changed(NamedTuple):
@@ -37,16 +38,16 @@ def read_plan(reply: Reply, tree: Tree) -> ChangePlan:
     )
 
 
-def read_edits(reply: Reply, tree: Tree, baseline: Baseline) -> Changed:
+def read_edits(reply: Reply, tree: Tree, baseline: Baseline, shown: Shown) -> Changed:
     """Return the tree with the reply's edits applied.
+
+    Args:
+        shown: Numbers of the lines that were shown, by file.
 
     Raises:
         BadReply: There are none, one is refused, they change nothing, or a file no longer compiles.
     """
-    rows = field(reply, "edits", list)
-    if not 0 < len(rows) <= MAX_EDITS:
-        raise BadReply(f"`edits` has {len(rows):,} items; it needs 1 to {MAX_EDITS}.")
-    wanted = [_edit(row) for row in rows]
+    wanted = _wanted(reply, tree, shown)
     result = edits.apply(tree, wanted, Protection.of(baseline))
     if not isinstance(result, Tree):
         told = "; ".join(str(each) for each in result[:SHOWN])
@@ -69,13 +70,30 @@ def _texts(reply: Reply, name: str) -> list[str]:
     return [text for text in field(reply, name, list) if isinstance(text, str) and text.strip()]
 
 
-def _edit(row: Any) -> Edit:
+def _wanted(reply: Reply, tree: Tree, shown: Shown) -> list[Edit]:
+    """Return a reply's edits: a whole function, lines by their numbers, or by what they say."""
+    told = content(reply)
+    if functions.is_one(tree) and isinstance(told, dict) and isinstance(told.get("function"), str):
+        source = tree.text(functions.SOLUTION) or ""
+        return [lines.with_function(functions.SOLUTION, source, told["function"])]
+    rows = field(reply, "edits", list)
+    if not 0 < len(rows) <= MAX_EDITS:
+        raise BadReply(f"`edits` has {len(rows):,} items; it needs 1 to {MAX_EDITS}.")
+    found = [_edit(row) for row in rows]
+    by_line = [edit for edit in found if isinstance(edit, lines.LineEdit)]
+    texts = {edit.path: tree.text(edit.path) for edit in by_line if edit.path in tree.files}
+    by_text = [edit for edit in found if isinstance(edit, Edit)]
+    return [*lines.as_edits(by_line, texts, shown), *by_text]
+
+
+def _edit(row: Any) -> Edit | lines.LineEdit:
+    kind = Edit if isinstance(row, dict) and "search" in row else lines.LineEdit
     try:
-        return Edit.model_validate(row)
+        return kind.model_validate(row)
     except ValidationError as error:
         names: Sequence[Any] = [each["loc"] for each in error.errors()]
         raise BadReply(
-            f"Each of `edits` must be an object with path, search and replace; wrong: {names}."
+            f"Each of `edits` must be an object with path, first, last and replace; wrong: {names}."
         ) from error
 
 

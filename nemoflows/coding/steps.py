@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.calls import Part, Reply, Request
-from nemoflows.coding import context, prompts, replies
+from nemoflows.coding import context, functions, prompts, replies
 from nemoflows.coding.candidates import candidate, changed, closest, solved, with_bill
 from nemoflows.coding.replies import Changed
 from nemoflows.coding.snapshots import opened
@@ -76,9 +76,12 @@ async def propose(
     shown = context.parts(change, tree)
     hints = [f"{s.path}:{s.line}" for s in baseline.suspects if s.score >= 0.5]
     requests = [
-        prompts.propose(shown, number=number, hint=_hint(hints, number)) for number in range(n)
+        prompts.propose(
+            shown, number=number, hint=_hint(hints, number), one_function=functions.is_one(tree)
+        )
+        for number in range(n)
     ]
-    asks = [_ask(request, tree, baseline, client) for request in requests]
+    asks = [_ask(request, tree, change, client) for request in requests]
     return await _with_candidates(change, asks, tree, client, tier, number=0)
 
 
@@ -130,15 +133,16 @@ def _repair_ask(
     tried = [Part(kind="change", text=trees.diff(base, tree))]
     if failed.report:
         tried.append(context.report_part(failed.report, baseline.target))
-    request = prompts.repair(context.parts(change, tree), tried, number=number)
-    return _ask(request, tree, baseline, client)
+    shown, is_one = context.parts(change, tree), functions.is_one(tree)
+    request = prompts.repair(shown, tried, number=number, one_function=is_one)
+    return _ask(request, tree, change, client)
 
 
-def _ask(
-    request: Request, tree: Tree, baseline: Baseline, client: BoundClient
-) -> CallSpec[Changed]:
+def _ask(request: Request, tree: Tree, change: Change, client: BoundClient) -> CallSpec[Changed]:
+    shown = context.shown_lines(tree, change.baseline, change.plan)
+
     def check(reply: Reply, _: bool) -> Changed:
-        return replies.read_edits(reply, tree, baseline)
+        return replies.read_edits(reply, tree, change.baseline, shown)
 
     return client.spec(request, check)
 

@@ -235,8 +235,11 @@ class Patch(Value):
         budget_note = [f"stopped early: {self.budget_note}"] if self.budget_note else []
         flaky = [f"flaky: {test}" for test in self.flaky]
         verdict = "" if self.review.verdict == "none" else f" ({self.review.verdict})"
+        is_free = bool(self.candidate and self.candidate.tier == "builtin" and self.calls)
+        found = "found by the search without a model, after no model's candidate passed"
         return [
             *budget_note,
+            *([found] if is_free else []),
             *flaky,
             *(f"review{verdict}: {each}" for each in self.review.comments),
         ]

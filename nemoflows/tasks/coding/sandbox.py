@@ -123,18 +123,17 @@ def examine(task: CodingTask) -> Baseline:
 
 
 @task(tests=True)
-def search_repair(change: Change, max_runs: int = 300, policy: Policy = POLICY) -> Tested:
-    """Repair by search where the efficient tier is the builtin one, which has no model.
+def search_repair(change: Change, max_runs: int = 300) -> Tested:
+    """Repair by search, without a model: it costs nothing but test runs.
 
     Args:
-        change: What `plan_change` returned.
+        change: What `plan_change` returned, or where no candidate passes.
         max_runs: Test runs that the search may take.
-        policy: How models are asked; nothing is searched where the efficient tier is a model.
 
     Returns:
         The change with the first mutation that passes, tested, or with none.
     """
-    if policy.efficient.is_builtin:
+    if not solved(change):
         n_cores = len(os.sched_getaffinity(0))
         searched = testing.search_repair(
             change, runs=test_runs(), max_runs=max_runs, at_once=n_cores

@@ -84,7 +84,7 @@ def solve_apart(task: CodingTask, effort: Effort = EFFORT, policy: Policy = POLI
     """
     change = plan_change(baseline=examine(task=task), policy=policy)
     if policy.efficient.is_builtin and effort.search_runs:
-        change, _ = search_repair(change=change, max_runs=effort.search_runs, policy=policy)
+        change, _ = search_repair(change=change, max_runs=effort.search_runs)
     return go_on_apart(change=change, effort=effort, policy=policy)
 
 
@@ -98,7 +98,8 @@ def go_on_apart(change: Change, effort: Effort = EFFORT, policy: Policy = POLICY
     if n := n_to_escalate(change, effort, policy):
         asked = escalate_change(change=change, candidates=n, policy=policy)
         change, _ = run_tests(change=asked)
-        return review(change=select(change=change), policy=policy)
+    if searches_last(change, effort, policy):
+        change, _ = search_repair(change=change, max_runs=effort.search_runs)
     chosen = select(change=change)
     is_reviewed = solved(change) and not policy.frontier.is_builtin
     return review(change=chosen, policy=policy) if is_reviewed else chosen
@@ -132,14 +133,23 @@ def n_to_escalate(change: Change, effort: Effort, policy: Policy) -> int:
     return effort.frontier_candidates
 
 
+def searches_last(change: Change, effort: Effort, policy: Policy) -> bool:
+    """Return whether what no model's candidate passes is searched for: that costs nothing."""
+    return _is_open(change) and bool(effort.search_runs) and not policy.efficient.is_builtin
+
+
 def _begun(task: CodingTask, effort: Effort, policy: Policy) -> Change:
     change = body_of(plan_change)(body_of(examine)(task), policy)
-    return body_of(search_repair)(change, effort.search_runs, policy).change
+    if not policy.efficient.is_builtin:
+        return change
+    return body_of(search_repair)(change, effort.search_runs).change
 
 
 def _finished(change: Change, effort: Effort, policy: Policy) -> Change:
     if n := n_to_escalate(change, effort, policy):
         change, _ = body_of(run_tests)(body_of(escalate_change)(change, n, policy))
+    if searches_last(change, effort, policy):
+        change, _ = body_of(search_repair)(change, effort.search_runs)
     return body_of(review)(body_of(select)(change), policy)
 
 
