@@ -7,7 +7,6 @@ an optional value that does not is left out, any other loses its span, and both 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -16,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 
 from nemoflows.calls import Reply, contract
 from nemoflows.errors import BadReply
-from nemoflows.language.terms import words
 from nemoflows.schemas import (
     Choices,
     Field,
@@ -29,12 +27,11 @@ from nemoflows.schemas import (
     SizeLimits,
     within,
 )
+from nemoflows.typed import values
 from nemoflows.typed.types import Span
 from nemoflows.types import Passage
 
 M = TypeVar("M", bound=BaseModel)
-
-_NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0 ]*")
 
 NOTHING = "The passage gives nothing of the record."
 
@@ -90,6 +87,8 @@ class _Walk:
     wrong: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     """Doubts that no second ask would settle: values cut by their room, or not in their quote."""
+    said: str = ""
+    """The description of the field that is being read."""
 
     def refuse(self) -> None:
         """Raise what is wrong so far, unless this is the last try."""
@@ -121,8 +120,15 @@ class _Walk:
         if not isinstance(quote, str) or "value" not in reply:
             self.wrong.append(f"{path} must be an object with `quote` and `value`")
             return _ABSENT
-        value = reply["value"]
-        if not quote.strip() or value is None:
+        if not quote.strip():
+            return _ABSENT
+        return self._value(leaf, reply["value"], quote, path, keep=keep)
+
+    def _value(self, leaf: Leaf, value: Any, quote: str, path: str, *, keep: bool) -> Any:
+        """Return a value that comes with a quote, as the document has it."""
+        value = values.filled(leaf, value, quote)
+        if value is None:
+            self.cut.append(f"{path} came empty beside the quote {quote[:80]!r}")
             return _ABSENT
         if not _in_range(leaf, value):
             self.wrong.append(f"{path} is out of range")
@@ -132,8 +138,14 @@ class _Walk:
             self.wrong.append(f"{path}: {quote[:80]!r} is not in the passage word for word")
             return value if keep else _ABSENT
         self.spans.append(Span(field=path, **found.model_dump(include=_PLACE)))
-        if not _agrees(leaf, value, found.quote):
+        value = values.as_written(leaf, value, found, self.passage)
+        if not values.agrees(leaf, value, found.quote):
             self.cut.append(f"{path}: {str(value)[:80]!r} does not stand in its quote")
+        if date := values.open_date(leaf, found, self.passage, self.said):
+            self.cut.append(
+                f"{path}: {date} may begin with the day or the month: say which in the field's "
+                "description"
+            )
         self._mark_cut(leaf, value, path)
         return value
 
@@ -176,6 +188,7 @@ class _Walk:
         before = len(self.spans) + len(self.wrong)
         for part in record.fields:
             inner = f"{path}.{part.name}" if path else part.name
+            self.said = part.description
             read = self.read(part.node, reply.get(part.name), inner, keep=part.needed)
             if read is _ABSENT:
                 read = None if part.required and part.nullable else _ABSENT
@@ -185,27 +198,6 @@ class _Walk:
 
 
 _PLACE = {"quote", "document", "start", "end"}
-
-
-def _agrees(leaf: Leaf, value: Any, quote: str) -> bool:
-    """Return whether a value can have been read from its quote, as far as code can tell.
-
-    A number must be one of the quote's, where that has digits; free text must share a word with
-    it. Dates, choices and the like are written in too many ways to say.
-    """
-    kinds = {scalar.kind for scalar in leaf.scalars if not scalar.hint}
-    if isinstance(value, str):
-        told = set(words(value))
-        return kinds != {"string"} or not told or not told.isdisjoint(words(quote))
-    if not isinstance(value, int | float) or not kinds <= {"integer", "number"}:
-        return True
-    there = {_digits(number) for number in _NUMBER.findall(quote)}
-    return not there or _digits(f"{value:f}") in there
-
-
-def _digits(number: str) -> str:
-    """Return a number's digits without the zeros that stand for nothing: 1,000.50 is 10005."""
-    return re.sub(r"\D", "", number).strip("0")
 
 
 def _in_range(leaf: Leaf, value: Any) -> bool:

@@ -1,0 +1,109 @@
+"""A value beside the words it was read from: its own letters, its sign, what it leaves open."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from nemoflows.calls.contract import locate
+from nemoflows.language.terms import words
+from nemoflows.schemas import HINTS, Leaf
+from nemoflows.types import Evidence, Passage
+
+NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0 ]*")
+
+_DAYS_OR_MONTHS = re.compile(r"(?<![\d/-])(\d{1,2})([/-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\d/-])")
+_MONTHS = 12
+_ORDER = re.compile(
+    r"(?:day|month)s?[ -](?:comes |is )?first|\b(?:d{1,2}|m{1,2})[ /.-](?:d{1,2}|m{1,2})\b|"
+    r"\b(?:European|British|American|US)\b",
+    re.IGNORECASE,
+)
+"""What a field's description says of which comes first."""
+_MINUS = r"[-\u2010-\u2015\u2212]"
+_NEGATIVE = (
+    r"\(\s*[^\s\w()]{0,3}\s*NUMBER\s*[^\s\w()]{0,3}\s*\)",
+    rf"(?<![\w.,)]){_MINUS}[^\s\w()]{{0,2}}NUMBER(?![\w.,]*\d)",
+    rf"NUMBER{_MINUS}(?!\w)",
+)
+"""How accounts write a negative amount: in parentheses, with the sign before it or after it."""
+_AMOUNT = re.compile(r"\d[\d ,.'\u2019\u00a0]*[.,'\u2019]\d+|\d+")
+
+
+def filled(leaf: Leaf, value: Any, quote: str) -> Any:
+    """Return the value, or what the quote gives where it came empty; None where that is open."""
+    if value is not None and (not isinstance(value, str) or value.strip()):
+        return value
+    kinds = {scalar.kind for scalar in leaf.scalars}
+    if kinds == {"string"} and not any(scalar.hint for scalar in leaf.scalars):
+        return " ".join(quote.split())
+    numbers = _AMOUNT.findall(quote)
+    if not kinds <= {"integer", "number"} or len(numbers) != 1:
+        return None
+    plain = re.sub(r"[ '\u2019\u00a0]|,(?=\d{3}(?:\D|$))", "", numbers[0])
+    if re.fullmatch(r"\d+(?:\.\d+)?", plain) is None:
+        return None
+    return float(plain) if "." in plain and "number" in kinds else int(float(plain))
+
+
+def as_written(leaf: Leaf, value: Any, found: Evidence, passage: Passage) -> Any:
+    """Return a text in the document's own letters, and a number with the document's own sign."""
+    if isinstance(value, str) and all(s.kind == "string" and not s.hint for s in leaf.scalars):
+        quote = passage.model_copy(update={"text": found.quote, "start": found.start})
+        own = locate(value, quote)
+        return " ".join(own.quote.split()) if own else value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value <= 0 or not any(s.least < 0 for s in leaf.scalars):
+        return value
+    return -value if _is_negative(value, found, passage) else value
+
+
+def _is_negative(value: float, found: Evidence, passage: Passage) -> bool:
+    """Return whether the document writes an amount of the quote as a negative one."""
+    start, end = found.start - passage.start, found.end - passage.start
+    around = passage.text[max(0, start - 4) : end + 4]
+    for number in _AMOUNT.findall(found.quote):
+        digits = re.sub(r"\D", "", number).strip("0")
+        bare = number.isdigit()  # "(3)" may be a note: only an amount is negative in parentheses
+        forms = _NEGATIVE[1:] if bare else _NEGATIVE
+        same = digits == re.sub(r"\D", "", f"{value:f}").strip("0")
+        patterns = (form.replace("NUMBER", re.escape(number)) for form in forms)
+        if same and any(re.search(pattern, around) for pattern in patterns):
+            return True
+    return False
+
+
+def open_date(leaf: Leaf, found: Evidence, passage: Passage, said: str) -> str:
+    """Return a date whose day and month could be either; empty where something says which.
+
+    Args:
+        said: The field's description.
+    """
+    if not any(s.hint in {HINTS["date"], HINTS["date-time"]} for s in leaf.scalars):
+        return ""
+    match = _DAYS_OR_MONTHS.search(found.quote)
+    if match is None or match[1] == match[3] or _ORDER.search(said):
+        return ""
+    every = [(int(m[1]), int(m[3])) for m in _DAYS_OR_MONTHS.finditer(passage.text)]
+    return "" if any(max(pair) > _MONTHS for pair in every) else match.group()
+
+
+def agrees(leaf: Leaf, value: Any, quote: str) -> bool:
+    """Return whether a value can have been read from its quote, as far as code can tell.
+
+    A number must be one of the quote's, where that has digits; free text must share a word with
+    it. Dates, choices and the like are written in too many ways to say.
+    """
+    kinds = {scalar.kind for scalar in leaf.scalars if not scalar.hint}
+    if isinstance(value, str):
+        told = set(words(value))
+        return kinds != {"string"} or not told or not told.isdisjoint(words(quote))
+    if not isinstance(value, int | float) or not kinds <= {"integer", "number"}:
+        return True
+    there = {_digits(number) for number in NUMBER.findall(quote)}
+    return not there or _digits(f"{value:f}") in there
+
+
+def _digits(number: str) -> str:
+    """Return a number's digits without the zeros that stand for nothing: 1,000.50 is 10005."""
+    return re.sub(r"\D", "", number).strip("0")

@@ -1,0 +1,89 @@
+"""Values beside the words they were read from: letters, signs, what is empty, what is open."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from nemoflows.calls import Reply
+from nemoflows.schemas import bounded
+from nemoflows.typed.reading import Filled, read_record
+from nemoflows.types import Passage
+
+
+class Bill(BaseModel):
+    seller: str = ""
+    total: float | None = None
+    due: date | None = None
+
+
+def read_bill(text: str, **fields: tuple[str, Any]) -> Filled[Bill]:
+    told = {name: {"quote": quote, "value": value} for name, (quote, value) in fields.items()}
+    shape = bounded(Bill, output_tokens=1024)
+    whole = Passage(id="b", document="b", start=0, end=len(text), text=text)
+    return read_record(Reply(text=json.dumps({"record": told})), shape, whole, final=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "quote", "total"),
+    [
+        ("Result (45.00) EUR", "(45.00)", -45.0), ("Result (45.00) EUR", "45.00", -45.0),
+        ("Result ($1,245.50)", "1,245.50", -1245.5), ("Result -45.00", "45.00", -45.0),
+        ("Result \u221245.00", "45.00", -45.0), ("Result 45.00-", "45.00", -45.0),
+        ("Result 45.00", "45.00", 45.0), ("Result - 45.00", "45.00", 45.0),
+        ("See note (45)", "45", 45.0), ("2024-45.00", "45.00", 45.0),
+    ],
+)  # fmt: skip
+def test_an_amount_has_the_sign_that_the_document_writes(
+    text: str, quote: str, total: float
+) -> None:
+    found = read_bill(text, total=(quote, abs(total)))
+    assert found.value is not None
+    assert found.value.total == total
+
+
+@pytest.mark.parametrize("value", ["", "  ", None])
+def test_a_value_that_is_empty_beside_a_quote_is_read_from_it_or_named(value: Any) -> None:
+    text = "Seller: ACME\nLtd. Total 45.00, due in May."
+    found = read_bill(text, seller=("ACME\nLtd.", value), total=("Total 45.00", value))
+    assert found.value == Bill(seller="ACME Ltd.", total=45.0)
+    open_ = read_bill(text, seller=("ACME", "ACME"), due=("due in May", value))
+    assert "due came empty beside the quote 'due in May'" in open_.problem
+
+
+def test_the_documents_own_letters_are_returned() -> None:
+    text = "Seller: M\u00fcller \u2013 \u201cS\u00f6hne\u201d GmbH."
+    copied = 'm\u00fcller - "s\u00f6hne" gmbh'
+    found = read_bill(text, seller=(copied, copied))
+    assert found.value == Bill(seller="M\u00fcller \u2013 \u201cS\u00f6hne\u201d GmbH")
+    assert found.spans[0].quote == "M\u00fcller \u2013 \u201cS\u00f6hne\u201d GmbH"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_open"),
+    [
+        ("Due 03/04/2024.", True), ("Due 3-4-24.", True), ("Due 04/04/2024.", False),
+        ("Due 03/14/2024.", False), ("Due 03/04/2024, made 25/03/2024.", False),
+        ("Due 03.04.2024.", False), ("Due 2024-03-04.", False),
+    ],
+)  # fmt: skip
+def test_a_date_whose_order_is_open_is_named(text: str, is_open: bool) -> None:
+    found = read_bill(text, due=(text[4:].split(",", maxsplit=1)[0].rstrip("."), "2024-03-04"))
+    assert ("the day or the month" in found.problem) is is_open
+
+
+class Dated(BaseModel):
+    due: date = Field(description="Due date, DD/MM/YYYY")
+
+
+def test_a_description_says_which_comes_first() -> None:
+    told = {"record": {"due": {"quote": "03/04/2024", "value": "2024-04-03"}}}
+    text = "Due 03/04/2024."
+    whole = Passage(id="b", document="b", start=0, end=len(text), text=text)
+    shape = bounded(Dated, output_tokens=1024)
+    found = read_record(Reply(text=json.dumps(told)), shape, whole, final=True)
+    assert found.problem == ""
