@@ -9,7 +9,7 @@ export PYTHONPATH := .
 IMAGE ?= nemoflows:dev
 export QUESTION ?= How do I make tenacity wait exponentially longer between retries?
 
-.PHONY: demo demo-crash demo-fix test test-dense test-vllm lint types package wheel register setup clean
+.PHONY: demo demo-crash demo-fix test test-dense test-vllm test-models lint types package wheel register setup clean
 
 demo: setup  ## Ask a question of the documents that the installation brought along
 	@$(BIN)/python examples/installed_docs.py .venv/installed-docs
@@ -31,6 +31,10 @@ test-dense:  ## Pass the tests that need an embedding model (installs torch)
 test-vllm:  ## Pass the tests that need the real vLLM engine (its CPU build, in .venv-vllm)
 	@.ci/setup-vllm
 	@.venv-vllm/bin/python -m pytest -m vllm $(ARGS)
+
+test-models:  ## Pass the tests that ask a real small model on this CPU (downloads 0.5 GB)
+	@.ci/setup-models
+	@TEST_MODELS=1 $(RUN) pytest -m models $(ARGS)
 
 lint: setup  ## Style
 	@$(RUN) ruff check . && $(RUN) ruff format --check .
