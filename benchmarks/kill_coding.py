@@ -14,7 +14,7 @@ from tests.loopback import data_parts
 EFFORT = Effort(candidates=4, repairs=2)
 """So few that every request is another: alike requests are alike to the provider too."""
 WORDS = ["--repo", str(LENDING), "--issue", ISSUE, "--effort", str(EFFORT)]
-_FIRST_ROUND, _ROUND = 1000, re.compile(r"^    return (\d+)$", re.MULTILINE)
+_FIRST_ROUND, _ROUND = 1000, re.compile(r"^\d+\| (    return (\d+))$", re.MULTILINE)
 Runs = dict[str, str]
 
 
@@ -27,10 +27,10 @@ def script(purpose: str, body: dict[str, Any]) -> str:
     before = _ROUND.search(shown)
     if before is None:
         search, replace = LINE, f"    return {7 + number % (_FIRST_ROUND - 8)}"
-    elif int(before[1]) < _FIRST_ROUND:
-        search, replace = before[0], f"    return {_FIRST_ROUND + number}"
+    elif int(before[2]) < _FIRST_ROUND:
+        search, replace = before[1], f"    return {_FIRST_ROUND + number}"
     else:
-        search, replace = before[0], RIGHT.replace
+        search, replace = before[1], RIGHT.replace
     return json.dumps({"why": "x", "edits": [{"path": FILE, "search": search, "replace": replace}]})
 
 

@@ -67,7 +67,7 @@ def main() -> None:
     """Walk through one `extract`, new and replayed."""
     with tempfile.TemporaryDirectory() as home:
         script = Path(home) / "script.json"
-        quote = {"quotes": [{"passage": "P1", "quote": "It is long."}]}
+        quote = {"quotes": ["P1.2"]}
         script.write_text(json.dumps([{"reply": json.dumps(quote)}]))
         os.environ |= {"HOME": home, "NEMOFLOWS_EFFICIENT": f"fake:{script}"}
         from nemoflows import Passage, Passages, extract

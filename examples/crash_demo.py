@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-N_RIVERS = 8
+N_RIVERS = 7
 KILL_AFTER = 9
 QUESTION = "How long are the rivers?"
 PRICED = {"usd": 0.01, "latency_s": 0.3}
@@ -25,10 +25,10 @@ def prepare(folder: Path) -> list[str]:
     rules: list[dict[str, Any]] = []
     said = [f"River R{n} is {n}00 kilometres long." for n in range(1, N_RIVERS + 1)]
     asked = [f"How long is river R{n}?" for n in range(1, N_RIVERS + 1)]
-    for n, (fact, question) in enumerate(zip(said, asked, strict=True), 1):
+    for n, fact in enumerate(said, 1):
         (folder / "docs" / f"r{n}.md").write_text(f"# R{n}\n\n{fact}\n")
-        quotes = json.dumps({"quotes": [{"passage": "P1", "quote": fact}]})
-        rules.append({"purpose": "extract", "contains": question, "reply": quotes, **PRICED})
+    quotes = {"purpose": "extract", "reply": json.dumps({"quotes": ["P1.1"]}), **PRICED}
+    rules += [{"contains": question, **quotes} for question in [QUESTION, *asked]]
     cited = {"sentences": [{"text": "See the quotes.", "citations": [1]}]}
     others = {"plan": {"questions": asked}, "summarise": {"summary": "So."}, "synthesise": cited}
     rules += [{"purpose": to, "reply": json.dumps(say), **PRICED} for to, say in others.items()]
@@ -36,7 +36,7 @@ def prepare(folder: Path) -> list[str]:
     model = f"fake:{folder / 'script.json'}"
     words = ["run", "workflows/rag.py", "answer_question", "--question", QUESTION]
     policy = json.dumps({"efficient": model, "frontier": model})
-    more = ["--corpus", str(folder / "docs"), "--agents", str(N_RIVERS), "--policy", policy]
+    more = ["--corpus", str(folder / "docs"), "--agents", str(N_RIVERS + 1), "--policy", policy]
     return [sys.executable, "-m", "flytekit.clis.sdk_in_container.pyflyte", *words, *more]
 
 

@@ -88,7 +88,14 @@ class Evidence(Value):
     """Id of the passage it was found in."""
     heading: str = ""
     calls: list[str] = Field(default_factory=list)
-    """Keys of the model calls that found it; empty on the builtin tier."""
+    """Keys of the model calls that found it; empty where the builtin tier alone did."""
+    builtin: bool = False
+    """Whether the builtin tier, which reads along, chose it beside a model or in its place."""
+
+    def overlaps(self, other: Evidence) -> bool:
+        """Return whether both hold some of the same text."""
+        here = self.document == other.document
+        return here and self.start < other.end and other.start < self.end
 
 
 class NotFound(Value):
@@ -103,6 +110,8 @@ class NotFound(Value):
     gate: Literal["nothing", "coverage", "integrity"] = "nothing"
     """What was not passed: nothing was found, what was found covers too little, or replies that
     could not be used."""
+    nearest: list[Evidence] = Field(default_factory=list)
+    """What comes nearest to the question in what was searched, and does not answer it."""
     calls: list[str] = Field(default_factory=list)
 
 
@@ -120,6 +129,8 @@ class Finding(Value):
     """Why the next tier should look again; empty where every gate was passed."""
     budget_note: str = ""
     """Why the builtin tier stood in for a model, with the budget's numbers; empty otherwise."""
+    stand_in: str = ""
+    """What of a model's could not be used, so that the builtin tier's stands; empty otherwise."""
     not_found: NotFound | None = None
     """Set where the question is not covered; summary and evidence are then empty."""
     calls: list[str] = Field(default_factory=list)

@@ -31,7 +31,9 @@ _BODIES = {
     "stream": (b"event: error\ndata: " + _OVERLOADED + b"\n\n", "text/event-stream"),
 }
 """Faults that are a reply with status 200."""
-_DATA = re.compile(r"<data ([0-9a-f]{12}): (\w+) ?(\S*)>\n(.*?)\n</data \1>", re.DOTALL)
+_DATA = re.compile(r"<(data-*) ([^>\n]*)>\n(.*?)\n</\1 \2>", re.DOTALL)
+_KINDS = {"P": "passage", "F": "finding", "Q": "query"}
+"""Of numbered parts, by the letter of their mark."""
 
 
 class ModelServer:
@@ -279,6 +281,7 @@ def message(body: dict[str, Any], replies: dict[str, str], *, finish: str) -> di
 
 _PURPOSES = {
     "edits": "propose",
+    "function": "propose",
     "steps": "plan_change",
     "verdict": "review",
     "questions": "plan",
@@ -326,7 +329,15 @@ def _instance(schema: dict[str, Any]) -> Any:
 def data_parts(body: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return (kind, id, text) of every delimited part of a prompt."""
     text = "\n\n".join(_text(turn["content"]) for turn in body["messages"])
-    return [(found[2], found[3], found[4]) for found in _DATA.finditer(text)]
+    return [(_kind(found[2]), found[2], found[3]) for found in _DATA.finditer(text)]
+
+
+def _kind(mark: str) -> str:
+    if mark.isdigit():
+        return "evidence"
+    if re.fullmatch(r"[PFQ]\d+", mark):
+        return _KINDS[mark[0]]
+    return "file" if re.search(r"[./]", mark) else mark
 
 
 def _text(content: str | list[dict[str, str]]) -> str:
@@ -343,7 +354,7 @@ def _sensible(purpose: str, body: dict[str, Any]) -> Any:
             return {"questions": [question]}
         case "extract":
             passages = [(mark, text) for kind, mark, text in parts if kind == "passage"]
-            return {"quotes": [{"passage": m, "quote": _last_line(t)} for m, t in passages[:2]]}
+            return {"quotes": [_last_mark(text) for _, text in passages[:2]]}
         case "rewrite":
             return {"query": ""}
         case "summarise":
@@ -357,5 +368,6 @@ def _sensible(purpose: str, body: dict[str, Any]) -> Any:
             return _OF_CHANGES.get(purpose, other)
 
 
-def _last_line(text: str) -> str:
-    return [line for line in text.splitlines() if line.strip()][-1]
+def _last_mark(text: str) -> str:
+    marks: list[str] = re.findall(r"^\[(P\d+\.\d+)\]", text, re.MULTILINE)
+    return marks[-1]

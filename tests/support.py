@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemoflows.calls import Part, Request, user
+from nemoflows.calls import Part, Reply, Request, user
 from nemoflows.engines.base import Engine
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
 from nemoflows.llm.client import LLMClient
 from nemoflows.models import BUILT_IN, Endpoint
+from nemoflows.rag.quoting import quoting
 from nemoflows.settings import Settings
-from nemoflows.types import ModelRef
+from nemoflows.types import Evidence, ModelRef, Passage
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -100,3 +101,13 @@ def run_command(
 def as_policy(**given: Any) -> tuple[str, str]:
     """Return the words of a command that say how models are asked."""
     return "--policy", json.dumps(given)
+
+
+def extract_request(question: str, passages: Sequence[Passage]) -> Request:
+    """Return the request for quotes."""
+    return quoting(question, passages)[0]
+
+
+def read_quotes(reply: Reply, passages: Sequence[Passage], *, final: bool) -> list[Evidence]:
+    """Return what a reply quotes of passages."""
+    return quoting("Who?", passages)[1](reply, final)

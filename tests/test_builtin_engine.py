@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from nemoflows.calls import Answered, Outcome, Part, Purpose, Request, Unusable, user, wire
+from nemoflows.calls import Answered, Outcome, Part, Purpose, Reply, Request, Unusable, user, wire
 from nemoflows.engines.builtin import Builtin, extract, plan, synthesise
 from nemoflows.errors import BadModel
 from nemoflows.rag import prompts
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
+from tests.support import extract_request, read_quotes
 
 BUILTIN = ModelRef()
 QUESTION = "Who built the Alder Bridge?"
@@ -51,22 +52,24 @@ def test_a_plan_keeps_to_the_number_that_the_schema_allows() -> None:
 
 
 def test_quotes_are_verbatim_and_name_their_passage() -> None:
-    request = prompts.extract(QUESTION, [OTHER, PASSAGE])
+    request = extract_request(QUESTION, [OTHER, PASSAGE])
     quotes = answer(request)["quotes"]
-    assert quotes[0] == {"passage": "P2", "quote": TEXT[35:]}
-    assert {each["passage"] for each in quotes} == {"P2"}
+    assert quotes[0] == "P2.2"
+    assert {each[:3] for each in quotes} == {"P2."}
 
 
 def test_the_engine_quotes_what_the_function_quotes() -> None:
-    request = prompts.extract(QUESTION, [PASSAGE])
-    quotes = [each["quote"] for each in answer(request)["quotes"]]
-    assert quotes == [piece.quote for piece in extract(QUESTION, [PASSAGE])]
+    request = extract_request(QUESTION, [PASSAGE])
+    quotes = read_quotes(Reply(text=json.dumps(answer(request))), [PASSAGE], final=False)
+    assert [(q.start, q.quote) for q in quotes] == [
+        (piece.start, piece.quote) for piece in extract(QUESTION, [PASSAGE])
+    ]
 
 
 def test_nothing_found_is_an_empty_list_and_no_error() -> None:
-    request = prompts.extract("What is the capital of Peru?", [PASSAGE])
+    request = extract_request("What is the capital of Peru?", [PASSAGE])
     assert answer(request) == {"quotes": []}
-    assert answer(prompts.extract(QUESTION, [])) == {"quotes": []}
+    assert answer(extract_request(QUESTION, [])) == {"quotes": []}
 
 
 def test_a_rewritten_query_names_what_was_found() -> None:
@@ -106,7 +109,7 @@ def test_evidence_without_a_finding_is_composed_too() -> None:
 
 
 def test_a_second_ask_reads_the_data_of_the_first() -> None:
-    first = prompts.extract(QUESTION, [PASSAGE])
+    first = extract_request(QUESTION, [PASSAGE])
     again = wire.ask_again(first, reply_text="{}", error="`quotes` is missing.")
     assert answer(again) == answer(first)
 

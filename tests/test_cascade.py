@@ -84,7 +84,7 @@ def test_what_a_gate_doubts_is_kept_and_handed_on(index: Index, tmp_path: Path) 
     own, _ = client(beside_the_point, tmp_path)
     found = research(index, own, BOHEMIA)
     assert found.not_found is None
-    assert "wanted" in found.low_confidence
+    assert "first and the builtin tier" in found.low_confidence
     [handed] = escalation.to_escalate([found], Policy())
     assert (handed.question, handed.gate, handed.reason) == (
         BOHEMIA,

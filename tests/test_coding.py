@@ -139,20 +139,22 @@ def test_no_frontier_candidates_asks_the_frontier_for_none(
 
 
 @pytest.mark.parametrize(
-    "edit",
+    ("path", "told_of"),
     [
-        Edit(path="tests/test_loans.py", search="", replace="x"),
-        Edit(path="../../escaped.py", search="", replace="x"),
-        Edit(path="conftest.py", search="", replace="x"),
-        Edit(path=".git/hooks/post-checkout", search="", replace="x"),
-        Edit(path="lending/loans.py", search="    return", replace="x"),
+        ("tests/test_loans.py", "were not shown"),
+        ("../../escaped.py", "cannot be applied"),
+        ("conftest.py", "cannot be applied"),
+        (".git/hooks/post-checkout", "cannot be applied"),
+        ("lending/loans.py", "were not shown"),
     ],
-    ids=["a test", "outside", "conftest", "git", "ambiguous"],
+    ids=["a test", "outside", "conftest", "git", "no lines"],
 )
 def test_malicious_edits_are_told_once_and_refused(
-    edit: Edit, providers: Providers, tmp_path: Path
+    path: str, told_of: str, providers: Providers, tmp_path: Path
 ) -> None:
-    providers.play(small=proposes(reply(edit)), large=proposes(reply(edit)))
+    edit = {"path": path, "first": 0, "last": 0, "replace": "x"}
+    said = json.dumps({"why": "So.", "edits": [edit]})
+    providers.play(small=proposes(said), large=proposes(said))
     patch = fix(lending(tmp_path / "repo"), candidates=1)
     assert patch.status == "no candidate passed"
     assert not list(tmp_path.rglob("escaped.py"))
@@ -164,7 +166,7 @@ def test_malicious_edits_are_told_once_and_refused(
         for kind, _, text in data_parts(body)
         if kind == "error"
     ]
-    assert any("cannot be applied" in text for text in told)
+    assert any(told_of in text for text in told)
     assert patch.usd == pytest.approx(providers.n_calls * USD_PER_CALL), "refused, and paid"
 
 

@@ -24,6 +24,7 @@ from nemoflows.settings import Settings
 from nemoflows.types import Evidence, Finding, Passage
 from tests.loopback import ModelServer, completion
 from tests.subjects import Subject
+from tests.support import extract_request, read_quotes
 
 QUESTION = "How long is the Elbe?"
 TEXT = "The Elbe rises in Bohemia. It is 1,094 kilometres long."
@@ -51,8 +52,8 @@ def test_a_plan_is_read(sensible: Subject) -> None:
 
 
 def test_quotes_are_read_and_stand_in_their_passage(sensible: Subject) -> None:
-    reply = sensible.answer(sensible.of(prompts.extract(QUESTION, PASSAGES)))
-    found = prompts.read_quotes(reply, PASSAGES, final=False)
+    reply = sensible.answer(sensible.of(extract_request(QUESTION, PASSAGES)))
+    found = read_quotes(reply, PASSAGES, final=False)
     assert found
     for quote in found:
         assert TEXT[quote.start - 7 : quote.end - 7] == quote.quote

@@ -19,6 +19,7 @@ from nemoflows.errors import BadInput, BadModel
 from nemoflows.llm.bound import BoundClient, thoughtful
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.rag import escalation, prompts
+from nemoflows.rag.quoting import EXTRACT
 from nemoflows.rag.types import ContextPolicy, ResearchPlan
 from nemoflows.search import build_index, open_index
 from nemoflows.typed.prompts import FIELDS
@@ -147,12 +148,12 @@ def test_a_server_with_too_small_a_context_is_refused_before_the_first_call() ->
 
 
 def test_each_step_of_the_flow_has_its_own_thinking() -> None:
-    steps = [prompts.PLAN, prompts.EXTRACT, prompts.REWRITE, prompts.SUMMARISE, prompts.SYNTHESISE]
+    steps = [prompts.PLAN, EXTRACT, prompts.REWRITE, prompts.SUMMARISE, prompts.SYNTHESISE]
     for step in [*steps, FIELDS]:
         asked = step_request(step, [], "words", {})
         assert thoughtful(asked, "auto").thinking == step.thinking
     assert thoughtful(request(purpose="chat"), "auto").thinking is None
-    assert prompts.EXTRACT.thinking.mode == prompts.REWRITE.thinking.mode == "off"
+    assert EXTRACT.thinking.mode == prompts.REWRITE.thinking.mode == "off"
     assert prompts.SYNTHESISE.thinking.budget_tokens > 0
 
 

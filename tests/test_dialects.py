@@ -125,7 +125,7 @@ def test_thinking_is_told_in_the_fields_that_the_dialect_obeys(
         ("openai", "gpt-4.1", {"thinking": BUDGET}, "gpt-4.1 has none"),
         ("openai", "gpt-5-mini", {"thinking": OFF}, "thinks minimal"),
         ("openai", "gpt-6-luna", {"thinking": BUDGET}, "an effort, medium, for 2000"),
-        ("openai", "gpt-6-luna", {"sampling": {"temperature": 0.0}}, "sampling"),
+        ("openai", "gpt-6-luna", {"sampling": {"temperature": 0.5}}, "sampling"),
         ("compatible", "llama3", {"thinking": OFF}, "no field that llama3"),
         ("sglang", "n", {"thinking": BUDGET}, "without one"),
         ("deepseek", "d", {"sampling": {"seed": 3}}, "seed"),

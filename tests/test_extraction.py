@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from nemoflows.calls import Request, Thinking
+from nemoflows.calls import Request, Sampling, Thinking
 from nemoflows.engines.fake import FakeEngine, Rule, request_text
 from nemoflows.errors import EndpointDown, TooManyFailures
 from nemoflows.llm.bound import BoundClient
@@ -160,7 +161,7 @@ def test_the_request_carries_schema_room_and_the_fields_in_words() -> None:
     assert request.max_output_tokens == 512
     assert request.purpose == "fields"
     assert "- people (integer): Number of inhabitants" in request_text(request)
-    assert request.sampling is None
+    assert request.sampling == Sampling(temperature=0.0), "what code checks is left to no chance"
 
 
 def test_copying_fields_asks_for_no_thinking(tmp_path: Path) -> None:
@@ -185,10 +186,8 @@ def test_hostile_text_stays_between_its_fences(
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     one = passage(1, f"{text}City")
     rendered = request_text(ask(one))
-    fence = rendered.split("<data ")[1][:12] if rendered.startswith("<data") else ""
-    fence = fence or rendered.partition("\n\n<data ")[2][:12]
-    assert f"</data {fence}>" in rendered
-    assert rendered.count(f"</data {fence}>") == 1
+    [word] = re.findall(r"^<(data-*) P1>$", rendered, re.MULTILINE)
+    assert rendered.count(f"</{word} P1>") == 1
     name = {"quote": reply_of(f"{text}City"), "value": "City"}
     reply = json.dumps({"record": {"name": name, "people": {"quote": "City", "value": 1}}})
     (row,) = fill(FakeEngine([Rule(reply=reply)]), tmp_path, [one])

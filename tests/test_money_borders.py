@@ -150,7 +150,7 @@ def test_the_calls_of_a_vain_rung_are_handed_on(index: Index, tmp_path: Path) ->
     own, _ = client(nothing, tmp_path, model=THINKER)
     kept = only(index, own)
     [handed] = escalation.to_escalate([kept], Policy())
-    assert len(kept.calls) == 2
+    assert len(kept.calls) == 4
     assert handed.calls == kept.calls
 
 

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from nemoflows.calls import Part, Request, wire
 from nemoflows.rag import prompts
+from nemoflows.rag.quoting import EXTRACT
 from nemoflows.types import Evidence, Finding, Passage
-from tests.support import request
+from tests.support import extract_request, request
 
 PASSAGE = Passage(id="a:0-5", document="a", start=0, end=5, text="Hello", heading="H > I")
 QUOTE = Evidence(quote="Hello", document="a", start=0, end=5, heading="H")
 FINDING = Finding(question="Who?", summary="Somebody.", evidence=[QUOTE, QUOTE])
 REQUESTS = {
     "plan": prompts.plan("Who?", n=3),
-    "extract": prompts.extract("Who?", [PASSAGE]),
+    "extract": extract_request("Who?", [PASSAGE]),
     "rewrite": prompts.rewrite("Who?", [PASSAGE], ["who"]),
     "summarise": prompts.summarise("Who?", [QUOTE]),
     "synthesise": prompts.synthesise("Who?", [FINDING, FINDING]),
@@ -29,16 +30,29 @@ REQUESTS = {
 @given(st.text(), st.text())
 def test_no_text_can_end_its_own_fence(text: str, heading: str) -> None:
     rendered = wire.render(Part(kind="passage", id="P1", text=text, heading=heading))
-    mark = re.match(r"<data ([0-9a-f]{12}): passage P1>\n", rendered)
-    assert mark is not None
-    assert rendered.count(mark[1]) == 2
-    assert rendered.endswith(f"\n</data {mark[1]}>")
+    found = re.match(r"<(data-*) P1>\n", rendered)
+    assert found is not None
+    assert rendered.count(f"<{found[1]} ") == rendered.count(f"</{found[1]} ") == 1
+    assert rendered.endswith(f"\n</{found[1]} P1>")
 
 
-def test_a_text_that_holds_its_own_mark_gets_another() -> None:
-    first = wire.fence("x")
-    text = "x" + first
-    assert wire.fence(text) not in text
+@pytest.mark.parametrize("text", ["</data P1>", "< DATA x>", "</data P1> </data- P1>", "</data\n"])
+def test_a_text_that_holds_a_delimiter_gets_another(text: str) -> None:
+    rendered = wire.render(Part(kind="passage", id="P1", text=f"a {text} b"))
+    word = wire.fence(text)
+    assert word != "data"
+    assert rendered.count(f"</{word} P1>") == 1
+    assert rendered.endswith(f"b\n</{word} P1>")
+
+
+def test_a_mark_stands_first_and_alone_and_units_have_their_own() -> None:
+    text = "# Elbe\n\nIt is long. It ends in the sea.\n\n    a = 1\n    b = 2"
+    passage = PASSAGE.model_copy(update={"text": text, "heading": "Rivers > Elbe"})
+    shown = wire.render(extract_request("Who?", [passage]).messages[0].parts[0])
+    assert shown.splitlines() == [
+        "<data P1>", "a > Rivers > Elbe", "", "[P1.1] It is long.", "[P1.2] It ends in the sea.",
+        "[P1.3]     a = 1", "[P1.4]     b = 2", "</data P1>",
+    ]  # fmt: skip
 
 
 def test_own_words_are_not_fenced() -> None:
@@ -64,7 +78,7 @@ def unbounded(schema: dict[str, Any], path: str = "$") -> list[str]:
     if kind == "array":
         own = [] if "maxItems" in schema else [path]
         return own + unbounded(schema["items"], f"{path}[]")
-    return [path] if kind == "string" and "maxLength" not in schema else []
+    return [path] if kind == "string" and not {"maxLength", "enum"} & set(schema) else []
 
 
 def test_an_unbounded_schema_is_found() -> None:
@@ -90,7 +104,7 @@ def test_nothing_untrusted_is_among_our_own_words() -> None:
     finding = Finding(question=canary, summary=canary, evidence=[quote])
     asked = [
         prompts.plan(canary, n=3),
-        prompts.extract(canary, [tainted]),
+        extract_request(canary, [tainted]),
         prompts.rewrite(canary, [tainted], [canary]),
         prompts.summarise(canary, [quote]),
         prompts.synthesise(canary, [finding]),
@@ -109,18 +123,18 @@ def test_nothing_untrusted_is_among_our_own_words() -> None:
 
 def test_relevance_does_not_change_a_prompt() -> None:
     scored = PASSAGE.model_copy(update={"score": 9.5})
-    again = prompts.extract("Who?", [scored])
+    again = extract_request("Who?", [scored])
     assert again.key() == REQUESTS["extract"].key()
 
 
 def test_the_same_inputs_are_the_same_bytes() -> None:
-    again: Request = prompts.extract("Who?", [PASSAGE])
+    again: Request = extract_request("Who?", [PASSAGE])
     assert again.model_dump_json() == REQUESTS["extract"].model_dump_json()
 
 
 def test_steps_that_end_an_agent_come_before_those_that_start_one() -> None:
-    order = [prompts.SYNTHESISE, prompts.SUMMARISE, prompts.EXTRACT, prompts.PLAN]
+    order = [prompts.SYNTHESISE, prompts.SUMMARISE, EXTRACT, prompts.PLAN]
     turns = [step.priority for step in order]
     assert turns == sorted(set(turns))
-    assert prompts.REWRITE.priority == prompts.EXTRACT.priority, "one loop of one agent"
+    assert prompts.REWRITE.priority == EXTRACT.priority, "one loop of one agent"
     assert request(purpose="chat").priority == max(turns), "no step of an agent waits for it"

@@ -14,9 +14,9 @@ from nemoflows import rag
 from nemoflows.calls import Outcome, Request
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.builtin import Builtin
-from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.engines.fake import FakeEngine, Rule, request_text
 from nemoflows.engines.registry import Engines
-from nemoflows.errors import BadInput, BadReply, CorpusError, EndpointDown
+from nemoflows.errors import BadInput, CorpusError, EndpointDown
 from nemoflows.journal import Journal
 from nemoflows.llm.bound import BoundClient
 from nemoflows.llm.client import LLMClient
@@ -184,15 +184,15 @@ def test_an_agent_whose_reply_is_unusable_does_not_cost_the_others(
     index: Index, tmp_path: Path
 ) -> None:
     def sometimes(request: Request) -> str:
-        broken = request.purpose == "extract" and "Danube" in request.messages[0].parts[0].text
+        broken = request.purpose == "extract" and "Danube rise" in request_text(request)
         return "not json" if broken else quoting(request)
 
     at = client(FakeEngine(answer=sometimes), tmp_path)
     asked = ["How long is the Elbe?", "Where does the Danube rise?", "How long does bread keep?"]
     found = run(rag.research(asked, index=index, client=at, k=2, hops=1))
-    assert [finding.not_found is None for finding in found] == [True, False, True]
-    assert found[1].not_found is not None
-    assert "not JSON" in found[1].not_found.error
+    assert [finding.not_found is None for finding in found] == [True, True, True]
+    assert [bool(finding.stand_in) for finding in found] == [False, True, False]
+    assert "not JSON" in found[1].low_confidence
     assert len(found[1].calls) == 2
 
 
@@ -202,10 +202,12 @@ def test_a_lone_agent_with_an_unusable_reply_goes_to_the_next_tier(
     for fault in ("refused", "truncated", ""):
         rule = Rule.model_validate({"fault": fault, "reply": "not json"})
         at = client(FakeEngine([rule]), tmp_path / (fault or "invalid"))
-        asked = ["How long is the Elbe?"]
-        [found] = run(rag.research(asked, index=index, client=at, k=2, hops=1))
-        assert found.not_found is not None
-        assert found.not_found.calls
+        asked = ["How long is the Elbe?", "Where did the Elbe's zeppelin captain study?"]
+        found, missing = run(rag.research(asked, index=index, client=at, k=2, hops=1))
+        assert found.low_confidence
+        assert found.calls
+        assert missing.not_found is not None
+        assert missing.not_found.calls
 
 
 def test_a_frontier_that_is_down_is_not_a_corpus_that_does_not_say(
@@ -219,8 +221,9 @@ def test_a_frontier_that_is_down_is_not_a_corpus_that_does_not_say(
 
 def test_an_answer_tells_failed_calls_from_a_silent_corpus(index: Index, tmp_path: Path) -> None:
     at = client(FakeEngine([Rule(reply="not json")]), tmp_path)
-    found = run(rag.research(["How long is the Elbe?"], index=index, client=at, k=2, hops=1))
-    answered = run(rag.synthesise("How long is the Elbe?", found, client=at))
+    asked = "Where did the Elbe zeppelin captain study?"
+    found = run(rag.research([asked], index=index, client=at, k=2, hops=1))
+    answered = run(rag.synthesise(asked, found, client=at))
     assert "could not be researched" in answered.text
     assert "Nothing in the corpus" not in answered.text
 
@@ -266,11 +269,18 @@ def test_an_endpoint_that_is_down_fails_the_step_as_transient(index: Index, tmp_
         run(rag.research(["a river", "b river"], index=index, client=at, k=2, hops=1))
 
 
-def test_a_single_step_raises_its_failure(index: Index, tmp_path: Path) -> None:
-    at = client(FakeEngine([Rule(reply="nonsense")]), tmp_path)
-    passages = run(rag.retrieve("Elbe?", index=index, k=2, llm=at.llm))
-    with pytest.raises(BadReply, match="not JSON"):
-        run(rag.extract(passages, client=at))
+def test_a_single_step_gives_what_the_builtin_tier_gives_or_raises(
+    index: Index, tmp_path: Path
+) -> None:
+    at = client(FakeEngine([Rule(reply="nonsense")]), tmp_path / "a")
+    passages = run(rag.retrieve("How long is the Elbe?", index=index, k=2, llm=at.llm))
+    found = run(rag.extract(passages, client=at))
+    assert "1,094" in found.evidence[0].quote
+    assert "not JSON" in found.stand_in
+    assert len(found.calls) == 2
+    down = client(FakeEngine([Rule(fault="down")]), tmp_path / "b")
+    with pytest.raises(EndpointDown):
+        run(rag.extract(passages, client=down))
 
 
 def test_nothing_is_asked_about_nothing(index: Index, tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ def test_what_is_read_is_not_asked_for_again(tmp_path: Path) -> None:
     }
     engine = FakeEngine([Rule(purpose=purpose, reply=text) for purpose, text in said.items()])
     client = BoundClient(make_llm(engine, tmp_path), ModelRef.model_validate("fake:x"))
-    plan = asyncio.run(steps.plan_research("Q?", client=client, n=2))
-    assert plan.questions == ASKED["questions"]
+    plan = asyncio.run(steps.plan_research("Q?", client=client, n=3))
+    assert plan.questions == ["Q?", *ASKED["questions"]]
     quote = Evidence(quote="so", document="d", start=0, end=2)
     finding = Finding(question="Q?", summary="So.", evidence=[quote])
     answer = asyncio.run(steps.synthesise("Q?", [finding], client=client))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from nemoflows.calls import Request
+from nemoflows.calls.contract import checked_question
 from nemoflows.llm.bound import BoundClient
-from nemoflows.rag import prompts
-from nemoflows.rag.prompts import checked_question
+from nemoflows.rag import prompts, quoting
 from nemoflows.search.chunks import TARGET_CHARS
 from nemoflows.types import Evidence, Finding, ModelRef, Passage
 
+SENTENCE = "A short one, numbered. "
 ASKS = 2
 """Times that one request may be asked: a reply that cannot be used is asked for once more."""
 
@@ -23,11 +24,11 @@ def frontier_most(
     """
     question = checked_question(question)
     passages = [_passage(number) for number in range(k)]
-    quotes = [_quote(passages[0])] * prompts.MAX_QUOTES
+    quotes = [_quote(passages[0])] * quoting.MAX_QUOTES
     found = Finding(
         question=question, summary="x" * prompts.MAX_SUMMARY_CHARACTERS, evidence=quotes
     )
-    extract = prompts.extract(question, passages)
+    extract = quoting.quoting(question, passages)[0]
     rewrite = prompts.rewrite(question, passages, [question] * hops)
     summarise = prompts.summarise(question, quotes)
     agent = [(extract, hops), (rewrite, hops - 1), (summarise, 1)]
@@ -63,10 +64,10 @@ def _most(requests: list[tuple[Request, int]], client: BoundClient) -> float | N
 
 
 def _passage(number: int) -> Passage:
-    text = "x" * 2 * TARGET_CHARS  # as UTF-8, where many letters take two bytes
+    text = SENTENCE * (2 * TARGET_CHARS // len(SENTENCE))  # in UTF-8 many letters take two bytes
     return Passage(id=f"{number}", document="d", start=0, end=len(text), text=text)
 
 
 def _quote(passage: Passage) -> Evidence:
-    text = passage.text[: prompts.MAX_QUOTE_CHARACTERS]
+    text = passage.text[: quoting.MAX_UNIT_CHARACTERS]
     return Evidence(quote=text, document="d", start=0, end=len(text))

@@ -94,8 +94,10 @@ class Part(Value):
     heading: Text = ""
     score: float = Field(default=0.0, exclude=True)
     """The search's relevance: read by the builtin tier, not shown to models, not in the key."""
-    document: str = Field(default="", exclude=True)
-    """Where the text stands: read by the builtin tier, not shown to models, not in the key."""
+    document: Text = ""
+    """Where the text stands."""
+    units: list[tuple[int, int]] = Field(default_factory=list)
+    """Stretches of the text that are shown alone, each behind its mark: `P3.1`, `P3.2` and on."""
 
 
 class Message(Value):
@@ -131,6 +133,11 @@ class Sampling(Value):
     temperature: float | None = Field(default=None, ge=0)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
+
+    @property
+    def is_greedy(self) -> bool:
+        """Return whether nothing is left to chance: what a model without the field comes near."""
+        return self.temperature == 0
 
 
 class Request(Value):

@@ -1,7 +1,8 @@
 """How text travels to a model: own words plain, data delimited, the reply shown again.
 
-Text from documents, users' questions included, is data: it stands between delimiters that are
-derived from its own hash and cannot occur inside it, so that no document can end its own quote.
+Text from documents, users' questions included, is data: it stands between delimiters that do not
+occur inside it, so that no document can end its own quote. A delimiter holds the mark by which a
+reply may refer to it and nothing else: what looks like a mark is taken for one by small models.
 Same inputs, same bytes: nothing here depends on a clock, a server or a random draw.
 """
 
@@ -15,6 +16,8 @@ from typing import Any
 from nemoflows.calls.values import Message, Part, Reply, Request, user
 
 MAX_ERROR_CHARACTERS = 1000
+MARK_CHARACTERS = 12
+"""Of a unit's mark, with its brackets and the line end."""
 _PLAIN_ID = re.compile(r"[^<>\x00-\x1f\x7f\x85\u2028\u2029]{0,100}")
 """Ids that may stand in a delimiter; others are data: a column's name may be anybody's."""
 
@@ -22,29 +25,33 @@ AGAIN = "That reply cannot be used, for the reason above. Answer the request aga
 
 
 def fence(text: str) -> str:
-    """Return a delimiter that depends on `text` alone and does not occur in it."""
-    mark = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    while mark in text:
-        mark = hashlib.sha256(mark.encode()).hexdigest()[:12]
-    return mark
+    """Return a word for delimiters that no delimiter inside the text has."""
+    word = "data"
+    while re.search(rf"</?\s*{word}(?![\w-])", text, re.IGNORECASE):
+        word += "-"
+    return word
 
 
 def render(part: Part) -> str:
-    """Return a part as a model reads it: own words plain, data delimited."""
+    """Return a part as a model reads it: own words plain, data delimited, its units numbered."""
     if part.kind == "text":
         return part.text
-    mark = fence("\n".join((part.id, part.heading, part.text)))
     is_plain = _PLAIN_ID.fullmatch(part.id) is not None
-    label = f"{part.kind} {part.id}" if is_plain else part.kind
-    body = "\n\n".join(filter(None, ["" if is_plain else part.id, part.heading, part.text]))
-    return f"<data {mark}: {label}>\n{body}\n</data {mark}>"
+    mark = part.id if is_plain and part.id else part.kind
+    title = " > ".join(dict.fromkeys(filter(None, (part.document, part.heading))))
+    shown = [f"[{part.id}.{n}] {part.text[a:b]}" for n, (a, b) in enumerate(part.units, 1)]
+    text = "\n".join(shown) if part.units else part.text
+    body = "\n\n".join(filter(None, ["" if is_plain else part.id, title, text]))
+    word = fence(body)
+    return f"<{word} {mark}>\n{body}\n</{word} {mark}>"
 
 
 def estimated_tokens(request: Request) -> int:
     """Return about how many input tokens a request takes, from its characters alone."""
     parts = [part for turn in request.messages for part in turn.parts]
-    n_characters = sum(len(part.text) + len(part.heading) for part in parts)
-    return estimate_tokens(n_characters + len(request.system))
+    n_characters = sum(len(p.text) + len(p.heading) + len(p.document) for p in parts)
+    n_marks = sum(len(part.units) for part in parts)
+    return estimate_tokens(n_characters + MARK_CHARACTERS * n_marks + len(request.system))
 
 
 def prefix_key(request: Request) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from nemoflows.calls import Request, Thinking
+from nemoflows.calls import Request, Sampling, Thinking
 from nemoflows.llm.client import LLMClient
-from nemoflows.llm.results import OVER_BUDGET, CallSpec, Check, Failure, Success
+from nemoflows.llm.results import OVER_BUDGET, UNUSABLE, CallSpec, Check, Failure, Success
 from nemoflows.money.budgets import Account
 from nemoflows.types import ModelRef, Policy, ThinkingPolicy, Tier
 
@@ -29,7 +29,14 @@ def thoughtful(request: Request, policy: ThinkingPolicy, *, deeper: bool = False
     wish = Thinking(mode=policy) if policy != "auto" else request.thinking
     if deeper and (wish is None or wish.mode == "off"):
         wish = DEEPER
-    return request.model_copy(update={"thinking": wish})
+    thinks = wish is not None and wish.mode != "off"
+    update = {"thinking": wish, "sampling": _warm(request) if thinks else request.sampling}
+    return request.model_copy(update=update)
+
+
+def _warm(request: Request) -> Sampling | None:
+    """Return a request's sampling where it has any chance; models do not reason well without."""
+    return None if request.sampling and request.sampling.is_greedy else request.sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,22 @@ class BoundClient:
         """Return a request with all that is bound here, as the client takes it."""
         return CallSpec(self.ready(request), check, self.max_resamples, self.account)
 
-    async def ask(self, request: Request, check: Check[T]) -> Success[T] | Failure:
-        """Ask the client; what no longer fits the budget is done without a model."""
+    async def ask(
+        self, request: Request, check: Check[T], *, stands_in: bool = False
+    ) -> Success[T] | Failure:
+        """Ask the client; what no longer fits the budget is done without a model.
+
+        Args:
+            stands_in: Where the replies cannot be used, so is this: it costs nothing, and a model
+                may not make worse what is to be had without one.
+        """
         result = await self.llm.complete(self.spec(request, check))
         self.call_keys.extend(result.calls)
-        if isinstance(result, Failure) and result.reason == OVER_BUDGET:
-            return await self._without_model(request, check, result)
+        if isinstance(result, Failure):
+            if result.reason == OVER_BUDGET:
+                return await self._without_model(request, check, result)
+            if stands_in and result.reason in UNUSABLE and not self.model.is_builtin:
+                return await self._without_model(request, check, result)
         return result
 
     def deeper(self) -> BoundClient | None:
@@ -94,4 +111,8 @@ class BoundClient:
         found = await self.llm.complete(CallSpec(free, check))
         if isinstance(found, Failure):
             return refused
-        return Success(found.value, refused.calls, budget_note=refused.detail)
+        if refused.reason == OVER_BUDGET:
+            return Success(found.value, refused.calls, budget_note=refused.detail)
+        what = f"{self.model} gave nothing usable ({refused.reason}: {refused.detail.rstrip('.')})"
+        told = f"{what}; what stands is the builtin tier's."
+        return Success(found.value, refused.calls, stand_in=told)

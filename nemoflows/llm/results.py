@@ -49,7 +49,10 @@ class CallSpec(Generic[T]):
         """Return the request for a further sample; number 0 is the request itself."""
         if not number:
             return self.request
-        return self.request.model_copy(update={"sample": self.request.sample + number})
+        update: dict[str, object] = {"sample": self.request.sample + number}
+        if self.request.sampling and self.request.sampling.is_greedy:
+            update["sampling"] = None  # the same draw again would be the same reply
+        return self.request.model_copy(update=update)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Success(Generic[T]):
     calls: list[str] = field(default_factory=list)
     budget_note: str = ""
     """Why the tier without a model stood in for one; empty where it did not."""
+    stand_in: str = ""
+    """What was wrong with the model's replies, where that tier's stands for them; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

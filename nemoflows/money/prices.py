@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TEMPLATE_TOKENS = 1024
 """Input tokens that a provider may add to a request: its template, its words about tools."""
+MARK_BYTES, DELIMITER_BYTES = 12, 64
+"""Around a unit's mark, and around a part, beside its id."""
 HOURS = 24
 """Hours ahead whose prices a reservation covers: some providers' depend on the time of day."""
 
@@ -105,7 +107,9 @@ def n_bytes(request: Request) -> int:
     total = _n_bytes(request.system)
     for turn in request.messages:
         for part in turn.parts:
-            total += _n_bytes(part.text) + _n_bytes(part.heading) + _n_bytes(part.id) + 64
+            marks = len(part.units) * (_n_bytes(part.id) + MARK_BYTES)
+            texts = (part.text, part.heading, part.document, part.id, part.id)
+            total += sum(map(_n_bytes, texts)) + marks + DELIMITER_BYTES
         total += _n_bytes(repr(turn.blocks)) if turn.blocks else 0
     for extra in (request.json_schema, *(tool.schema_ for tool in request.tools)):
         total += 2 * _n_bytes(repr(extra)) if extra else 0

@@ -90,7 +90,7 @@ def to_escalate(findings: Sequence[Finding], policy: Policy) -> list[NotFound]:
         NotFound(
             question=finding.question,
             reason=finding.low_confidence,
-            gate="coverage",
+            gate="integrity" if finding.stand_in else "coverage",
             queries=finding.queries,
             calls=finding.calls,
         )
@@ -113,7 +113,8 @@ def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Fi
         if before is None:
             best[found.question] = found
             continue
-        better = _found(found) and not (found.budget_note and _found(before))
+        is_builtins = bool(found.budget_note or found.stand_in)
+        better = _found(found) and not (is_builtins and _found(before))
         kept = found if better else before
         calls = list(dict.fromkeys([*before.calls, *found.calls]))
         best[found.question] = kept.model_copy(update={"calls": calls})

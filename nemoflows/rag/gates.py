@@ -26,7 +26,7 @@ class Coverage(Value):
     """How much of a question stands in the evidence."""
 
     share: float
-    """Terms of the question found in quotes and headings, longer terms weighing more; 0 to 1."""
+    """Terms of the question found in quotes, longer terms weighing more; 0 to 1."""
     missing: list[str]
     """Terms of the question found nowhere."""
 
@@ -38,30 +38,56 @@ def coverage(question: str, evidence: Sequence[Evidence]) -> Coverage:
     corpus statistics.
     """
     wanted = list(dict.fromkeys(terms(question)))
-    held = {term for quote in evidence for term in terms(f"{quote.heading} {quote.quote}")}
+    held = {term for quote in evidence for term in terms(quote.quote)}
     total = sum(map(len, wanted))
     missing = [term for term in wanted if term not in held]
     share = 1.0 - sum(map(len, missing)) / total if total else float(bool(evidence))
     return Coverage(share=share, missing=missing)
 
 
-def is_enough(question: str, evidence: Sequence[Evidence]) -> bool:
-    """Return whether an agent can stop searching."""
+def agree(chosen: Sequence[Evidence], own: Sequence[Evidence]) -> bool:
+    """Return whether a model and the builtin tier put the same stretch first."""
+    return bool(chosen and own) and chosen[0].overlaps(own[0])
+
+
+def is_enough(question: str, evidence: Sequence[Evidence], own: Sequence[Evidence] = ()) -> bool:
+    """Return whether an agent can stop searching.
+
+    Args:
+        own: What the builtin tier chose beside a model.
+    """
+    if agree(evidence, own):
+        return True
     return bool(evidence) and coverage(question, evidence).share >= ENOUGH_COVERAGE
 
 
 def low_confidence(
-    question: str, evidence: Sequence[Evidence], passages: Sequence[Passage], model: ModelRef
+    question: str,
+    evidence: Sequence[Evidence],
+    passages: Sequence[Passage],
+    model: ModelRef,
+    own: Sequence[Evidence] = (),
 ) -> str:
-    """Return why the next tier should look again; empty where the coverage gate is passed.
+    """Return why the next tier should look again; empty where the gate is passed.
 
-    The builtin tier is judged by its own confidence. A model chooses quotes by what they mean, so
-    that of its evidence only the share of the question's terms is asked for.
+    The builtin tier is judged by its own confidence. A model is judged by that tier, which reads
+    along, and where it finds nothing by the share of the question's terms in the quotes.
+
+    Args:
+        evidence: What the model chose, or the builtin tier where it is the model.
+        own: What the builtin tier chose beside a model.
+
+    Source: a 1.5B model on 40 questions of xquad_en, three passages each: the model is right first
+    on 29, the builtin tier on 30; where both choose the same, 24 of 26 are right.
     """
     if model.is_builtin:
         sure = confidence(question, evidence, passages)
         told = "The first quote leads the next one too little: confidence"
         return "" if sure >= SURE else f"{told} {sure:.2f}, {SURE} wanted."
+    if own and not evidence:
+        return "The model found nothing that helps; the quotes are the builtin tier's."
+    if own:
+        return "" if agree(evidence, own) else _differ(evidence[0], own[0])
     found = coverage(question, evidence)
     if found.share >= ENOUGH_COVERAGE:
         return ""
@@ -69,3 +95,8 @@ def low_confidence(
         f"The quotes cover {found.share:.0%} of the question, {ENOUGH_COVERAGE:.0%} is wanted; "
         f"missing: {', '.join(found.missing[:8])}."
     )
+
+
+def _differ(chosen: Evidence, own: Evidence) -> str:
+    here, there = (f"{e.document}:{e.start}-{e.end}" for e in (chosen, own))
+    return f"The model puts {here} first and the builtin tier {there}."

@@ -1,14 +1,14 @@
 """The requests of the question flow in words, and the reading of what models answer.
 
-Every quote and citation is checked by code. A reader raises `BadReply` with words the model can act
-on. At the last try (`final`) it keeps what holds and drops the rest, so that one invented quote
-does not cost the true ones.
+What is quoted is in `nemoflows.rag.quoting`. Every citation is checked by code. A reader raises
+`BadReply` with words the model can act on. At the last try (`final`) it keeps what holds and drops
+the rest, so that one invented number does not cost the true ones.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nemoflows.calls import Part, Reply, Request, Thinking
@@ -19,77 +19,36 @@ from nemoflows.calls.contract import (
     a_string,
     an_object,
     field,
-    locate,
     passage_parts,
+    question_part,
     request,
 )
-from nemoflows.errors import BadInput, BadReply
+from nemoflows.errors import BadReply
+from nemoflows.language.terms import terms
 from nemoflows.rag.types import Citation
 from nemoflows.types import Evidence, Finding, Passage
 
-MAX_QUESTION_CHARACTERS = 8_000
-MAX_QUOTES = 6
-MAX_QUOTE_CHARACTERS = 600
+MAX_SUB_CHARACTERS = 400
+MAX_QUERY_CHARACTERS = 300
+MAX_SENTENCE_CHARACTERS = 600
 MAX_SUMMARY_CHARACTERS = 1200
 MAX_ANSWER_SENTENCES = 16
 
 PLAN = Step("plan", 512, Thinking(mode="budget", budget_tokens=1024), priority=3)
-EXTRACT = Step("extract", 1536, priority=2)
 REWRITE = Step("rewrite", 128, priority=2)
 SUMMARISE = Step("summarise", 512, priority=1)
 SYNTHESISE = Step("synthesise", 2048, Thinking(mode="budget", budget_tokens=2048), priority=0)
 
 
-def checked_question(question: str) -> str:
-    """Return the question without surrounding space.
-
-    Raises:
-        BadInput: It is empty or too long; no call was made.
-    """
-    stripped = question.strip()
-    if not stripped:
-        raise BadInput("The question is empty. Ask something; no call was made.")
-    if len(stripped) > MAX_QUESTION_CHARACTERS:
-        raise BadInput(
-            f"The question has {len(stripped)} characters, more than {MAX_QUESTION_CHARACTERS}. "
-            "Put long material into the corpus; no call was made."
-        )
-    return stripped
-
-
 def plan(question: str, *, n: int) -> Request:
     """Ask for at most `n` sub-questions that together cover the question."""
     words = (
-        f"Split the question into at most {n} sub-questions that can be searched for one by one "
-        "and that together cover it. If it asks for one thing only, return it unchanged as the "
-        "only one."
+        f"Split the question into at most {n} sub-questions of at most {MAX_SUB_CHARACTERS} "
+        "characters that can be searched for one by one and that together cover it. If it asks "
+        "for one thing only, return it unchanged as the only one."
     )
-    schema = an_object(questions=a_list(a_string(400), n))
-    return request(PLAN, [_question(question)], words, schema)
-
-
-def extract(
-    question: str,
-    passages: Sequence[Passage],
-    *,
-    shared: bool = False,
-) -> Request:
-    """Ask for the verbatim quotes that help to answer the question.
-
-    Args:
-        shared: Other requests have the very same passages, which then come first.
-    """
-    words = (
-        "Copy, word for word, the sentences of the passages that help to answer the question, the "
-        f"most useful first, at most {MAX_QUOTES}, each with the passage it stands in. Change "
-        "nothing in them. If nothing helps, return an empty list."
-    )
-    quote = an_object(passage=a_string(16), quote=a_string(MAX_QUOTE_CHARACTERS))
-    asked, read = [_question(question)], passage_parts(passages)
-    parts = [*read, *asked] if shared else [*asked, *read]
-    schema = an_object(quotes=a_list(quote, MAX_QUOTES))
-    n_shared = len(read) if shared else 0
-    return request(EXTRACT, parts, words, schema, n_shared=n_shared)
+    schema = an_object(questions=a_list(a_string(MAX_SUB_CHARACTERS), n))
+    return request(PLAN, [question_part(question)], words, schema)
 
 
 def rewrite(
@@ -100,22 +59,22 @@ def rewrite(
     """Ask for the query of the next hop, or an empty one."""
     words = (
         "The queries found these passages, and they do not answer the question yet. Write the "
-        "next search query, naming what the passages revealed. If no search could add anything, "
-        "return an empty query."
+        f"next search query, at most {MAX_QUERY_CHARACTERS} characters, naming what the passages "
+        "revealed. If no search could add anything, return an empty query."
     )
     asked = [Part(kind="query", id=f"Q{n}", text=query) for n, query in enumerate(queries, 1)]
-    parts = [_question(question), *asked, *passage_parts(passages)]
-    schema = an_object(query=a_string(300))
+    parts = [question_part(question), *asked, *passage_parts(passages)]
+    schema = an_object(query=a_string(MAX_QUERY_CHARACTERS))
     return request(REWRITE, parts, words, schema)
 
 
 def summarise(question: str, evidence: Sequence[Evidence]) -> Request:
     """Ask for a short answer to the question from the quotes alone."""
     words = (
-        "Answer the question from the quotes alone, in at most four sentences. Say nothing that "
-        "the quotes do not say."
+        "Answer the question from the quotes alone, in at most four sentences and "
+        f"{MAX_SUMMARY_CHARACTERS} characters. Say nothing that the quotes do not say."
     )
-    parts = [_question(question), *evidence_parts(evidence)]
+    parts = [question_part(question), *evidence_parts(evidence)]
     schema = an_object(summary=a_string(MAX_SUMMARY_CHARACTERS))
     return request(SUMMARISE, parts, words, schema)
 
@@ -123,12 +82,13 @@ def summarise(question: str, evidence: Sequence[Evidence]) -> Request:
 def synthesise(question: str, findings: Sequence[Finding]) -> Request:
     """Ask for an answer whose every sentence cites quotes by number."""
     words = (
-        "Answer the question from the findings and quotes below. Write whole sentences; under "
-        "each give the numbers of the quotes that support it. Say nothing that no quote supports."
+        "Answer the question from the findings and quotes above. Write whole sentences, at most "
+        f"{MAX_ANSWER_SENTENCES} of at most {MAX_SENTENCE_CHARACTERS} characters; under each give "
+        "the numbers of the one to four quotes that support it. Say nothing that no quote supports."
     )
     numbers = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": 4}
-    sentence = an_object(text=a_string(600), citations=numbers)
-    parts = [_question(question), *finding_parts(findings)]
+    sentence = an_object(text=a_string(MAX_SENTENCE_CHARACTERS), citations=numbers)
+    parts = [question_part(question), *finding_parts(findings)]
     schema = an_object(sentences=a_list(sentence, MAX_ANSWER_SENTENCES))
     return request(SYNTHESISE, parts, words, schema)
 
@@ -159,10 +119,6 @@ def finding_parts(findings: Sequence[Finding]) -> list[Part]:
     return parts
 
 
-def _question(question: str) -> Part:
-    return Part(kind="question", text=question)
-
-
 _MARKS = re.compile(r"\s*\[\d+(?:\s*,\s*\d+)*\]")
 """Marks are set by code; one that a model writes into its text would resolve to nothing."""
 
@@ -184,7 +140,15 @@ def read_plan(reply: Reply, *, n: int) -> list[str]:
     questions = [" ".join(q.split()) for q in field(reply, "questions", list) if _is_text(q)]
     if not questions:
         raise BadReply("`questions` holds no question.")
-    return list(dict.fromkeys(questions))[:n]
+    return distinct(questions)[:n]
+
+
+def distinct(questions: Sequence[str]) -> list[str]:
+    """Return questions without those that differ in case, endings and little words alone."""
+    first: dict[tuple[str, ...], str] = {}
+    for question in questions:
+        first.setdefault(tuple(terms(question)) or (question,), question)
+    return list(first.values())
 
 
 def read_query(reply: Reply) -> str:
@@ -198,42 +162,6 @@ def read_summary(reply: Reply) -> str:
     if not summary:
         raise BadReply("`summary` is empty.")
     return summary
-
-
-def quoting(
-    question: str, passages: Sequence[Passage], *, shared: bool = False
-) -> tuple[Request, Callable[[Reply, bool], list[Evidence]]]:
-    """Return the request for quotes, and how its reply is read: each found in its passage.
-
-    Args:
-        shared: Other agents read the very same passages.
-    """
-
-    def read(reply: Reply, final: bool) -> list[Evidence]:
-        return read_quotes(reply, passages, final=final)
-
-    return extract(question, passages, shared=shared), read
-
-
-def read_quotes(reply: Reply, passages: Sequence[Passage], *, final: bool) -> list[Evidence]:
-    """Return the quotes with their offsets, each found verbatim in the passage it names.
-
-    White space may differ; the quote that is returned is the document's own.
-    """
-    by_mark = {f"P{n}": passage for n, passage in enumerate(passages, 1)}
-    found: list[Evidence] = []
-    wrong: list[str] = []
-    rows = field(reply, "quotes", list)
-    for row in rows:
-        mark, quote = _pair(row)
-        evidence = locate(quote, by_mark.get(mark))
-        if evidence is None:
-            wrong.append(f"{mark[:8]}: {quote[:80]!r}")
-        elif evidence not in found:
-            found.append(evidence)
-    if wrong and not (final and found):
-        raise BadReply(f"Not word for word in the passage named: {'; '.join(wrong[:SHOWN])}.")
-    return found
 
 
 def read_answer(reply: Reply, findings: Sequence[Finding], *, final: bool) -> Written:
@@ -289,16 +217,17 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _pair(row: Any) -> tuple[str, str]:
-    if not isinstance(row, dict) or not _is_text(row.get("quote")):
-        raise BadReply("Each of `quotes` must be an object with `passage` and `quote`.")
-    return str(row.get("passage", "")), row["quote"]
-
-
 def _sentence(row: Any) -> tuple[str, list[int]]:
-    numbers = row.get("citations") if isinstance(row, dict) else None
-    if not isinstance(numbers, list) or not _is_text(row.get("text")):
+    told = row.get("citations") if isinstance(row, dict) else None
+    if told is None or not _is_text(row.get("text")):
         raise BadReply("Each of `sentences` must be an object with `text` and `citations`.")
-    if not all(isinstance(n, int) for n in numbers):
+    numbers = [_number(each) for each in (told if isinstance(told, list) else [told])]
+    if not all(numbers):
         raise BadReply("`citations` must be whole numbers.")
-    return " ".join(_MARKS.sub("", row["text"]).split()), numbers
+    return " ".join(_MARKS.sub("", row["text"]).split()), [int(n[1]) for n in numbers if n]
+
+
+def _number(cited: Any) -> re.Match[str] | None:
+    """Return the whole number that a citation is, as `1`, `"1"` or `"[1]"`."""
+    is_one = isinstance(cited, int | str) and not isinstance(cited, bool)
+    return re.fullmatch(r"[\s\[(]*(-?\d{1,9})[\s\])]*", str(cited)) if is_one else None

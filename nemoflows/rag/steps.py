@@ -17,12 +17,13 @@ from typing import Literal, get_args
 
 from nemoflows import search
 from nemoflows.calls import thinking
+from nemoflows.calls.contract import checked_question
 from nemoflows.engines.base import Vectors
 from nemoflows.errors import BadInput
 from nemoflows.llm.bound import BoundClient
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.concurrency import together
-from nemoflows.llm.results import UNUSABLE, Failure, refuse_too_many, unwrap
+from nemoflows.llm.results import UNUSABLE, Failure, Success, refuse_too_many, unwrap
 from nemoflows.progress import Progress
 from nemoflows.rag import escalation, prompts
 from nemoflows.rag.agent import (
@@ -32,7 +33,6 @@ from nemoflows.rag.agent import (
     read_whole,
     write_finding,
 )
-from nemoflows.rag.prompts import checked_question
 from nemoflows.rag.retrieval import find, opened
 from nemoflows.rag.types import (
     CONTEXT_TOKENS,
@@ -104,7 +104,7 @@ async def plan_research(
     context_tokens: int = CONTEXT_TOKENS,
     others: Sequence[ModelRef] = (),
 ) -> ResearchPlan:
-    """Split a question into at most `n` sub-questions.
+    """Split a question into sub-questions: at most `n` with the question itself, always the first.
 
     Args:
         k: Passages in an agent's context.
@@ -129,22 +129,34 @@ async def plan_research(
         )
     plan = ResearchPlan(
         question=question,
-        questions=[],
+        questions=[question],
         k=k,
         hops=hops,
         context_policy=context_policy,
         context_tokens=context_tokens,
     )
-    request = prompts.plan(question, n=n)
+    if n == 1:  # there is nothing to decide
+        return plan
+    request = prompts.plan(question, n=n - 1)
     if client.llm.engines.of(client.model).paid and not client.llm.is_recorded(
         client.ready(request)
     ):
         await client.llm.preflight(client.model)
         for model in others:
             escalation.refuse_small_context(plan, model, await client.llm.context_tokens(model))
-    done = unwrap(await client.ask(request, lambda reply, _: prompts.read_plan(reply, n=n)))
-    told = {"questions": done.value, "calls": done.calls, "budget_note": done.budget_note}
-    return plan.model_copy(update=told)
+    asked = await client.ask(request, lambda reply, _: prompts.read_plan(reply, n=n - 1))
+    if isinstance(asked, Failure) and asked.reason in UNUSABLE:
+        told = f"{client.model} gave no usable plan ({asked.reason}: {asked.detail.rstrip('.')})"
+        asked = Success([], asked.calls, stand_in=f"{told}; the question itself is researched.")
+    done = unwrap(asked)
+    return plan.model_copy(
+        update={
+            "questions": prompts.distinct([question, *done.value]),
+            "calls": done.calls,
+            "budget_note": done.budget_note,
+            "stand_in": done.stand_in,
+        }
+    )
 
 
 async def retrieve(question: str, *, index: Index, k: int, llm: LLMClient) -> Passages:
@@ -160,20 +172,10 @@ async def retrieve(question: str, *, index: Index, k: int, llm: LLMClient) -> Pa
     return Passages(question=question, passages=found)
 
 
-async def extract(passages: Passages, *, client: BoundClient) -> Quotes:
-    """Return verbatim quotes that help to answer the question, the most useful first."""
-    question = checked_question(passages.question)
-    if not passages.passages:
-        return Quotes(question=question)
-    done = unwrap(await client.ask(*prompts.quoting(question, passages.passages)))
-    quotes = [quote.model_copy(update={"calls": done.calls}) for quote in done.value]
-    return Quotes(question=question, evidence=quotes, calls=done.calls)
-
-
 async def summarise(quotes: Quotes, *, client: BoundClient) -> Finding:
     """Answer a question from quotes alone; without quotes, say that nothing was found."""
     state = AgentState(checked_question(quotes.question), [], evidence=quotes.evidence)
-    state.calls = list(quotes.calls)
+    state.calls, state.stand_in = list(quotes.calls), quotes.stand_in
     result = await write_finding(state, client)
     if isinstance(result, Failure):
         raise result.error()
@@ -216,7 +218,8 @@ async def research(
         if corpus is None:
             result = await investigate(question, index=index, client=client, k=k, hops=hops)
         else:
-            result = await read_whole(question, corpus, client)
+            near = opened(index.uri).search(question, k)
+            result = await read_whole(question, corpus, client, near)
         n_done += 1
         if progress:
             progress(n_done, len(questions))
@@ -301,7 +304,9 @@ async def synthesise(question: str, findings: Sequence[Finding], *, client: Boun
     request = prompts.synthesise(question, found)
     done = unwrap(
         await client.ask(
-            request, lambda reply, final: prompts.read_answer(reply, found, final=final)
+            request,
+            lambda reply, final: prompts.read_answer(reply, found, final=final),
+            stands_in=True,
         )
     )
     written = done.value
@@ -313,6 +318,7 @@ async def synthesise(question: str, findings: Sequence[Finding], *, client: Boun
         dropped=written.dropped,
         not_found=missing,
         budget_note=done.budget_note or budget_note,
+        stand_in=done.stand_in,
         calls=list(dict.fromkeys(before + done.calls)),
         findings=list(findings),
     )

@@ -9,6 +9,8 @@ from pydantic import Field
 from nemoflows.errors import one_line, printable
 from nemoflows.types import Evidence, Finding, NotFound, Passage, Value
 
+NAME_A_MODEL = """--policy '{"efficient": "ENDPOINT:MODEL", "frontier": "ENDPOINT:MODEL"}'"""
+
 ContextPolicy = Literal["retrieve", "pack", "auto"]
 """Whether an agent searches, reads the whole corpus, or whichever takes fewer tokens."""
 
@@ -31,6 +33,8 @@ class ResearchPlan(Value):
     """Most tokens, by our estimate, that a packed corpus may take."""
     budget_note: str = ""
     """Why the builtin tier stood in for a model, with the budget's numbers; empty otherwise."""
+    stand_in: str = ""
+    """Why the question itself is the plan; empty where a model or its rules made one."""
     calls: list[str] = Field(default_factory=list)
 
 
@@ -46,6 +50,8 @@ class Quotes(Value):
 
     question: str
     evidence: list[Evidence] = Field(default_factory=list)
+    stand_in: str = ""
+    """What of a model's could not be used, so that the builtin tier's stands; empty otherwise."""
     calls: list[str] = Field(default_factory=list)
 
 
@@ -87,6 +93,8 @@ class Answer(Value):
     """Parts of the question that nothing covers."""
     budget_note: str = ""
     """Why the builtin tier stood in for a model, with the budget's numbers; empty otherwise."""
+    stand_in: str = ""
+    """What of a model's could not be used, so that the builtin tier's stands; empty otherwise."""
     calls: list[str] = Field(default_factory=list)
     """Keys of every model call behind the answer, those that were of no use included."""
     findings: list[Finding] = Field(default_factory=list)
@@ -97,14 +105,44 @@ class Answer(Value):
     def __str__(self) -> str:
         """Return the answer as a person reads it in a terminal."""
         lines = [self.text, ""] if self.text else []
-        about = [f"no quote supports: {text}" for text in self.unsupported]
+        about = [*self.doubts, *(f"no quote supports: {text}" for text in self.unsupported)]
         about += [f"citation of nothing that was retrieved: {text}" for text in self.dropped]
         about += [f"stopped early: {self.budget_note}"] if self.budget_note else []
         lines += [f"  ({one_line(text)})" for text in about]
-        for each in self.citations:
-            lines.append(f"  [{each.number}] {one_line(each.document)}:{each.start}-{each.end}")
+        shown: list[tuple[str, Citation | Evidence]] = [
+            *((f"[{each.number}]", each) for each in self.citations),
+            *(("nearest:", each) for each in self.nearest),
+        ]
+        for mark, each in shown:
+            lines.append(f"  {mark} {one_line(each.document)}:{each.start}-{each.end}")
             lines.append(f"      “{' '.join(each.quote.split())}”")
+        lines += [f"  next: {self.next_step}"] if self.next_step else []
         return printable("\n".join(lines))
+
+    @property
+    def doubts(self) -> list[str]:
+        """Return why the answer is less sure than it reads."""
+        several = len(self.findings) > 1
+        doubts = [
+            f"low confidence{f' on {f.question!r}' if several else ''}: {f.low_confidence}"
+            for f in self.findings
+            if f.low_confidence
+        ]
+        plan = [self.plan.stand_in] if self.plan and self.plan.stand_in else []
+        return [*plan, *([self.stand_in] if self.stand_in else []), *doubts]
+
+    @property
+    def nearest(self) -> list[Evidence]:
+        """Return what comes nearest to the question, where nothing answers it."""
+        missing = [] if self.citations else self.not_found
+        return [piece for each in missing for piece in each.nearest]
+
+    @property
+    def next_step(self) -> str:
+        """Return what to do where nothing was found, or what was found is in doubt."""
+        if self.calls or not (self.not_found or self.doubts):
+            return ""
+        return f"no model was asked; name one: {NAME_A_MODEL}"
 
     def __repr__(self) -> str:
         """Return one short line: flytekit prints a workflow's outputs by their repr."""

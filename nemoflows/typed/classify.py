@@ -122,7 +122,7 @@ class ClassifyStep:
             n_shared=len(self._shown_examples()),
         )
         sampling = Sampling(temperature=TEMPERATURE if number else 0.0)
-        update = {"sample": number * APART, "sampling": sampling if self.samples > 1 else None}
+        update = {"sample": number * APART, "sampling": sampling}
         return client.spec(asked.model_copy(update=update), self._read)
 
     def _shown_examples(self) -> list[Part]:

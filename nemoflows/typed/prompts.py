@@ -31,5 +31,7 @@ def fill(
         "the passage does not give a value, leave its `quote` empty; what stands beside it is "
         f"ignored. Guess nothing. The record:\n{outline}"
     )
-    asked = request(FIELDS, passage_parts([passage]), words, schema)
+    # Where rows come from decides nothing: two rows with the same text are one call.
+    unnamed = passage.model_copy(update={"document": ""})
+    asked = request(FIELDS, passage_parts([unnamed]), words, schema)
     return asked.model_copy(update={"max_output_tokens": output_tokens})

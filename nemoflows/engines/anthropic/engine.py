@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Anthropic(RemoteEngine):
     """Claude models behind one address."""
 
-    wire_version = "anthropic-1"
+    wire_version = "anthropic-2"
 
     async def preflight(self, model: ModelRef) -> int | None:
         """Ask the API to describe the model, which is free, and return its context in tokens.

@@ -63,7 +63,8 @@ def to_arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
     output = {"effort": thinks.effort} if thinks.effort else {}
     if output or request.json_schema is not None:
         arguments["output_config"] = output | _format(request)
-    sampled = "" if request.sampling is None else f"sampling: {request.model.name} takes none"
+    draws = request.sampling is not None and not request.sampling.is_greedy
+    sampled = f"sampling: {request.model.name} takes none" if draws else ""
     return arguments, [note for note in (sampled, thinks.note) if note]
 
 

@@ -70,7 +70,7 @@ def _write(request: Request) -> tuple[str, list[Any]]:
     evidence = [_piece(part) for part in parts if part.kind == "evidence"]
     writers: dict[str, Callable[[], tuple[str, list[Any]]]] = {
         "plan": lambda: ("questions", list(plan(question, most))),
-        "extract": lambda: ("quotes", _quotes(question, passages)),
+        "extract": lambda: ("quotes", _marks(question, parts)),
         "rewrite": lambda: ("query", [rewrite(question, passages, asked)]),
         "summarise": lambda: ("summary", [summarise(evidence)]),
         "synthesise": lambda: ("sentences", _statements(question, parts)),
@@ -102,9 +102,17 @@ def _piece(part: Part) -> Evidence:
     )
 
 
-def _quotes(question: str, passages: Sequence[Passage]) -> list[Any]:
-    found = extract(question, passages, k=MAX_QUOTES)
-    return [{"passage": piece.passage, "quote": piece.quote} for piece in found]
+def _marks(question: str, parts: Sequence[Part]) -> list[Any]:
+    """Return the marks of the units that the best quotes begin and end in."""
+    shown = {part.id: part.units for part in parts if part.kind == "passage"}
+    passages = [_passage(part) for part in parts if part.kind == "passage"]
+    marks = []
+    for piece in extract(question, passages, k=MAX_QUOTES):
+        units = enumerate(shown[piece.passage], 1)
+        within = [n for n, (a, b) in units if a < piece.end and piece.start < b]
+        ends = dict.fromkeys(f"{piece.passage}.{n}" for n in (within[:1] + within[-1:]))
+        marks += ["-".join(ends)] if ends else []
+    return marks
 
 
 def _statements(question: str, parts: Sequence[Part]) -> list[Any]:

@@ -66,7 +66,8 @@ def sampling(request: Request, rules: Rules) -> RequestFields:
         return RequestFields({})
     fields = request.sampling.model_dump(exclude_none=True)
     if rules.thinkers_refuse_sampling and openai_abilities(request.model.name).reasons:
-        return RequestFields({}, f"sampling: {request.model.name} takes none")
+        told = "" if request.sampling.is_greedy else f"sampling: {request.model.name} takes none"
+        return RequestFields({}, told)
     if not rules.seed and fields.pop("seed", None) is not None:
         return RequestFields(fields, "seed: the dialect has none")
     return RequestFields(fields)

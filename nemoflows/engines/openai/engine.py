@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class OpenAI(RemoteEngine):
     """Models behind one OpenAI-compatible address."""
 
-    wire_version = "openai-1"
+    wire_version = "openai-2"
 
     def __init__(
         self, endpoint: Endpoint, *, name: str, deadline_s: float, concurrency: int = 64

@@ -54,7 +54,7 @@ class _Slot:
 class Vllm(Engine):
     """Models that run inside this process."""
 
-    wire_version = "vllm-3"
+    wire_version = "vllm-4"
 
     def __init__(
         self, arguments: dict[str, Any], *, deadline_s: float, offline: bool = False
