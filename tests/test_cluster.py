@@ -18,9 +18,9 @@ from nemoflows.models import Endpoint
 from nemoflows.models.hardware import Hardware
 from nemoflows.settings import Settings
 from nemoflows.tasks.flyte import images
-from nemoflows.tasks.flyte.binding import bound, digest, environment
+from nemoflows.tasks.flyte.binding import bound, digest, environment, secrets
 from nemoflows.tasks.flyte.text import AsText
-from nemoflows.types import Policy
+from nemoflows.types import ModelRef, Policy
 from tests.loopback import ModelServer
 from tests.pods import run_pod
 from tests.support import run_command
@@ -136,6 +136,17 @@ def test_prices_are_asked_before_a_person(
     assert nemoflows.estimate_frontier(
         question="q", policy=Policy.model_validate(asked | {"efficient": "dear:m"})
     )
+
+
+def test_who_makes_or_searches_an_index_gets_the_embedders_key() -> None:
+    own = {"own": Endpoint.model_validate(OWN)}
+    settings = Settings(endpoints=own, gpu="h100", offline=False)
+    embedding = NANO.model_copy(update={"embedder": ModelRef.model_validate("own:e")})
+    binding = bound(settings, embedding)
+    for uses in ({"index": True, "efficient": False}, {"index": True, "efficient": True}):
+        [secret] = secrets(binding, frontier=False, **uses)
+        assert secret.env_var == "OWN_KEY"
+    assert secrets(binding, efficient=True, frontier=False) == []
 
 
 @pytest.mark.parametrize("task", [nemoflows.build_index, nemoflows.snapshot], ids=["index", "repo"])

@@ -64,7 +64,7 @@ def plan_research(
     )
 
 
-@task(frontier=True)
+@task(frontier=True, index=True)
 def escalate(research: Research, index: Index, policy: Policy = POLICY) -> Research:
     """Research again on the frontier tier what failed a gate on the efficient one.
 
@@ -103,7 +103,7 @@ def synthesise(
     return _written(question, every, [], policy)
 
 
-@task(frontier=True)
+@task(frontier=True, index=True)
 def answer(research: Research, index: Index, policy: Policy = POLICY) -> Answer:
     """Look again at what failed a gate, then write the answer: `escalate` and `synthesise` in one.
 

@@ -19,7 +19,7 @@ SHOWN = 5
 """Skipped files that are logged; the report lists a hundred."""
 
 
-@task()
+@task(index=True)
 def build_index(corpus: str, policy: Policy = POLICY) -> Index:
     """Index a folder of documents, or open the index that is there already.
 
@@ -69,7 +69,7 @@ def _tell(index: Index) -> None:
         log.warning("%s", one_line(f"read {note.document}, but {note.reason}"))
 
 
-@task()
+@task(index=True)
 def retrieve(question: str, index: Index, k: int = 8) -> Passages:
     """Return the passages of an index that fit a question best, best first.
 

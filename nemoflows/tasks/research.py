@@ -66,7 +66,7 @@ def summarise(quotes: Quotes, policy: Policy = POLICY) -> Finding:
     return run(rag.summarise(quotes, client=own))
 
 
-@task(efficient=True)
+@task(efficient=True, index=True)
 def research(plan: ResearchPlan, index: Index, policy: Policy = POLICY) -> Researched:
     """Send out one agent per sub-question, all at once on one engine.
 

@@ -254,19 +254,23 @@ def _accelerator(device: str, partition: str) -> Any:
     return kinds[device].partitioned(partition)
 
 
-def secrets(binding: Binding, *, efficient: bool, frontier: bool) -> list[Any]:
+def secrets(binding: Binding, *, efficient: bool, frontier: bool, index: bool = False) -> list[Any]:
     """Return the secrets of a task: keys of the endpoints it asks, and none of others.
 
     A task with a GPU never gets the frontier's. The frontier's tasks get the efficient endpoint's
-    too, whose key they check before anything is spent.
+    too, whose key they check before anything is spent. Who makes or searches an index gets the
+    embedder's.
     """
     settings, policy = binding.settings, binding.policy
+    asked = [policy.embedder] if index and policy.embedder else []
+    names = []
     if efficient and binding.kind != "cpu":
         own = FOR_WEIGHTS if binding.kind == "gpu" else ()
-        return requests([name for name in own if name in settings.secrets], settings)
-    asked = [policy.efficient] if efficient or frontier else []
-    asked += [policy.frontier] if frontier else []
-    names = [_key(settings, model) for model in asked]
+        names += [name for name in own if name in settings.secrets]
+    else:
+        asked += [policy.efficient] if efficient or frontier else []
+        asked += [policy.frontier] if frontier else []
+    names += [_key(settings, model) for model in asked]
     return requests([name for name in names if name], settings)
 
 

@@ -49,6 +49,8 @@ class Uses:
     """It shows something in Flyte's console."""
     tests: bool = False
     """It runs a repository's tests, and asks nobody anything."""
+    index: bool = False
+    """It makes or searches an index, whose vectors an endpoint may make."""
     repository: bool = False
     """It reads a repository or runs its tests, besides what it asks."""
     dynamic: bool = False
@@ -124,7 +126,9 @@ def declaration(uses: Uses, binding: Binding) -> dict[str, Any]:
                 interruptible=on_gpu and binding.settings.hardware.pod.spot,
             ),
             "environment": environment(binding, efficient=uses.efficient),
-            "secret_requests": secrets(binding, efficient=uses.efficient, frontier=uses.frontier),
+            "secret_requests": secrets(
+                binding, efficient=uses.efficient, frontier=uses.frontier, index=uses.index
+            ),
             "enable_deck": uses.deck,
             "deck_fields": (),
         }
