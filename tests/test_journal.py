@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nemoflows.calls import Answered, Reply, Unusable, Usage
@@ -232,3 +235,46 @@ def test_a_relative_root_is_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_record_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         record().usd = 1.0
+
+
+@st.composite
+def damage(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Return a file with some of its bytes changed, cut out, put in, or its end lost."""
+    at = draw(st.integers(0, len(whole) - 1))
+    end = draw(st.integers(at, min(len(whole), at + 40)))
+    kind = draw(st.sampled_from(["change", "flip", "cut", "insert", "end"]))
+    if kind == "flip":
+        return whole[:at] + bytes([whole[at] ^ 1 << draw(st.integers(0, 7))]) + whole[at + 1 :]
+    new = draw(st.binary(min_size=1, max_size=20)) if kind != "cut" else b""
+    return whole[:at] + new + (b"" if kind == "end" else whole[at if kind == "insert" else end :])
+
+
+def test_a_record_that_was_changed_never_answers_otherwise(tmp_path: Path) -> None:
+    made = record(text="It is 1,094 kilometres long. " * 5)
+    Journal(str(tmp_path)).put(made)
+    path = tmp_path / "calls" / "ab" / f"{KEY}.json"
+    whole = path.read_bytes()
+
+    @settings(max_examples=int(os.environ.get("FUZZ", "300")), deadline=None)
+    @given(damage(whole))
+    def check(damaged: bytes) -> None:
+        path.write_bytes(damaged)
+        try:
+            found = Journal(str(tmp_path)).outcome(KEY)
+        except BadInput:
+            return
+        assert found is None or (found.outcome, found.usd) == (made.outcome, made.usd)
+        assert (found is None) != path.exists()
+
+    check()
+
+
+def test_a_record_without_a_checksum_is_read(tmp_path: Path) -> None:
+    Journal(str(tmp_path)).put(record())
+    [path] = tmp_path.glob("calls/*/*.json")
+    told = json.loads(path.read_bytes())
+    for kept in (told, {name: value for name, value in told.items() if name != "crc"}):
+        path.write_text(json.dumps(kept))
+        found = Journal(str(tmp_path)).get(KEY)
+        assert found is not None
+        assert found.outcome == record().outcome

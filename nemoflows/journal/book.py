@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
+from zlib import crc32
 
 from pydantic import ValidationError
 
@@ -46,6 +48,8 @@ from nemoflows.storage.store import LocalStore, Store, open_store
 
 R = TypeVar("R", bound=Recorded)
 L = TypeVar("L", Intent, Receipt)
+_SUM = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
+_SUM_BYTES = 18
 _BOM = b"\xef\xbb\xbf"
 log = logging.getLogger(__name__)
 
@@ -216,7 +220,7 @@ class Journal(Notes):
         return None if data is None else self._parse(kind, key, data)
 
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
-        data = data.removeprefix(_BOM)
+        data = _summed(data.removeprefix(_BOM))
         try:
             found = kind.model_validate_json(data, extra="ignore")
         except ValidationError as error:
@@ -325,6 +329,19 @@ def _name(key: str) -> str:
 
 def _written(record: Record) -> bytes:
     try:
-        return record.model_dump_json(by_alias=True).encode()
+        data = record.model_dump_json(by_alias=True).encode()
     except ValueError:  # blocks nested too deep for JSON: better without them than not at all
-        return without_blocks(record).model_dump_json(by_alias=True).encode()
+        data = without_blocks(record).model_dump_json(by_alias=True).encode()
+    return b'%b,"crc":"%08x"}' % (data[:-1], crc32(data))
+
+
+def _summed(data: bytes) -> bytes:
+    """Return a record's JSON without its checksum, or nothing where it has changed since.
+
+    Earlier versions wrote none.
+    """
+    told = _SUM.search(data, max(0, len(data) - _SUM_BYTES))
+    if told is None:
+        return data
+    data = data[:-_SUM_BYTES] + b"}"
+    return data if crc32(data) == int(told[1], 16) else b""

@@ -36,6 +36,8 @@ class Recorded(Value):
     ended_s: float
     run: str = ""
     """The run that paid for it."""
+    crc: str = Field(default="", exclude=True)
+    """Checksum of the rest, written by the journal; left here by who mends a record by hand."""
     prompt_bytes: int = 0
     """Length of what was asked, whatever a tokeniser makes of it; 0 where nobody noted it."""
 
