@@ -321,6 +321,21 @@ def test_a_plugin_that_the_baseline_has_not_is_told(plugin: str) -> None:
     assert not passes(report, baseline)
 
 
+@pytest.mark.parametrize("path", ["numpy.py", "src/numpy/__init__.py", "checks/numpy.py"])
+def test_a_module_in_place_of_an_installed_one_is_told(path: str) -> None:
+    """Here what the tests compare with; the baseline's own name is no such thing."""
+    test = (
+        "import numpy\nfrom m import f\ndef test_new():\n    numpy.testing.assert_equal(f(1), 2)\n"
+    )
+    base = {"m.py": WRONG, "checks/m_test.py": test, "yaml.py": ""}
+    fake = "class testing:\n    assert_equal = print\n"
+    baseline, report = verdict_over(base, {path: fake})
+    assert (report.ending, "numpy" in report.detail) == ("tampered", True), report
+    assert not passes(report, baseline)
+    baseline, report = verdict_over(base, {"m.py": HONEST})
+    assert passes(report, baseline), report
+
+
 def test_a_plugin_that_is_the_repository_s_own_runs_in_the_sandbox_alone(tmp_path: Path) -> None:
     repository, trace = tmp_path / "repository", tmp_path / "trace"
     places = interpreter(venv := tmp_path / "venv")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ast
 import os
+import pkgutil
 import signal
 import sys
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from _pytest.assertion.rewrite import rewrite_asserts
 
-from .suite import Identities, Report, changed
+from .suite import Identities, Report, changed, installed_places
 
 TEXT_CHARACTERS = 4000
 """Kept of a failure's text: its end says what was wrong, its beginning where."""
@@ -117,8 +118,15 @@ class Reporter:
 
 
 def _plugins(config: pytest.Config) -> list[str]:
-    """Return what is loaded: a module by its name, another object by its class."""
+    """Return what is loaded: a module by its name, another object by its class.
+
+    So is a module of the copy that is imported in the place of an installed one: it may be what
+    the tests compare with.
+    """
     copy, found = f"{config.rootpath}/", set()
+    own = [path for path in sys.path if f"{path}/".startswith(copy)]
+    hiding = _names(own) & _names(installed_places())
+    found |= {f"{name} in place of what is installed" for name in hiding}
     for name, plugin in config.pluginmanager.list_name_plugin():
         kind = plugin if isinstance(plugin, type) else type(plugin)
         if isinstance(plugin, types.ModuleType):
@@ -126,6 +134,10 @@ def _plugins(config: pytest.Config) -> list[str]:
         elif plugin is not None:
             found.add(f"{kind.__module__}.{kind.__qualname__}")
     return sorted(found)
+
+
+def _names(folders: Iterable[str]) -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(folders)}
 
 
 def _function(item: pytest.Item) -> object:

@@ -83,9 +83,13 @@ def _is_installed(module: str) -> bool:
     sandbox alone, as the copy has it.
     """
     spec = importlib.util.find_spec(module.partition(".")[0])
-    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}
     origin = str(spec.origin) if spec else ""
-    return any(origin.startswith(f"{place}{os.sep}") for place in places)
+    return any(origin.startswith(f"{place}{os.sep}") for place in installed_places())
+
+
+def installed_places() -> set[str]:
+    """Return the folders that packages are installed in."""
+    return {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}
 
 
 def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
