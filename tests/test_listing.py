@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nemoflows.coding import snapshots
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.ignored import Chain
@@ -187,3 +188,39 @@ def test_names_are_compared_as_the_least_exact_file_system_does() -> None:
         assert folded(name) == ".git"
     assert folded("ﬁle") == "file"
     assert folded("git") != ".git"
+
+
+def test_a_repository_beyond_a_link_is_not_read(tmp_path: Path) -> None:
+    checkout(tmp_path / "outside/sub", **{"secret.py": "hush"})
+    top = checkout(tmp_path / "top", **{"m.py": "", "d/sub": "", "sub: x": ""})
+    git(top, "add", "-A")
+    for path in ("d/sub", "sub: x"):
+        (top / path).unlink()
+    (top / "d").rmdir()
+    for path in ("d", "sub"):
+        (top / path).symlink_to(tmp_path / "outside")
+    (top / "sub: x").symlink_to("/etc")
+    kept = snapshots.snapshot(str(top), root=str(tmp_path / "root"))
+    assert set(snapshots.opened(kept).files) == {"m.py"}
+    assert "d/sub: a link is on its way" in kept.left_out
+    assert len(kept.left_out) == 4
+
+
+def test_repositories_within_are_read_as_far_as_they_are_there(tmp_path: Path) -> None:
+    top = checkout(tmp_path / "top", **{"m.py": ""})
+    place = top
+    for n in range(snapshots.MAX_DEPTH + 2):
+        place = checkout(place / "in", **{f"{n}.py": ""})
+    commit = "1" * 40
+    git(top, "update-index", "--add", "--cacheinfo", f"160000,{commit},gone")
+    git(top, "update-index", "--add", "--cacheinfo", f"160000,{commit},empty")
+    git(top, "update-index", "--add", "--cacheinfo", f"160000,{commit},in")
+    (top / "empty").mkdir()
+    (top / "to").symlink_to("in/in")
+    kept = snapshots.snapshot(str(top), root=str(tmp_path / "root"))
+    tree = snapshots.opened(kept)
+    assert len(tree.files) == 1 + snapshots.MAX_DEPTH
+    assert tree.links == {"to": "in/in"}
+    deep = "/".join(["in"] * (snapshots.MAX_DEPTH + 1))
+    told = "a submodule that is not there (git submodule update --init)"
+    assert sorted(kept.left_out) == sorted([f"empty: {told}", f"{deep}: a repository of its own"])

@@ -85,7 +85,7 @@ def test_everything_below_the_home_folder_is_its_owner_s(corpus: Path) -> None:
         ask("How long is the Elbe?", corpus)
     finally:
         os.umask(before)
-    home = Path(env_home()) / ".nemoflows"
+    home = Path(env_home())
     found = [home, *home.rglob("*")]
     assert len(found) > 10
     assert [path for path in found if path.stat().st_mode & 0o077] == []

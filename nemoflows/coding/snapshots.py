@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
+from nemoflows.sandbox.copies import folders_of
+from nemoflows.sandbox.listing import NO_FILE, OWN_REPOSITORY
 from nemoflows.sandbox.trees import Tree
 from nemoflows.storage.store import open_store
+
+MAX_DEPTH = 16
+"""Of repositories within repositories."""
 
 
 def snapshot(repo: str, *, root: str) -> Repository:
@@ -27,40 +32,42 @@ def snapshot(repo: str, *, root: str) -> Repository:
     return kept.model_copy(update=update)
 
 
-def _whole(folder: Path) -> tuple[Tree, list[str]]:
+def _whole(folder: Path, depth: int = 0) -> tuple[Tree, list[str]]:
     """Read a folder with its submodules, and the links that stay inside."""
     tree, reasons = trees.read(folder)
     files, executable, links = dict(tree.files), set(tree.executable), dict[str, str]()
-    left_out = []
+    left_out, maybe_links = [], []
     for entry in reasons:
-        path = entry.partition(": ")[0]
+        path = entry.removesuffix(f": {OWN_REPOSITORY}").removesuffix(f": {NO_FILE}")
         place = folder / path
-        if place.is_symlink():
-            links |= (kept := _link(folder.resolve(), path, files))
-            left_out += [] if kept else [f"{path}: a link that leads to nothing in the copy"]
-        elif (place / ".git").exists():
-            below, more = _whole(place)
+        if entry.endswith(f": {OWN_REPOSITORY}") and depth < MAX_DEPTH:
+            below, more = _whole(place, depth + 1)
             files |= {f"{path}/{name}": data for name, data in below.files.items()}
             executable |= {f"{path}/{name}" for name in below.executable}
             links |= {f"{path}/{name}": target for name, target in below.links.items()}
             left_out += [f"{path}/{each}" for each in more]
-        elif place.is_dir():
+        elif entry.endswith(f": {NO_FILE}") and place.is_symlink():
+            maybe_links.append(path)
+        elif entry.endswith(f": {NO_FILE}") and place.is_dir():
             left_out.append(f"{path}: a submodule that is not there (git submodule update --init)")
-        else:
+        else:  # with a link on its way, which leads anywhere
             left_out.append(entry)
+    known = {*files, *folders_of(files)}
+    for path in maybe_links:
+        links |= (kept := _link(folder.resolve(), path, known))
+        left_out += [] if kept else [f"{path}: a link that leads to nothing in the copy"]
+    trees.refuse_large(len(files), sum(map(len, files.values())))
     return Tree(files, frozenset(executable), links), left_out
 
 
-def _link(folder: Path, path: str, files: Mapping[str, bytes]) -> dict[str, str]:
+def _link(folder: Path, path: str, known: Collection[str]) -> dict[str, str]:
     """Return a link with where it leads, if that is in the copy."""
     place = folder / path
     try:
         inside = place.resolve(strict=True).relative_to(folder).as_posix()
     except (OSError, RuntimeError, ValueError):
         return {}
-    if inside not in files and not any(each.startswith(f"{inside}/") for each in files):
-        return {}
-    return {path: os.path.relpath(folder / inside, place.parent)}
+    return {path: os.path.relpath(folder / inside, place.parent)} if inside in known else {}
 
 
 def _below_git(folder: Path) -> str:

@@ -69,7 +69,7 @@ class Copy:
 
     def _forget_changed(self) -> None:
         """Remove what was not laid out, and what is no longer as it was."""
-        known = _folders(self._marks)
+        known = folders_of(self._marks)
         found, folders = set(), [""]
         if self._folder.is_symlink():
             raise NotADirectoryError(self._folder)
@@ -94,7 +94,7 @@ class Copy:
             del self._marks[path]
 
 
-def _folders(paths: Iterable[str]) -> set[str]:
+def folders_of(paths: Iterable[str]) -> set[str]:
     """Return the folders that files lie in, and those above them."""
     found: set[str] = set()
     for path in paths:

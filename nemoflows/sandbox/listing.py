@@ -27,6 +27,8 @@ MAX_FILES = 50_000
 MAX_INDEX_BYTES = 64 << 20
 TRIALS_PER_ENTRY = 100
 """What it costs to look at a file or a folder, in comparisons of a rule."""
+NO_FILE, OWN_REPOSITORY = "not a regular file", "a repository of its own"
+"""Why something is left out: a link, a pipe, a submodule that is not there; or one that is."""
 _HEADER = struct.Struct(">4sLL")
 _LEFT_OUT = {
     ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
@@ -67,6 +69,7 @@ class Listing:
         self.base = "" if self.top in {None, self.folder} else _relative(self.folder, self.top)
         self.left_out: list[str] = []
         self._n_trials = 0
+        self._nested: set[str] = set()
 
     def names(self, root: Root) -> list[str]:
         """Return the names of all files, from the folder on.
@@ -81,8 +84,7 @@ class Listing:
             return sorted(self._walked(root, None))
         with Root(self.top) as checkout:
             chain = self._above(checkout)
-        tracked = set(self._tracked(self.top))
-        found = sorted(tracked | set(self._walked(root, chain)))
+        found = sorted({*self._tracked(self.top), *self._walked(root, chain)} - self._nested)
         return found or sorted(self._walked(root, None))
 
     def _above(self, checkout: Root) -> Chain:
@@ -110,7 +112,8 @@ class Listing:
                 continue
             names = {name for name, _ in entries}
             if folder and ".git" in names and above is not None:
-                self.left_out.append(f"{folder}: a repository of its own")
+                self._nested.add(folder)
+                self.left_out.append(f"{folder}: {OWN_REPOSITORY}")
                 continue
             if above is not None and ".gitignore" in names:
                 rules = read_rules(root, f"{here}.gitignore")
@@ -223,7 +226,7 @@ def _index(data: bytes) -> Iterator[str]:
         end = data.index(b"\0", start, start + MAX_PATH_BYTES)
         name = name[:kept] + data[start:end]
         mode = int.from_bytes(data[at + 24 : at + 28])
-        if len(name) < MAX_PATH_BYTES and (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        if len(name) < MAX_PATH_BYTES and not stat.S_ISDIR(mode):
             yield os.fsdecode(name)
         at = end + 1 if version == 4 else at + (end - at + 8 & ~7)
 

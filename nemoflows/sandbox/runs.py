@@ -15,12 +15,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from nemoflows.errors import BadInput, EndpointDown
 from nemoflows.sandbox import inside
-from nemoflows.sandbox.copies import Copy
+from nemoflows.sandbox.copies import Copy, folders_of
 from nemoflows.sandbox.inside import clearing
 from nemoflows.sandbox.levels import LEVELS, Level, Limits
 from nemoflows.sandbox.trees import Tree
@@ -274,9 +274,8 @@ def _open_folders(copy: Path, tree: Tree) -> None:
 
     Compiled tests are the exception: a forged one would be run in a test's place.
     """
-    parents = {parent for path in tree.files for parent in PurePosixPath(path).parents}
-    with_sources = {PurePosixPath(path).parent for path in tree.files if path.endswith(".py")}
-    for parent in parents:
+    with_sources = {path.rpartition("/")[0] for path in tree.files if path.endswith(".py")}
+    for parent in ("", *folders_of(tree.files)):
         (copy / parent).chmod(0o1777)
     for parent in with_sources:
         (copy / parent / "__pycache__").mkdir(mode=0o555, exist_ok=True)

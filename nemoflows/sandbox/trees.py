@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import texts
-from nemoflows.sandbox.listing import Listing
+from nemoflows.sandbox.listing import MAX_FILES, NO_FILE, Listing
 from nemoflows.storage.beneath import Root
 
 MAX_BYTES = 256 << 20
@@ -154,6 +154,19 @@ def read(folder: Path) -> tuple[Tree, list[str]]:
     return Tree(files, frozenset(executable)), sorted(listing.left_out)
 
 
+def refuse_large(n_files: int, n_bytes: int) -> None:
+    """Refuse a repository of too many files or bytes.
+
+    Raises:
+        BadInput: There are too many.
+    """
+    if n_files > MAX_FILES or n_bytes > MAX_BYTES:
+        raise BadInput(
+            f"The repository has more than {MAX_BYTES >> 20} MiB or {MAX_FILES:,} files, with what "
+            "lies within it. Name the part that the issue is about. Nothing was run."
+        )
+
+
 def _read(
     root: Root, path: str, left_out: list[str], *, limit_bytes: int
 ) -> tuple[bytes, bool] | None:
@@ -164,16 +177,13 @@ def _read(
         return None  # tracked, and removed
     except OSError as error:
         if error.errno == errno.EFBIG:
-            raise BadInput(
-                f"The repository has more than {MAX_BYTES >> 20} MiB, with {path!r}. Name the part "
-                "that the issue is about."
-            ) from error
+            refuse_large(0, MAX_BYTES + 1)
         if isinstance(error, PermissionError):
             raise BadInput(
                 f"{path!r} of the repository cannot be read: {error.strerror}."
             ) from error
         below = error.errno == errno.ENOTDIR
-        left_out.append(f"{path}: {'a link is on its way' if below else 'not a regular file'}")
+        left_out.append(f"{path}: {'a link is on its way' if below else NO_FILE}")
         return None
     return data, bool(status.st_mode & 0o100)
 

@@ -25,7 +25,11 @@ def hold(folder: str) -> int:
 
 def sweep(parent: str) -> None:
     """Remove the folders of fork servers that were killed with whoever started them."""
-    for name in os.listdir(parent):
+    try:
+        names = os.listdir(parent)
+    except OSError:  # one that can be written need not be listed
+        return
+    for name in names:
         folder = f"{parent}/{name}"
         with suppress(OSError):
             found = os.lstat(folder) if name.startswith(PREFIX) else None
