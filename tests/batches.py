@@ -23,7 +23,7 @@ from typing_extensions import override
 from nemoflows.calls import Request
 from nemoflows.engines.anthropic.batches import AnthropicBatch
 from nemoflows.engines.anthropic.watch import Pauses
-from nemoflows.engines.http import transport
+from nemoflows.engines.http import outages
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
 from nemoflows.llm.client import LLMClient
@@ -296,7 +296,7 @@ def main() -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    transport.first_pause_s = lambda: 0.01
+    outages.first_pause_s = lambda: 0.01
     url, root, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
     llm = batch_client(url, root)
     found = values(asyncio.run(ask_all(llm, asks(n))))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nemoflows.engines.fake import FakeEngine
-from nemoflows.engines.http import transport
+from nemoflows.engines.http import outages
 from nemoflows.engines.vllm import Vllm
 from nemoflows.llm.client import LLMClient
 from tests.coding import Providers
@@ -126,7 +126,7 @@ def remote(
 def _subject(
     request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> Subject:
-    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)  # their number stays
+    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)  # their number stays
     for kept in (loopback.faults, loopback.requests, loopback.authorizations, loopback.replies):
         kept.clear()
     name = request.param

@@ -50,6 +50,8 @@ class ModelServer:
         """Told purpose and request, returns the reply's text; empty for the default one."""
         self.extra_message: dict[str, Any] = {}
         """More fields of a chat completion's message."""
+        self.refuses: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: None
+        """From a request to the error that it is refused with; None takes it."""
         self.context_tokens = 32_768
         self.on_request: Callable[[str], None] = lambda _: None
         """Told the id of every request that came in whole; the same body has the same id."""
@@ -143,16 +145,22 @@ class _Handler(BaseHTTPRequestHandler):
         state.authorizations.append(self.headers.get("authorization", ""))
         if state.latency_s:
             time.sleep(state.latency_s)
+        if refused := state.refuses(body):
+            self._json(400, {"type": "error", "error": refused})
+            return
         fault = state.faults.popleft() if state.faults else ""
         if not self._fault(fault):
             answer = message if self.path.endswith("/messages") else completion
             purpose = purpose_of(body)
             scripted = state.script(purpose, body)
             replies = state.replies | ({purpose: scripted} if scripted else {})
-            reply = answer(body, replies, finish=fault)
+            reply = answer(body, replies, finish="" if fault.startswith("sse") else fault)
             for choice in reply.get("choices", []):
                 choice["message"] |= state.extra_message
-            self._json(200, reply)
+            if fault.partition(":")[0] == "sse":
+                self._bytes(200, streamed(reply, cut=fault == "sse:cut"), "text/event-stream")
+            else:
+                self._json(200, reply)
             state.on_answered(self.request_id)
 
     def _fault(self, fault: str) -> bool:
@@ -160,6 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
         kind, _, detail = fault.partition(":")
         if kind in _BODIES:
             self._bytes(200, *_BODIES[kind])
+        elif kind in {"body", "503json"}:
+            status = 200 if kind == "body" else 503
+            self._bytes(status, detail.encode(), "application/json")
         elif kind in {"reset", "close"}:
             self._break(reset=kind == "reset")
         elif kind in {"cut", "reset_body"}:
@@ -277,6 +288,41 @@ def message(body: dict[str, Any], replies: dict[str, str], *, finish: str) -> di
             "output_tokens_details": {"thinking_tokens": 5},
         },
     }
+
+
+def streamed(reply: dict[str, Any], *, cut: bool = False) -> bytes:
+    """Return a reply of either dialect as the events of a stream, which may break off."""
+    events = _chunks(reply) if "choices" in reply else _events(reply)
+    lines = [f"data: {json.dumps(event)}" for event in (events[:-2] if cut else events)]
+    return "\n\n".join(lines).encode()
+
+
+def _chunks(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    text, ends = reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]
+    head = {name: reply[name] for name in ("id", "created", "model")}
+    deltas = [{"role": "assistant", "content": ""}, {"content": text[:4]}, {"content": text[4:]}]
+    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    last = {"index": 0, "delta": {}, "finish_reason": ends}
+    chunks = [head | {"choices": [choice]} for choice in [*choices, last]]
+    return [*chunks, head | {"choices": [], "usage": reply["usage"]}]
+
+
+def _events(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    text, usage = reply["content"][-1]["text"], reply["usage"]
+    begun = reply | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
+    parts = [{"type": "text_delta", "text": text[:4]}, {"type": "text_delta", "text": text[4:]}]
+    block = {"index": 0, "type": "content_block_start", "content_block": {"type": "text"}}
+    return [
+        {"type": "message_start", "message": begun},
+        block,
+        *({"type": "content_block_delta", "index": 0, "delta": part} for part in parts),
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": reply["stop_reason"]},
+            "usage": {"output_tokens": usage["output_tokens"]},
+        },
+        {"type": "message_stop"},
+    ]
 
 
 _PURPOSES = {

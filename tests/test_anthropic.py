@@ -23,7 +23,7 @@ from nemoflows.calls import (
     user,
 )
 from nemoflows.engines.anthropic.engine import Anthropic
-from nemoflows.engines.http import transport
+from nemoflows.engines.http import outages, transport
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.journal import Journal
@@ -42,7 +42,7 @@ SPEND_LIMITS = ("429:enforced_spend_limit_reached", "429:contract_spend_limit_re
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> Anthropic:

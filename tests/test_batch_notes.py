@@ -14,7 +14,7 @@ import pytest
 from nemoflows.calls import Answered
 from nemoflows.engines.anthropic.batches import AnthropicBatch
 from nemoflows.engines.anthropic.notes import BatchRegistry, Note, may_be_alive
-from nemoflows.engines.http import transport
+from nemoflows.engines.http import outages
 from nemoflows.errors import EndpointDown
 from nemoflows.llm.results import Failure, Success
 from nemoflows.storage.store import open_store
@@ -35,7 +35,7 @@ from tests.support import request
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ import pytest
 from nemoflows.calls import Answered, Attempt, Outcome, Unanswered, Unusable
 from nemoflows.engines.anthropic.engine import Anthropic
 from nemoflows.engines.base import Engine
-from nemoflows.engines.http import transport
+from nemoflows.engines.http import outages, transport
+from nemoflows.engines.http.told import told_by
 from nemoflows.engines.openai.engine import OpenAI
+from nemoflows.journal.records import is_in_doubt
 from nemoflows.models import Endpoint
 from tests.loopback import ModelServer
 from tests.support import request
@@ -48,6 +50,11 @@ PASSING = {
     "stream": "down",
 }
 """Faults that may pass by themselves, and what they are called when they do not."""
+HEALING = {
+    "429", "429:0", "502", "503", "504", "529", "html:502", "html:503",
+    "close", "reset", "error200", "stream",
+}  # fmt: skip
+"""Faults that the next minutes may heal: waited for to the call's deadline."""
 LASTING = (
     "400", "401", "402", "403", "404", "405", "413", "418", "422", "431", "html:403",
 )  # fmt: skip
@@ -74,14 +81,16 @@ class Asked:
     sdk: str
     server: ModelServer
 
-    def after(self, *faults: str, deadline_s: float = 60) -> tuple[Outcome, list[Attempt]]:
+    def after(
+        self, *faults: str, deadline_s: float = 60, text: str = "hello"
+    ) -> tuple[Outcome, list[Attempt]]:
         self.server.faults.extend(faults)
         attempts: list[Attempt] = []
 
         async def work() -> Outcome:
             engine = self.engine(deadline_s)
             try:
-                return await engine.complete(request(model="near:tiny"), attempts.append)
+                return await engine.complete(request(text, model="near:tiny"), attempts.append)
             finally:
                 await engine.aclose()
 
@@ -104,7 +113,7 @@ def asked(request: pytest.FixtureRequest, server: ModelServer) -> Asked:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(transport, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 def test_there_are_enough_faults() -> None:
@@ -120,7 +129,18 @@ def test_a_fault_that_passes_costs_one_more_attempt(fault: str, asked: Asked) ->
     assert [attempt.status == "ok" for attempt in attempts] == [False, True]
 
 
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("fault", sorted(HEALING))
+def test_what_may_heal_is_waited_for_to_the_deadline(fault: str, asked: Asked) -> None:
+    outcome, attempts = asked.after(*[fault] * 12)
+    assert isinstance(outcome, Answered), outcome
+    assert len(attempts) == len(asked.server.requests) == 13
+    outcome, attempts = asked.after(*[fault] * 9999, deadline_s=0.4)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient) == (PASSING[fault], True)
+    assert "'near'" in outcome.detail
+
+
+@pytest.mark.parametrize("fault", sorted(PASSING.keys() - HEALING))
 def test_a_fault_that_lasts_ends_typed_after_bounded_attempts(fault: str, asked: Asked) -> None:
     outcome, attempts = asked.after(*[fault] * 9)
     assert isinstance(outcome, Unanswered)
@@ -181,8 +201,86 @@ def test_a_reply_that_cannot_be_used_is_typed_and_keeps_what_it_cost(asked: Aske
         assert len(attempts) == 1
 
 
-def test_what_the_provider_says_of_an_error_goes_nowhere(asked: Asked) -> None:
+def test_a_page_of_a_gateways_is_not_quoted(asked: Asked) -> None:
     outcome, attempts = asked.after(*["html:403"] * 2)
     assert isinstance(outcome, Unanswered)
     assert "gateway" not in outcome.detail
     assert all("gateway" not in attempt.status for attempt in attempts)
+
+
+TOLD_IN_200 = {
+    "402": {"error": {"message": "No funds are left", "code": 402}},
+    "402 ": {"error": {"message": "No funds are left", "code": "402"}},
+    "402  ": {"error": {"message": "No funds are left", "type": "insufficient_quota"}},
+    "401": {"type": "error", "error": {"type": "authentication_error", "message": "Who are you?"}},
+    "403": {"detail": {"error": {"message": "Not for you", "status": 403}}},
+    "404": {"object": "error", "message": "There is no such model", "code": 404},
+    "400": {"errors": [{"message": "Bad form", "code": "invalid_request_error"}]},
+}
+"""Final errors in the body of a reply with status 200."""
+PASSES_IN_200 = {
+    "429": {"error": {"message": "Slower, please", "code": "rate_limit_exceeded"}},
+    "500": {"error": {"message": "Oh", "type": "api_error"}},
+    "502": {"error": {"message": "The upstream failed", "code": 502}},
+    "503": {"detail": {"msg": "Not yet", "code": 503}},
+    "529": {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}},
+    "": {"error": "Something broke"},
+}
+
+
+@pytest.mark.parametrize("status", TOLD_IN_200)
+def test_an_error_in_a_reply_ends_as_its_code_says(status: str, asked: Asked) -> None:
+    body = TOLD_IN_200[status]
+    outcome, attempts = asked.after(*[f"body:{json.dumps(body)}"] * 3)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient) == ("rejected", False)
+    assert [attempt.status for attempt in attempts] == [f"ErrorReplyError {status.strip()}"]
+    assert f'"{told_by(body).words}"' in outcome.detail
+    assert not any(is_in_doubt(attempt.status) for attempt in attempts)
+
+
+@pytest.mark.parametrize("status", PASSES_IN_200)
+def test_an_error_in_a_reply_passes_as_its_code_says(status: str, asked: Asked) -> None:
+    outcome, attempts = asked.after(f"body:{json.dumps(PASSES_IN_200[status])}")
+    assert isinstance(outcome, Answered), outcome
+    assert [attempt.status for attempt in attempts] == [f"ErrorReplyError {status}".strip(), "ok"]
+    assert not any(is_in_doubt(attempt.status) for attempt in attempts)
+
+
+def test_a_servers_words_are_shown_without_keys_and_prompt(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_API_KEY", "q7-very-own-words")
+    prompt = "The quick brown fox jumps over the lazy dog, twice."
+    said = "Key q7-very-own-words and sk-abc***wxyz refused at once"
+    for words in (f"{said}: {prompt}", f"{said}: see \x1b[31mthis"):
+        body = json.dumps({"error": {"message": words, "code": 401}})
+        outcome, _ = asked.after(f"body:{body}", text=prompt)
+        assert isinstance(outcome, Unanswered)
+        assert "Key [key] and [key] refused at once" in outcome.detail
+        assert "brown fox" not in outcome.detail
+        assert "\x1b" not in outcome.detail
+
+
+def test_a_model_that_loads_is_waited_for(asked: Asked) -> None:
+    loading = {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+    outcome, attempts = asked.after(*[f"503json:{json.dumps(loading)}"] * 12)
+    assert isinstance(outcome, Answered)
+    assert len(attempts) == 13
+    outcome, _ = asked.after(*[f"503json:{json.dumps(loading)}"] * 9999, deadline_s=0.3)
+    assert isinstance(outcome, Unanswered)
+    assert outcome.transient
+    assert "Loading model" in outcome.detail
+
+
+def test_a_stream_that_nobody_asked_for_is_read(asked: Asked) -> None:
+    asked.server.replies["chat"] = "It is blue."
+    outcome, attempts = asked.after("sse")
+    assert isinstance(outcome, Answered), outcome
+    assert outcome.reply.text.strip('{}"') in {"It is blue.", 'text": "hello'}
+    assert outcome.reply.usage is not None
+    assert outcome.reply.usage.output_tokens == 30
+    assert len(attempts) == 1
+    outcome, attempts = asked.after("sse:cut")
+    assert isinstance(outcome, Answered)
+    assert len(attempts) == 2, "a stream that breaks off is no reply"

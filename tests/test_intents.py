@@ -40,6 +40,10 @@ def ask(llm: LLMClient, text: str = "hello") -> None:
         ("RateLimitError 429", True),
         ("InternalServerError 500", True),
         ("unsent", True),
+        ("NotConnected", True),
+        ("ErrorReplyError", True),
+        ("ErrorReplyError 502", True),
+        ("APIStatusError 502", False),
         ("APIConnectionError", False),
         ("MalformedReplyError", False),
         ("cancelled", False),
@@ -199,9 +203,9 @@ def test_an_attempt_that_reached_nobody_is_not_in_doubt(kind: str, tmp_path: Pat
             asyncio.run(llm.drain())
         spec = CallSpec(request(model="near:tiny"), lambda reply, _: reply.text)
 
-        async def work() -> object:
+        async def work() -> None:
             with suppress(TimeoutError):
-                return await asyncio.wait_for(llm.complete(spec), 3)
+                await asyncio.wait_for(llm.complete(spec), 3)
 
         asyncio.run(work())
     assert llm.in_doubt() == []

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from nemoflows.calls import Attempt, Unanswered
+from nemoflows.engines.http import outages
 from nemoflows.engines.http import transport as transport_module
 from nemoflows.engines.http.errors import (
     FINAL_CODES,
@@ -30,7 +31,7 @@ STATUS = re.compile(r"ok|cancelled|\w+( \d{3})?")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(transport_module, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 def transport_to(
@@ -176,7 +177,7 @@ def test_a_shorter_wish_does_not_cut_a_longer_pause() -> None:
 
     for done in asyncio.run(work()):
         assert isinstance(done, Unanswered)
-        assert done.reason == "deadline"
+        assert done.reason == "rate_limited"
     assert [attempt.number for attempt in attempts] == [1, 1]
 
 
@@ -193,7 +194,7 @@ def test_a_refusal_of_the_request_itself_is_not_tried_again(status: int) -> None
     done, attempts = send(raising(error(status)))
     assert isinstance(done, Unanswered)
     assert (done.reason, done.transient, len(attempts)) == ("rejected", False, 1)
-    assert f"{status} at attempt 1 of {MAX_ATTEMPTS}" in done.detail
+    assert f"{status} at attempt 1: " in done.detail
 
 
 @pytest.mark.parametrize(
@@ -201,10 +202,7 @@ def test_a_refusal_of_the_request_itself_is_not_tried_again(status: int) -> None
     [
         error(408),
         error(409),
-        error(429),
         error(500),
-        error(529),
-        openai.APIConnectionError(message=CANARY, request=httpx2.Request("POST", URL)),
         MalformedReplyError(CANARY),
         ValueError(CANARY),
     ],
@@ -219,6 +217,43 @@ def test_what_passes_by_itself_is_tried_again_a_bounded_number_of_times(
     assert isinstance(done, Unanswered)
     assert done.transient
     assert len(attempts) == MAX_ATTEMPTS
+
+
+def test_what_may_heal_is_waited_for_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    broken = openai.APIConnectionError(message=CANARY, request=httpx2.Request("POST", URL))
+    done, attempts = send(raising(*[broken, error(429), error(502), error(503)] * 3))
+    assert (done, len(attempts)) == ("fine", 13)
+    assert not caplog.messages, "an outage of a moment is a server's daily business"
+
+
+def test_an_outage_is_told_with_its_times(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "TOLD_AFTER_S", 0.0)
+    transport = transport_to()
+    assert send(raising(*[error(503)] * 3), transport)[0] == "fine"
+    told = [re.sub(r"\d\d:\d\d:\d\d", "TIME", message) for message in caplog.messages]
+    away, back = told
+    assert away.startswith(f"The endpoint 'near' at {URL} does not answer since TIME (API")
+    assert away.endswith("Error 503); waiting until TIME at most.")
+    assert back == f"The endpoint 'near' at {URL} answers again, 0 s later."
+    assert send(raising(error(503)), transport)[0] == "fine"
+
+
+@pytest.mark.parametrize(("met", "pod"), [(False, False), (True, False), (False, True)])
+def test_a_person_waits_ten_seconds_for_a_first_sign_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch, *, met: bool, pod: bool
+) -> None:
+    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.02)
+    if pod:
+        monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "e1")
+    transport = transport_to()
+    if met:
+        send(raising(error(404)), transport)
+    broken = openai.APIConnectionError(message=CANARY, request=httpx2.Request("POST", URL))
+    done, attempts = send(raising(*[broken] * 20), transport)
+    assert (done == "fine") is (met or pod)
+    assert isinstance(done, Unanswered) or len(attempts) == 21
 
 
 def test_an_error_nobody_knows_is_an_outcome_not_a_crash() -> None:
@@ -248,15 +283,11 @@ def test_attempts_are_numbered_from_one_in_order_of_time() -> None:
     assert moments == sorted(moments)
 
 
-@pytest.mark.parametrize(
-    "told",
-    [error(400), error(401), error(404), error(429), error(500), ValueError(CANARY)],
-    ids=str,
-)
-def test_neither_outcome_nor_attempt_repeats_what_the_provider_said(told: Exception) -> None:
+@pytest.mark.parametrize("told", [error(400), error(401), error(404), error(500)], ids=str)
+def test_the_outcome_says_what_the_provider_said_and_attempts_do_not(told: Exception) -> None:
     done, attempts = send(raising(*[told] * 9))
     assert isinstance(done, Unanswered)
-    assert "canary" not in done.model_dump_json()
+    assert f': "{CANARY}".' in done.detail
     assert not any("canary" in attempt.model_dump_json() for attempt in attempts)
     assert all(STATUS.fullmatch(attempt.status) for attempt in attempts)
 
@@ -401,8 +432,8 @@ BROKEN = openai.APIConnectionError(message=CANARY, request=httpx2.Request("GET",
 @pytest.mark.parametrize(
     ("told", "raised", "words"),
     [
-        (BROKEN, EndpointDown, r"'near' at .*did not answer .*\(APIConnectionError\)"),
-        (TimeoutError(), EndpointDown, r"\(TimeoutError\)"),
+        (BROKEN, EndpointDown, r"'near' at .*did not answer .*\(APIConnectionError"),
+        (TimeoutError(), EndpointDown, r"\(TimeoutError"),
         (error(503), EndpointDown, "did not answer"),
         (error(401), BadModel, "refuses the key in KEY_A"),
         (error(404), openai.APIStatusError, "canary"),
@@ -411,7 +442,19 @@ BROKEN = openai.APIConnectionError(message=CANARY, request=httpx2.Request("GET",
     ids=repr,
 )
 def test_a_preflights_failure_is_ours_where_it_tells_something(
-    told: Exception, raised: type[Exception], words: str
+    told: Exception, raised: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(raised, match=words), transport_to(key="KEY_A").preflighting():
+    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.01)
+
+    async def question() -> str:
         raise told
+
+    transport = transport_to(key="KEY_A", deadline_s=0.1)
+    with pytest.raises(raised, match=words):
+        asyncio.run(transport.ask_free(question))
+
+
+def test_a_free_question_waits_for_what_heals() -> None:
+    transport = transport_to()
+    told = [BROKEN, error(503), TimeoutError(), error(429)]
+    assert asyncio.run(transport.ask_free(raising(*told))) == "fine"

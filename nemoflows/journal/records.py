@@ -11,8 +11,9 @@ from pydantic import AliasChoices, ConfigDict, Field
 from nemoflows.calls import Answered, Attempt, Price, Request, Unusable, Usage
 from nemoflows.types import Value
 
-_REFUSED = re.compile(r".* (4(?!08|99)\d\d|500|503|529)")
-"""Statuses with which a provider itself refuses; a gateway's 502 or 504 may come while it works."""
+_REFUSED = re.compile(r".* (4(?!08|99)\d\d|500|503|529)|ErrorReplyError( \d+)?|NotConnected")
+"""How an attempt ends that is surely not billed: the provider itself refuses, or nothing was sent.
+A gateway's 502 or 504 may come while it works, unless the body of a reply tells it."""
 
 NOT_SENT = "unsent"
 """How an attempt ended that was announced and never made."""

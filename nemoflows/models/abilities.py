@@ -68,6 +68,7 @@ _OPENAI = (
     ("gpt-5-", OpenAIAbilities(reasons=True, off="minimal")),
     ("gpt-5.", OpenAIAbilities(reasons=True, off="none")),
     ("gpt-5", OpenAIAbilities(reasons=True, off="minimal")),
+    ("gpt-6.2", OpenAIAbilities(reasons=True, off="low")),
     ("gpt-6", OpenAIAbilities(reasons=True, off="none")),
     ("o1", OpenAIAbilities(reasons=True, off="low")),
     ("o3", OpenAIAbilities(reasons=True, off="low")),
@@ -76,7 +77,8 @@ _OPENAI = (
 """By the beginning of the name, the first that fits.
 
 Source: openai 3.54's ReasoningEffort and ChatModel, and the provider's model pages, read in
-November 2026; no live server was asked.
+November 2026; no live server was asked. Of gpt-6.2: litellm's discussion 52347 (400 to `none` and
+`minimal`).
 """
 
 

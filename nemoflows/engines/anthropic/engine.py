@@ -7,26 +7,39 @@ enough for the model to take it; the first such call leads.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from nemoflows.calls import Outcome, Reply, Request
 from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.anthropic import messages
 from nemoflows.engines.base import OnAttempt
-from nemoflows.engines.http.engine import ODD_ANSWERS, PREFLIGHT_S, RemoteEngine, announcing
+from nemoflows.engines.http import streams
+from nemoflows.engines.http.engine import ODD_ANSWERS, RemoteEngine, announcing
+from nemoflows.engines.http.learning import MOST_LEARNED, refused_field
 from nemoflows.engines.http.transport import forget_headers, refuse_variants
 from nemoflows.errors import BadModel
+from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef
 
 if TYPE_CHECKING:
     import anthropic
 
 
+_OPTIONAL = frozenset({"output_config", "thinking"})
+"""Fields without which a request says nearly the same."""
+
+
 class Anthropic(RemoteEngine):
     """Claude models behind one address."""
 
     wire_version = "anthropic-2"
+
+    def __init__(
+        self, endpoint: Endpoint, *, name: str, deadline_s: float, concurrency: int = 64
+    ) -> None:
+        super().__init__(endpoint, name=name, deadline_s=deadline_s, concurrency=concurrency)
+        self._refused: dict[str, frozenset[str]] = {}
+        """Fields that servers refused of a model's requests, by its name."""
 
     async def preflight(self, model: ModelRef) -> int | None:
         """Ask the API to describe the model, which is free, and return its context in tokens.
@@ -40,9 +53,8 @@ class Anthropic(RemoteEngine):
         refuse_variants(model)
         client = self.connect()
         try:
-            with self.transport.preflighting():
-                async with asyncio.timeout(PREFLIGHT_S):
-                    return self._context(await client.models.retrieve(model.name))
+            found = await self.transport.ask_free(lambda: client.models.retrieve(model.name))
+            return self._context(found)
         except anthropic.NotFoundError as error:
             if not _is_envelope(error.body):
                 return None  # vLLM's own server has no such route: the first call will tell
@@ -53,12 +65,29 @@ class Anthropic(RemoteEngine):
     async def complete(self, request: Request, on_attempt: OnAttempt) -> Outcome:
         """Ask for a reply, again on transient refusals, within one deadline."""
         client = self.connect()  # importing the SDK takes seconds that are not the server's
-        arguments, notes = messages.to_arguments(request)
         prefix = prefix_key(request) if messages.is_cached(request) else ""
-        ask = client.messages.with_raw_response.create
         return await self.transport.send(
-            lambda: self.came(ask(**arguments), notes), on_attempt, request, prefix
+            lambda: self._ask(client, request), on_attempt, request, prefix
         )
+
+    async def _ask(self, client: anthropic.AsyncAnthropic, request: Request) -> Outcome:
+        """Ask once; what the server refuses of a request's form is learned, and left out."""
+        name = request.model.name
+        for _ in range(MOST_LEARNED):
+            refused = self._refused.get(name, frozenset())
+            arguments, notes = messages.to_arguments(request, refused)
+            try:
+                return await self.came(client.messages.with_raw_response.create(**arguments), notes)
+            except Exception as error:
+                field = refused_field(error, _OPTIONAL & arguments.keys())
+                if not field:
+                    raise
+                self._refused[name] = refused | {field}
+                self.transport.learned(name, error)
+        raise AssertionError("there are fewer optional fields")
+
+    def _joined(self, events: list[dict[str, Any]]) -> dict[str, Any]:
+        return streams.message(events)
 
     def _read(self, body: dict[str, Any], came: Reply) -> Outcome:
         return messages.read_message(body, came)

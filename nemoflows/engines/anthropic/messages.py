@@ -24,9 +24,9 @@ from nemoflows.calls import (
     Unusable,
     Usage,
 )
-from nemoflows.calls.wire import estimate_tokens, render, shared_text
+from nemoflows.calls.wire import estimate_tokens, render, schema_words, shared_text
 from nemoflows.engines.http.body import fields, objects, unreadable, words
-from nemoflows.engines.http.errors import MalformedReplyError, sanitised
+from nemoflows.engines.http.errors import no_reply, sanitised
 from nemoflows.engines.openai.dialects import effort
 from nemoflows.models import claude_abilities, claude_cache_minimum
 
@@ -41,16 +41,25 @@ def limit_tokens(request: Request) -> int:
     return request.limit_tokens + _thinking(request).room_tokens
 
 
-def to_arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
-    """Return the SDK's arguments and notes; what is not asked for is not sent."""
+def to_arguments(
+    request: Request, refused: frozenset[str] = frozenset()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the SDK's arguments and notes; what is not asked for is not sent.
+
+    Args:
+        refused: Fields that the server refused before; a schema is then told in words.
+    """
     thinks = _thinking(request)
     arguments: dict[str, Any] = {
         "model": request.model.name,
         "max_tokens": limit_tokens(request),
         "messages": _turns(request),
     }
-    if request.system:
-        arguments["system"] = request.system
+    system = request.system
+    if request.json_schema is not None and "output_config" in refused:
+        system = f"{system}\n\n{schema_words(request.json_schema)}".strip()
+    if system:
+        arguments["system"] = system
     if request.tool_choice:
         arguments["tool_choice"] = {"type": request.tool_choice}
     if request.tools:
@@ -65,7 +74,11 @@ def to_arguments(request: Request) -> tuple[dict[str, Any], list[str]]:
         arguments["output_config"] = output | _format(request)
     draws = request.sampling is not None and not request.sampling.is_greedy
     sampled = f"sampling: {request.model.name} takes none" if draws else ""
-    return arguments, [note for note in (sampled, thinks.note) if note]
+    left_out = sorted(refused & arguments.keys())
+    for name in left_out:
+        del arguments[name]
+    told = [f"{name}: not sent, for the server refused it" for name in left_out]
+    return arguments, [note for note in (sampled, thinks.note, *told) if note]
 
 
 def _format(request: Request) -> dict[str, Any]:
@@ -144,7 +157,7 @@ def read_message(body: dict[str, Any], came: Reply) -> Outcome:
     """
     content, usage = body.get("content"), body.get("usage")
     if not isinstance(content, list | str) and (body.get("error") or not usage):
-        raise MalformedReplyError("status 200 with an object that is no message")
+        raise no_reply(body, "message")
     if not isinstance(content, list | str):
         return unreadable(came.model_copy(update={"usage": _usage(usage)}), "it has no content")
     reply = _reply(body, came)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
 from functools import partial
@@ -10,13 +9,11 @@ from typing import Any
 
 from nemoflows.calls import Outcome, Reply
 from nemoflows.engines.base import SENDING, Engine
-from nemoflows.engines.http import body
+from nemoflows.engines.http import body, streams
 from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 from nemoflows.engines.http.transport import Transport
 from nemoflows.models import Endpoint
 
-PREFLIGHT_S = 10.0
-"""Time that a server has to answer a free question."""
 ODD_ANSWERS = (ValueError, TypeError, AttributeError)
 """What the SDKs raise, beside errors of their own, where an answer has another shape."""
 
@@ -52,6 +49,14 @@ class RemoteEngine(Engine):
             MalformedReplyError: It is no reply, so that nothing was paid.
         """
 
+    @abstractmethod
+    def _joined(self, events: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the body that the events of a stream spell.
+
+        Raises:
+            MalformedReplyError: They break off.
+        """
+
     async def came(self, asked: Awaitable[Any], notes: list[str]) -> Outcome:
         """Return the outcome of a request that is sent by awaiting the SDK's raw response.
 
@@ -77,11 +82,20 @@ class RemoteEngine(Engine):
         if len(came.raw) > body.MOST_CHARACTERS:
             return body.unreadable(came, f"it is longer than {body.MOST_CHARACTERS:,} characters")
         try:
-            return self._read(body.parsed(came.raw), came)
+            return self._read(self._parsed(came.raw), came)
         except MalformedReplyError:
             raise
         except Exception as error:  # noqa: BLE001  (a paid body must not raise, whatever is in it)
             return body.unreadable(came, type(error).__name__)
+
+    def _parsed(self, raw: str) -> dict[str, Any]:
+        """Return a body's object, also where the server streamed it without being asked."""
+        try:
+            return body.parsed(raw)
+        except MalformedReplyError:
+            if told := streams.events(raw):
+                return self._joined(told)
+            raise
 
     def connect(self) -> Any:
         """Return the SDK's client, made at first use.
@@ -105,15 +119,16 @@ class RemoteEngine(Engine):
         client = self.connect()
         errors: tuple[type[Exception], ...] = (*self.transport.sdk_errors, *ODD_ANSWERS)
         try:
-            with self.transport.preflighting():
-                async with asyncio.timeout(PREFLIGHT_S):
-                    models = client.models.list()
-                    return {
-                        sanitised(self.transport.without_key(str(model.id))): self._context(model)
-                        async for model in models
-                    }
+            return await self.transport.ask_free(lambda: self._list(client))
         except errors:
             return {}
+
+    async def _list(self, client: Any) -> dict[str, int | None]:
+        models = client.models.list()
+        return {self._named(model.id): self._context(model) async for model in models}
+
+    def _named(self, told: object) -> str:
+        return sanitised(self.transport.without_key(str(told)))
 
     def drain(self) -> None:
         """Send nothing from now on: attempts and retries that wait end unsent."""

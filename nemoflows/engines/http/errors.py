@@ -1,14 +1,14 @@
 """Errors of remote endpoints: which pass by themselves, and how our texts may quote them.
 
-Read by what the SDKs' errors share: `status_code`, a code or type, headers. Of a provider's own
-words only short codes and numbers are kept, for an error may quote the prompt.
+Read by what the SDKs' errors share: `status_code`, a code or type, headers, the body.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from nemoflows.engines.http.told import QUOTED_CHARACTERS, Told, is_error, told_by
 from nemoflows.errors import NemoflowsError, printable
 from nemoflows.models import Endpoint
 
@@ -16,16 +16,45 @@ FINAL_CODES = frozenset(
     {"insufficient_quota", "enforced_spend_limit_reached", "contract_spend_limit_reached"}
 )
 """Codes of a 429 that no pause mends. Source: openai 3.54 and anthropic 2.12, error codes."""
-TOO_LONG_CODE = "context_length_exceeded"
-TOO_LONG_PHRASES = ("maximum context length", "prompt is too long", "context window")
+TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+TOO_LONG_PHRASES = (
+    "maximum context length",
+    "prompt is too long",
+    "context window",
+    "available context size",
+)
 RETRIED_STATUSES = frozenset({408, 409, 429})
 """Statuses below 500 that pass by themselves; all from 500 on do too."""
-QUOTED_CHARACTERS = 200
-"""Longest quote of a provider's own words in a text of ours."""
+HEALING_STATUSES = frozenset({429, 502, 503, 504, 529})
+"""Statuses of what the next seconds or minutes may mend: too much at once, a server that is away
+behind its gateway, a model that is being loaded."""
 
 
 class MalformedReplyError(Exception):
     """A reply with status 200 that is not what the dialect promises."""
+
+
+class ErrorReplyError(MalformedReplyError):
+    """A reply with status 200 that says itself that it is an error: nothing was billed."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("status 200 with an error")
+        self.body = body
+        told = told_by(body)
+        self.status_code, self.param, self.message = told.status, told.param, told.words
+        self.code = next(iter(told.codes), None)
+
+
+def no_reply(body: dict[str, object], what: str) -> MalformedReplyError:
+    """Return the error of a body with status 200 that is no reply, so that nothing was paid."""
+    if is_error(body):
+        return ErrorReplyError(body)
+    return MalformedReplyError(f"status 200 with an object that is no {what}")
+
+
+def told_of(error: BaseException) -> Told:
+    """Return what the server says of an error; nothing where no body came."""
+    return told_by(getattr(error, "body", None) or getattr(error, "message", ""))
 
 
 def sanitised(told: object) -> str:
@@ -48,12 +77,49 @@ def is_transient(error: BaseException, connection_errors: tuple[type[Exception],
     """Return whether a failure may pass by itself, here or in the pod's next attempt."""
     if code_of(error) in FINAL_CODES or isinstance(error, NemoflowsError):
         return False
+    status = status_of(error)
+    if isinstance(error, ErrorReplyError):
+        return status is None or status in RETRIED_STATUSES or status >= 500
     if isinstance(error, (*connection_errors, MalformedReplyError, ValueError)):
         return True
-    status = status_of(error)
     return _is_overloaded(error) or (
         status is not None and (status in RETRIED_STATUSES or status >= 500)
     )
+
+
+_NOT_CONNECTED = frozenset({"ClientConnectorError", "ClientConnectorDNSError", "ConnectError"})
+_BROKE_OFF = frozenset({"ReadError", "ClientPayloadError", "RemoteProtocolError"})
+"""Names of what lies behind the SDKs' errors for a connection. Source: aiohttp 3, httpx2; run."""
+
+
+def _behind(error: BaseException | None) -> Iterator[str]:
+    """Yield the names of an error and of those behind it."""
+    for _ in range(9):
+        if error is None:
+            return
+        yield type(error).__name__
+        error = error.__cause__ or error.__context__
+
+
+def kind_of(error: BaseException) -> str:
+    """Return an error's class, as attempts tell it; that nothing was sent is told as such."""
+    never = status_of(error) is None and not _NOT_CONNECTED.isdisjoint(_behind(error))
+    return "NotConnected" if never else type(error).__name__
+
+
+def is_free(error: BaseException) -> bool:
+    """Return whether an attempt surely cost nothing: it was refused, or never sent."""
+    return status_of(error) is not None or kind_of(error) == "NotConnected"
+
+
+def heals(error: BaseException, connection_errors: tuple[type[Exception], ...]) -> bool:
+    """Return whether the next seconds or minutes may mend a failure, so that it is waited for."""
+    if code_of(error) in FINAL_CODES:
+        return False
+    away = isinstance(error, (*connection_errors, TimeoutError))
+    if away and not _BROKE_OFF.isdisjoint(_behind(error)):
+        return False  # a reply had begun and is paid, so that there is an end to asking again
+    return away or _is_overloaded(error) or status_of(error) in HEALING_STATUSES
 
 
 def asks_for_less(error: BaseException) -> bool:
@@ -79,15 +145,16 @@ def too_long_numbers(error: BaseException) -> str:
     """Return the numbers of a refusal of too long a prompt; empty where it is another refusal.
 
     Source: vLLM 0.32 (`param` is input_tokens), OpenAI (code context_length_exceeded), Anthropic
-    ("prompt is too long"); the wording is theirs.
+    ("prompt is too long"), llama.cpp's server (exceed_context_size_error); the wording is theirs.
     """
     if status_of(error) not in {400, 413}:
         return ""
-    words = str(getattr(error, "message", ""))
-    told = getattr(error, "param", None) == "input_tokens" or code_of(error) == TOO_LONG_CODE
-    if not told and not any(phrase in words.lower() for phrase in TOO_LONG_PHRASES):
+    told = told_of(error)
+    words = told.words or str(getattr(error, "message", ""))
+    known = told.param == "input_tokens" or not TOO_LONG_CODES.isdisjoint(told.codes)
+    if not known and not any(phrase in words.lower() for phrase in TOO_LONG_PHRASES):
         return ""
-    numbers = re.findall(r"[0-9][0-9,]{2,15}", words)[:4]
+    numbers = [str(n) for n in told.n_tokens] or re.findall(r"[0-9][0-9,]{2,15}", words)[:4]
     return " and ".join(dict.fromkeys(numbers)) + " tokens" if numbers else "no numbers given"
 
 
@@ -96,8 +163,10 @@ def remedy(error: BaseException, endpoint: Endpoint) -> str:
     status = status_of(error)
     if code_of(error) in FINAL_CODES:
         return "The account's limit of spending is reached: raise it, or name another model."
+    if status == 402:
+        return "The account has no credit left: pay some in, or name another model."
     if status in {401, 403}:
         return f"Check the key in {endpoint.key_env or 'key_env (none is configured)'}."
     if status is not None and 300 <= status < 400:
         return "It redirects, which is not followed: name the address itself in base_url."
-    return "Check the model's name." if status == 404 else ""
+    return "Check the model's name and the address." if status == 404 else ""

@@ -9,34 +9,37 @@ in flight, and how many a minute, is `limits`'; who goes first for the cache, `w
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
 from nemoflows.calls.wire import estimated_tokens
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http import errors
 from nemoflows.engines.http.limits import AdaptiveConcurrency, RateLimiter
+from nemoflows.engines.http.outages import Outage, Wait
+from nemoflows.engines.http.told import MIN_KEY_CHARACTERS, quoted
 from nemoflows.engines.http.warm_up import PrefixWarmUp
 from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.settings import is_loopback
 from nemoflows.types import ModelRef
 
+log = logging.getLogger("nemoflows")
 T = TypeVar("T")
 
 RETRY_AFTER_CAP_S = 120.0
 """A server that asks for a longer pause is asked again by the next attempt of the pod."""
 MAX_ATTEMPTS = 4
-MIN_KEY_CHARACTERS = 8
-"""Length from which a key is taken out of a server's words; a shorter one is a word of its own."""
+"""Attempts at a fault that nobody knows the end of; what heals is waited for to the deadline."""
+FREE_ANSWER_S = 10.0
+"""Time that a server has to answer a free question once."""
 PATIENCE = 0.5
 """Share of its deadline that a call waits for another to write their prefix to the cache."""
 
@@ -63,11 +66,14 @@ class Transport:
     warm_up: PrefixWarmUp = field(init=False)
     closed: bool = False
     """Nothing is sent any more: this process is ending."""
+    outage: Outage = field(init=False)
     _resume_s: float = field(default=0.0)
+    _told: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.concurrency = AdaptiveConcurrency(self.most)
         self.limiter = RateLimiter(self.endpoint.rpm, self.endpoint.itpm, self.endpoint.otpm)
+        self.outage = Outage(self.where())
         self.warm_up = PrefixWarmUp(self.deadline_s * PATIENCE)
 
     def key(self) -> str:
@@ -114,27 +120,44 @@ class Transport:
         """Return the endpoint as error texts name it."""
         return f"The endpoint {self.name!r} at {self.endpoint.base_url or 'its public address'}"
 
-    @contextmanager
-    def preflighting(self) -> Iterator[None]:
-        """Raise ours where nothing answers a free question or the key is refused.
+    async def ask_free(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Return the answer to a question that costs nothing, such as for the server's models.
+
+        What the next minutes may heal is waited for: to the deadline, or ten seconds where a
+        person waits for the very first contact with the endpoint.
 
         Raises:
             BadModel: The key is refused.
             EndpointDown: Nothing answers, or only a fault does.
         """
-        try:
-            yield
-        except Exception as error:
-            status = errors.status_of(error) or 0
-            if isinstance(error, (*self.connection_errors, TimeoutError)) or status >= 500:
-                raise EndpointDown(
-                    f"{self.where()} did not answer when asked for its models "
-                    f"({type(error).__name__}). Start the server or mend the address."
-                ) from error
-            if status == 401:
-                key = self.endpoint.key_env or "key_env (none is configured)"
-                raise BadModel(f"{self.where()} refuses the key in {key}.") from error
-            raise
+        wait = self.outage.waiting(self.deadline_s)
+        while True:
+            try:
+                async with asyncio.timeout(FREE_ANSWER_S):
+                    answer = await question()
+                self.outage.over()
+            except Exception as error:  # noqa: BLE001  (raised again, as ours where it tells something)
+                self.outage.heard(error)
+                self._refuse_free(error)
+                if not (errors.heals(error, self.connection_errors) and await wait.on(error)):
+                    self._raise_free(error, wait)
+            else:
+                return answer
+
+    def _refuse_free(self, error: Exception) -> None:
+        if errors.status_of(error) == 401:
+            key = self.endpoint.key_env or "key_env (none is configured)"
+            raise BadModel(f"{self.where()} refuses the key in {key}.") from error
+
+    def _raise_free(self, error: Exception, wait: Wait) -> NoReturn:
+        status = errors.status_of(error) or 0
+        if isinstance(error, (*self.connection_errors, TimeoutError)) or status >= 500:
+            raise EndpointDown(
+                f"{self.where()} did not answer when asked for its models "
+                f"({errors.kind_of(error)}{wait.told()}){self._quoted(error)}. Start the server or "
+                "mend the address; no call was made."
+            ) from error
+        raise error
 
     async def send(
         self,
@@ -154,46 +177,54 @@ class Transport:
         estimate = (0.0, 0.0)
         if request is not None:
             estimate = (float(estimated_tokens(request)), float(request.limit_tokens))
+        wait = self.outage.waiting(self.deadline_s)
+        outcome: T | Unanswered
         try:
             async with asyncio.timeout(self.deadline_s), self.warm_up.turn(prefix) as cached:
-                outcome = await self._with_retries(call, on_attempt, estimate)
+                outcome = await self._with_retries(call, on_attempt, estimate, wait)
                 if not isinstance(outcome, Unanswered):
                     cached()
-                return outcome
         except TimeoutError:
             detail = f"{self.where()} gave no reply within {self.deadline_s:g} s."
-            return Unanswered(reason="deadline", detail=detail, transient=True)
-
-    async def _with_retries(
-        self, call: Callable[[], Awaitable[T]], on_attempt: OnAttempt, estimate: tuple[float, float]
-    ) -> T | Unanswered:
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-
-        def wait_s(state: RetryCallState) -> float:
-            error = state.outcome and state.outcome.exception()
-            return self._wait_s(error, state.attempt_number) if error else 0.0
-
-        attempts = AsyncRetrying(
-            stop=stop_after_attempt(MAX_ATTEMPTS),
-            wait=wait_s,
-            retry=retry_if_exception(self._is_retried),
-            reraise=True,
-        )
-        number = 0
-        try:
-            async for attempt in attempts:
-                with attempt:
-                    number += 1
-                    await self._pause()
-                    return await self._attempt(call, number, on_attempt, estimate)
+            outcome = Unanswered(reason="deadline", detail=detail, transient=True)
         except NemoflowsError:
             raise
         except _ClosedError:
             detail = f"{self.where()} was not asked: this process is ending."
             return Unanswered(reason="cancelled", detail=detail, transient=True)
         except Exception as error:  # noqa: BLE001  (every foreign error becomes an outcome)
-            return self._refused(error, number)
-        raise AssertionError("tenacity returns or raises")
+            return self._refused(error, wait, request)
+        if isinstance(outcome, Unanswered) and wait.error is not None:
+            return self._refused(wait.error, wait, request)
+        return outcome
+
+    async def _with_retries(
+        self,
+        call: Callable[[], Awaitable[T]],
+        on_attempt: OnAttempt,
+        estimate: tuple[float, float],
+        wait: Wait,
+    ) -> T:
+        """Attempt, again while that may help; raise the last attempt's error where it may not."""
+        n_odd = 0
+        while True:
+            await self._pause()
+            try:
+                reply = await self._attempt(call, wait.next(), on_attempt, estimate)
+            except _ClosedError:
+                raise
+            except Exception as error:
+                self.outage.heard(error)
+                n_odd += not errors.heals(error, self.connection_errors)
+                if not self._is_retried(error) or n_odd >= MAX_ATTEMPTS:
+                    raise
+                if (asked_s := errors.retry_after_s(error)) is not None:
+                    self._resume_s = max(self._resume_s, time.monotonic() + asked_s)
+                if not await wait.on(error, asked_s):
+                    raise
+            else:
+                self.outage.over()
+                return reply
 
     async def _attempt(
         self,
@@ -238,29 +269,34 @@ class Transport:
             and (errors.retry_after_s(error) or 0.0) <= RETRY_AFTER_CAP_S
         )
 
-    def _wait_s(self, error: BaseException, number: int) -> float:
-        """Return the pause before the next attempt: the server's wish, else growing with jitter."""
-        asked_s = errors.retry_after_s(error)
-        if asked_s is None:
-            return first_pause_s() * random.uniform(0, min(16.0, 2**number))
-        self._resume_s = max(self._resume_s, time.monotonic() + asked_s)
-        return 0.0
-
-    def _refused(self, error: Exception, n_attempts: int) -> Unanswered:
+    def _refused(self, error: Exception, wait: Wait, request: Request | None) -> Unanswered:
         if too_long := errors.too_long_numbers(error):
             detail = f"{self.where()} finds the request too long for its context ({too_long})."
             return Unanswered(reason="too_long", detail=detail, transient=False)
         status, code = errors.status_of(error), errors.code_of(error, self.without_key)
-        words = [type(error).__name__, str(status or ""), f"({code})" if code else ""]
+        words = [errors.kind_of(error), str(status or ""), f"({code})" if code else ""]
         transient = errors.is_transient(error, self.connection_errors)
         reason: Literal["rate_limited", "down", "rejected"] = "down" if transient else "rejected"
         if status == 429 and code not in errors.FINAL_CODES:
             reason = "rate_limited"
         detail = (
-            f"{self.where()} answered {' '.join(filter(None, words))} at attempt {n_attempts} of "
-            f"{MAX_ATTEMPTS}. {errors.remedy(error, self.endpoint)}"
+            f"{self.where()} answered {' '.join(filter(None, words))} at attempt {wait.number}"
+            f"{wait.told()}{self._quoted(error, request)}. {errors.remedy(error, self.endpoint)}"
         )
         return Unanswered(reason=reason, detail=detail.strip(), transient=transient)
+
+    def learned(self, model: str, error: Exception) -> None:
+        """Tell, once, that a server refused a request's form and is asked in another one."""
+        if (model, said := self._quoted(error)) not in self._told:
+            self._told.add((model, said))
+            log.warning(
+                "%s refused a request's form%s. It is left out from now on.", self.where(), said
+            )
+
+    def _quoted(self, error: Exception, request: Request | None = None) -> str:
+        """Return the server's own words on an error, as a text of ours goes on with them."""
+        said = quoted(self.without_key(errors.told_of(error).words), self.endpoint.key_env, request)
+        return f': "{said.rstrip(".")}"' if said else ""
 
 
 @lru_cache(maxsize=16)
@@ -282,11 +318,6 @@ def refuse_variants(model: ModelRef) -> None:
         )
 
 
-def first_pause_s() -> float:
-    """Return the unit of growing pauses, in seconds."""
-    return 0.5
-
-
 def forget_headers(client: Any) -> None:
     """Take back the headers that an SDK's client took from its variable.
 
@@ -301,7 +332,7 @@ async def _reported(call: Callable[[], Awaitable[T]], number: int, on_attempt: O
         reply = await call()
         status = "ok"
     except Exception as error:
-        status = f"{type(error).__name__} {errors.status_of(error) or ''}".strip()
+        status = f"{errors.kind_of(error)} {errors.status_of(error) or ''}".strip()
         raise
     finally:
         on_attempt(Attempt(number=number, started_s=started_s, ended_s=time.time(), status=status))

@@ -5,6 +5,7 @@ What a dialect calls things, and what it would pass over in silence, is in `dial
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from nemoflows.calls import (
@@ -20,8 +21,8 @@ from nemoflows.calls import (
 )
 from nemoflows.calls.wire import render, schema_words
 from nemoflows.engines.http.body import as_json, fields, objects, unreadable, words
-from nemoflows.engines.http.errors import MalformedReplyError, sanitised
-from nemoflows.engines.openai.dialects import RequestFields, Rules, sampling
+from nemoflows.engines.http.errors import ErrorReplyError, no_reply, sanitised
+from nemoflows.engines.openai.dialects import RequestFields, Rules, nearest_effort, sampling
 
 
 def to_arguments(request: Request, rules: Rules) -> tuple[dict[str, Any], list[str]]:
@@ -29,34 +30,65 @@ def to_arguments(request: Request, rules: Rules) -> tuple[dict[str, Any], list[s
     sampled, thinks = sampling(request, rules), RequestFields({})
     if request.thinking is not None:
         thinks = rules.thinking(request.thinking, request.model.name)
+    limit = min(request.limit_tokens, rules.most_tokens or request.limit_tokens)
     arguments: dict[str, Any] = {
         "model": request.model.name,
         "messages": _messages(request, rules),
-        rules.limit: request.limit_tokens,
+        rules.limit: limit,
         **sampled.fields,
     }
     if request.tool_choice:
         arguments["tool_choice"] = request.tool_choice
     # As extra fields, for the SDK walks through every level of a known one: half a call's CPU.
     more = dict(thinks.fields)
-    if request.json_schema is not None:
+    if request.json_schema is not None and rules.schema != "words":
         told = rules.schema == "json_schema"
         more["response_format"] = (
             response_format(request.json_schema) if told else {"type": "json_object"}
         )
     if request.tools:
         more["tools"] = [_tool(tool) for tool in request.tools]
+    cut = f"output limit: {limit} tokens, the most that the server takes"
+    notes = [sampled.note, thinks.note, *_without_refused(arguments, more, rules)]
+    notes += [cut] if limit < request.limit_tokens else []
     if more:
         arguments["extra_body"] = more
-    return arguments, [note for note in (sampled.note, thinks.note) if note]
+    return arguments, [note for note in notes if note]
+
+
+def _without_refused(
+    arguments: dict[str, Any], more: dict[str, Any], rules: Rules
+) -> Iterator[str]:
+    """Take out what the server refused before, and tell what that was."""
+    if wanted := more.get("reasoning_effort"):
+        more["reasoning_effort"] = nearest = nearest_effort(wanted, rules.refused)
+        if nearest != wanted:
+            yield f"reasoning_effort: {nearest or 'not sent'}, for the server refused {wanted}"
+        if not nearest:
+            del more["reasoning_effort"]
+    for name in sorted(rules.refused & (arguments.keys() | more.keys())):
+        arguments.pop(name, None)
+        more.pop(name, None)
+        yield f"{name}: not sent, for the server refused it"
 
 
 def _messages(request: Request, rules: Rules) -> list[dict[str, Any]]:
     system = request.system
-    if request.json_schema is not None and rules.schema == "json_object":
+    if request.json_schema is not None and rules.schema != "json_schema":
         system = f"{system}\n\n{schema_words(request.json_schema)}".strip()
-    first = [{"role": "system", "content": system}] if system else []
-    return [*first, *({"role": t.role, "content": _content(t)} for t in request.messages)]
+    turns = [{"role": t.role, "content": _content(t)} for t in request.messages]
+    if system and "system" in rules.refused:
+        return [turns[0] | {"content": f"{system}\n\n{turns[0]['content']}"}, *turns[1:]]
+    return [{"role": "system", "content": system}, *turns] if system else turns
+
+
+def sent_fields(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what a server may refuse of a request: fields by name, and `system` for its turn."""
+    found = {**arguments, **arguments.get("extra_body", {})}
+    first = found["messages"][0]
+    told = {"system": ""} if first["role"] == "system" else {}
+    ours = {"model", "messages", "extra_body", "tools", "tool_choice"}
+    return told | {name: value for name, value in found.items() if name not in ours}
 
 
 def response_format(schema: dict[str, Any]) -> dict[str, Any]:
@@ -82,8 +114,11 @@ def read_completion(body: dict[str, Any], came: Reply) -> Outcome:
     """
     choices, usage = body.get("choices"), body.get("usage")
     if not choices and (body.get("error") or not usage):
-        raise MalformedReplyError("status 200 with an object that is no completion")
+        raise no_reply(body, "completion")
     choice = next(iter(objects(choices)), {})
+    failed = choice.get("error") or choice.get("finish_reason") == "error"
+    if failed and not words(fields(choice.get("message")).get("content")):
+        raise ErrorReplyError({"error": choice.get("error") or "the provider failed"})
     if not isinstance(choice.get("message"), dict):
         return unreadable(came.model_copy(update={"usage": _usage(usage)}), "it has no message")
     reply = _reply(body, choice, came)

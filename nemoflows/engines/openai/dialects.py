@@ -23,7 +23,7 @@ on Nemotron 3 (`reasoning_budget`), read in November 2026. NIM before version 2 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from nemoflows.calls import Request, Thinking
@@ -31,6 +31,14 @@ from nemoflows.models import Dialect, openai_abilities
 
 EFFORTS = ((1024, "low"), (8192, "medium"))
 """Thinking budget in tokens up to which an effort stands for it; above, `high`."""
+
+
+EFFORT_NAMES = ("none", "minimal", "low", "medium", "high")
+"""Efforts of the OpenAI API, rising. Source: openai 3.54, ReasoningEffort."""
+LIMITS: tuple[Literal["max_completion_tokens", "max_tokens"], ...] = (
+    "max_completion_tokens", "max_tokens",
+)  # fmt: skip
+"""Names of the field for the most output tokens."""
 
 
 class RequestFields(NamedTuple):
@@ -48,8 +56,8 @@ class Rules:
     """Name of the field for the most output tokens."""
     thinking: Callable[[Thinking, str], RequestFields]
     """From a preference and the model's name to fields beside the standard ones."""
-    schema: Literal["json_schema", "json_object"] = "json_schema"
-    """`json_object` promises JSON of some shape; the schema is then told in words."""
+    schema: Literal["json_schema", "json_object", "words"] = "json_schema"
+    """`json_object` promises JSON of some shape, `words` nothing: the schema is told in words."""
     seed: bool = True
     """Whether `seed` is obeyed."""
     refuses_bad_schemas: bool = False
@@ -58,6 +66,10 @@ class Rules:
     """Whether models that think refuse sampling fields."""
     caches_prefixes: bool = False
     """Whether the provider caches a prefix that several requests share and charges less for it."""
+    refused: frozenset[str] = frozenset()
+    """What a server refused of one model's requests: fields by name, and `effort none`."""
+    most_tokens: int | None = None
+    """Most output tokens that the server lets one ask for; None where it did not say."""
 
 
 def sampling(request: Request, rules: Rules) -> RequestFields:
@@ -71,6 +83,30 @@ def sampling(request: Request, rules: Rules) -> RequestFields:
     if not rules.seed and fields.pop("seed", None) is not None:
         return RequestFields(fields, "seed: the dialect has none")
     return RequestFields(fields)
+
+
+def without(rules: Rules, field: str, value: object, most_tokens: int | None) -> Rules | None:
+    """Return the rules of a model whose server refuses a field; None where nothing is left to try.
+
+    Args:
+        value: What was sent in the field.
+        most_tokens: The most output tokens that the refusal allows, where it is about these.
+    """
+    if field == "response_format" and rules.schema != "words":
+        return replace(rules, schema="json_object" if rules.schema == "json_schema" else "words")
+    refused = rules.refused | {f"effort {value}" if field == "reasoning_effort" else field}
+    if field in LIMITS and most_tokens is not None:
+        return replace(rules, most_tokens=most_tokens)
+    if field in LIMITS:
+        left = [name for name in LIMITS if name not in refused]
+        return replace(rules, refused=refused, limit=left[0]) if left else None
+    return replace(rules, refused=refused) if refused != rules.refused else None
+
+
+def nearest_effort(wanted: str, refused: frozenset[str]) -> str:
+    """Return the next effort from `wanted` on that was not refused; empty where all were."""
+    left = EFFORT_NAMES[EFFORT_NAMES.index(wanted) :] if wanted in EFFORT_NAMES else (wanted,)
+    return next((name for name in left if f"effort {name}" not in refused), "")
 
 
 def effort(budget_tokens: int) -> str:

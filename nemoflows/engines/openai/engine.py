@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from nemoflows.calls import Outcome, Reply, Request
 from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.base import OnAttempt
-from nemoflows.engines.http.engine import PREFLIGHT_S, RemoteEngine, announcing
-from nemoflows.engines.http.transport import forget_headers, refuse_variants
+from nemoflows.engines.http import streams
+from nemoflows.engines.http.body import fields
+from nemoflows.engines.http.engine import RemoteEngine, announcing
+from nemoflows.engines.http.learning import MOST_LEARNED, most_allowed, refused_field
+from nemoflows.engines.http.transport import FREE_ANSWER_S, forget_headers, refuse_variants
 from nemoflows.engines.openai import completions
-from nemoflows.engines.openai.dialects import RULES
+from nemoflows.engines.openai.dialects import LIMITS, RULES, Rules, without
 from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef
@@ -35,6 +38,8 @@ class OpenAI(RemoteEngine):
         super().__init__(endpoint, name=name, deadline_s=deadline_s, concurrency=concurrency)
         self._rules = RULES[endpoint.dialect]
         self._contexts: dict[str, int] = {}
+        self._learned: dict[str, Rules] = {}
+        """What servers refused of a model's requests, by its name."""
 
     async def preflight(self, model: ModelRef) -> int | None:
         """List the endpoint's models, which is free; a list that cannot be had is passed over.
@@ -63,15 +68,33 @@ class OpenAI(RemoteEngine):
         """Ask for a reply, again on transient refusals, within one deadline."""
         client = self.connect()  # importing the SDK takes seconds that are not the server's
         prefix = prefix_key(request) if self._rules.caches_prefixes else ""
-        arguments, notes = completions.to_arguments(request, self._rules)
-        most = self._contexts.get(request.model.name, request.limit_tokens)
-        if request.limit_tokens > most:  # which servers refuse, where room for thinking is added
-            arguments[self._rules.limit] = most
-            notes.append(f"output limit: {most} tokens, the server's context")
-        ask = client.chat.completions.with_raw_response.create
         return await self.transport.send(
-            lambda: self.came(ask(**arguments), notes), on_attempt, request, prefix
+            lambda: self._ask(client, request), on_attempt, request, prefix
         )
+
+    async def _ask(self, client: openai.AsyncOpenAI, request: Request) -> Outcome:
+        """Ask once; what the server refuses of a request's form is learned, and left out."""
+        name = request.model.name
+        for left in reversed(range(MOST_LEARNED)):
+            rules = self._learned.get(name, self._rules)
+            arguments, notes = completions.to_arguments(request, rules)
+            most = self._contexts.get(name, request.limit_tokens)
+            if request.limit_tokens > most:  # which servers refuse, where thinking's room is added
+                arguments[rules.limit] = min(arguments[rules.limit], most)
+                notes.append(f"output limit: {most} tokens, the server's context")
+            try:
+                ask = client.chat.completions.with_raw_response.create(**arguments)
+                return await self.came(ask, notes)
+            except Exception as error:
+                learned = _learned(rules, error, completions.sent_fields(arguments))
+                if learned is None or not left:
+                    raise
+                self._learned[name] = learned
+                self.transport.learned(name, error)
+        raise AssertionError("the last of them returns or raises")
+
+    def _joined(self, events: list[dict[str, Any]]) -> dict[str, Any]:
+        return streams.completion(events)
 
     def _read(self, body: dict[str, Any], came: Reply) -> Outcome:
         return completions.read_completion(body, came)
@@ -101,9 +124,14 @@ class OpenAI(RemoteEngine):
         return client
 
     def _context(self, model: Any) -> int | None:
-        """Return the context as servers tell it. Source: vLLM 0.32, SGLang's ModelCard."""
-        told = (model.model_extra or {}).get("max_model_len")
-        return told if isinstance(told, int) and told > 0 else None
+        """Return the context as servers tell it.
+
+        Source: vLLM 0.32 and SGLang's ModelCard (max_model_len), llama.cpp's server (meta.n_ctx),
+        OpenRouter (context_length), Groq (context_window), Mistral (max_context_length).
+        """
+        more = model.model_extra or {}
+        told = [more.get(name) for name in _CONTEXTS] + [fields(more.get("meta")).get("n_ctx")]
+        return next((n for n in told if isinstance(n, int) and n > 0), None)
 
     async def _probe_schemas(self, model: ModelRef) -> None:
         """Ask for a schema that is none: a server that reads schemas refuses it and writes nothing.
@@ -120,7 +148,7 @@ class OpenAI(RemoteEngine):
             "response_format": completions.response_format({"type": "wibble"}),
         }
         try:
-            async with asyncio.timeout(PREFLIGHT_S):
+            async with asyncio.timeout(FREE_ANSWER_S):
                 done = await self.connect().chat.completions.create(**arguments)
         except (openai.APIError, TimeoutError, ValueError):
             return  # refused as it should be, or a fault, which says nothing about schemas
@@ -132,6 +160,19 @@ class OpenAI(RemoteEngine):
             'outputs, or declare the endpoint with the dialect "compatible" to have replies '
             "checked alone."
         )
+
+
+_CONTEXTS = ("max_model_len", "context_length", "context_window", "max_context_length")
+
+
+def _learned(rules: Rules, error: Exception, sent: dict[str, Any]) -> Rules | None:
+    """Return the rules of a model whose server refused one of its fields; None where it did not."""
+    field = refused_field(error, sent)
+    if not field:
+        return None
+    asked = sent.get(field)
+    most = most_allowed(error, asked) if field in LIMITS and isinstance(asked, int) else None
+    return without(rules, field, asked, most)
 
 
 def _is_plausibly(served: str, name: str) -> bool:
