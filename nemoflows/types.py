@@ -235,8 +235,8 @@ class Policy(Setting):
     """Model of vectors beside the lexical search, as `dense:model`; None leaves it lexical."""
     thinking: ThinkingPolicy = "auto"
     budget_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Most that the run's calls may cost; what no longer fits is done without a model, or in a step
-    of your own left with its reason. Such a step has the budget whole to itself."""
+    """Most that the run's calls may cost; leave it out for no bound. What no longer fits is done
+    without a model, or in a step of your own left with its reason; such a step has it whole."""
     cache_salt: str = ""
     """Another value asks again what is recorded."""
     max_resamples: int = Field(default=0, ge=0, le=100)

@@ -53,6 +53,7 @@ class ModelServer:
         self.refuses: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda _: None
         """From a request to the error that it is refused with; None takes it."""
         self.context_tokens = 32_768
+        self.is_away = False
         self.on_request: Callable[[str], None] = lambda _: None
         """Told the id of every request that came in whole; the same body has the same id."""
         self.on_answered: Callable[[str], None] = lambda _: None
@@ -62,12 +63,28 @@ class ModelServer:
         class Handler(_Handler):
             server_state = outer
 
+        self._handler = Handler
         self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
+
+    def leave(self, seconds: float) -> None:
+        """Be gone for a time, as a server that is started again: connections are refused."""
+        place = self._server.server_address
+
+        def away() -> None:
+            self._server.shutdown()
+            self._server.server_close()
+            time.sleep(seconds)
+            self._server = _Server(place, self._handler)
+            self.is_away = False
+            self._server.serve_forever()
+
+        self.is_away = True
+        threading.Thread(target=away, daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
@@ -121,6 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         return
 
+    def handle_one_request(self) -> None:
+        super().handle_one_request()
+        self.close_connection |= self.server_state.is_away  # no connection outlives its server
+
     def do_GET(self) -> None:
         if "/models/" in self.path:
             self._model(self.path.rpartition("/")[2])
@@ -138,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         state = self.server_state
+        if state.is_away:
+            return
         data = self.rfile.read(int(self.headers["content-length"]))
         body, self.request_id = json.loads(data), hashlib.sha256(data).hexdigest()[:16]
         state.requests.append(body)

@@ -66,7 +66,7 @@ def test_a_question_with_a_batch_as_the_frontier_is_interrupted_resumed_and_paid
         n_asked = len(near.requests)
         last = start(corpus, near)
         free, _ = last.communicate(timeout=120)
-        assert "paid now $0.000000" in free, free
+        assert "paid now $0," in free, free
         assert (len(claude.batches), len(near.requests)) == (2, n_asked)
         assert set(claude.authorizations) == {"Bearer canary-claude"}
     for text in (told, printed, free):

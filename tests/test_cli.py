@@ -69,7 +69,7 @@ def test_what_cannot_be_listed_says_why() -> None:
     assert "OPENAI_API_KEY" in refused("openai", NEMOFLOWS_OFFLINE="0")
     assert "NEMOFLOWS_OFFLINE" in refused("openai", OPENAI_API_KEY="k")
     dead = json.dumps({"near": {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}})
-    assert "did not answer" in refused("near", NEMOFLOWS_ENDPOINTS=dead)
+    assert "did not answer" in refused("near", NEMOFLOWS_ENDPOINTS=dead, NEMOFLOWS_DEADLINE_S="1")
     unreadable = refused(NEMOFLOWS_ENDPOINTS="{canary")
     assert "NEMOFLOWS_ENDPOINTS is not valid JSON" in unreadable
     assert "canary" not in unreadable

@@ -102,7 +102,7 @@ def test_a_call_of_unknown_price_is_counted_and_never_free(
     endpoint = Endpoint(dialect="fake")
     total = ledger(subject, tmp_path, endpoint, subject.make)
     assert (total.n_calls, total.n_unpriced) == (1, 1)
-    assert "1 of unknown price" in str(total)
+    assert "1 call of unknown price" in str(total)
 
 
 class NoUsage(BaseHTTPRequestHandler):

@@ -90,7 +90,12 @@ def test_a_key_that_is_missing() -> None:
 
 def test_a_server_that_does_not_answer() -> None:
     dead = {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1", "key_env": "K"}
-    env = {"NEMOFLOWS_EFFICIENT": "near:x", "K": "canary", **endpoints(near=dead)}
+    env = {
+        "NEMOFLOWS_EFFICIENT": "near:x",
+        "K": "canary",
+        "NEMOFLOWS_DEADLINE_S": "1",
+        **endpoints(near=dead),
+    }
     planted("efficient server", "did not answer", "correct the base_url of 'near'", env)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flyteidl.admin import launch_plan_pb2, workflow_pb2
 
+from nemoflows.money.ledger import usd
 from tests.loopback import ModelServer
 from tests.packages import environment, package, pyflyte_package
 from tests.support import ROOT, run_command
@@ -63,7 +64,7 @@ def test_a_run_that_is_killed_half_way_pays_for_the_rest_alone(tmp_path: Path) -
     assert 9 <= n_paid < 18
     assert "for 18 calls" in again
     assert f"{n_paid} replayed" in again
-    assert f"paid now ${(18 - n_paid) / 100:.6f}" in again
+    assert f"paid now {usd((18 - n_paid) / 100)}, " in again
 
 
 def test_a_vllm_server_of_your_own(corpus: Path) -> None:
@@ -92,7 +93,7 @@ def test_two_tiers_with_claude(corpus: Path) -> None:
         n_asked = len(server.requests)
         second = run_command(*words, env=env)
         assert len(server.requests) == n_asked == 2
-    assert "paid now $0.000000, 2 replayed" in second.stdout
+    assert "paid now $0, 2 replayed" in second.stdout
     assert "canary" not in first.stdout + second.stdout
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from nemoflows.calls import Reply
 from nemoflows.engines.fake import FakeEngine, Rule
+from nemoflows.errors import BadReply
 from nemoflows.journal import Journal
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec, Success
+from nemoflows.money.budgets import Account
 from nemoflows.storage.objects import ObjectStore
 from tests.support import make_llm, request
 
@@ -107,3 +110,41 @@ def test_flushing_waits_for_lines_that_are_on_their_way(far: str) -> None:
 def test_a_disk_is_asked_in_place(tmp_path: Path) -> None:
     assert make_llm(fake(), tmp_path).history.near
     assert make_llm(fake(), "").history.near
+
+
+def test_what_a_run_escalated_stays_so_where_a_sample_draws_it_too(tmp_path: Path) -> None:
+    def used(run: str) -> list[bool]:
+        llm = make_llm(FakeEngine([Rule(reply="{}")]), tmp_path)
+        llm.journal.run = run
+        for account in (
+            Account("shadow", "frontier"),
+            Account("escalate", "frontier", escalated=True),
+        ):
+            for each in (account, Account("shadow", "frontier")):
+                spec = CallSpec(request(), lambda reply, _: reply.text, account=each)
+                asyncio.run(llm.complete(spec))
+        llm.flush()
+        again = make_llm(FakeEngine(), tmp_path)
+        again.journal.run = run
+        return [spent.escalated for spent in [*llm.spent, *again.calls([llm.spent[0].key])]]
+
+    assert used("first") == [True, True], "paid for by the sample"
+    assert used("again") == [True, True], "replayed"
+
+
+def test_a_reply_that_its_check_refuses_counts_as_unusable_here_and_in_the_journal(
+    tmp_path: Path,
+) -> None:
+    def refuse(reply: Reply, final: bool) -> str:
+        raise BadReply(f"{reply.text} is of no use, final or not: {final}")
+
+    for run in ("first", "again"):
+        llm = make_llm(FakeEngine([Rule(reply="{}")]), tmp_path)
+        llm.journal.run = run
+        asyncio.run(llm.complete(CallSpec(request(), refuse)))
+        llm.flush()
+        elsewhere = make_llm(FakeEngine(), tmp_path)
+        elsewhere.journal.run = run
+        keys = [spent.key for spent in llm.spent]
+        assert [spent.reason for spent in llm.spent] == ["invalid"] * 2
+        assert [spent.reason for spent in elsewhere.calls(keys)] == ["invalid"] * 2

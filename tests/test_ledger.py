@@ -29,6 +29,25 @@ def test_unknown_prices_are_said_not_added() -> None:
     assert "1 of unknown price" in str(ledger)
 
 
+def test_what_has_no_price_is_never_told_as_nothing() -> None:
+    unknown = [spent(key, usd=None) for key in "abc"]
+    told = str(fold(unknown))
+    assert told.startswith("cost: unknown (3 calls of unknown price; ")
+    assert "$" not in told
+    some = str(fold([*unknown, spent("d").model_copy(update={"usd": 0.5})]))
+    assert some.startswith("cost: at least $0.50 for 4 calls, 3 of unknown price (")
+    assert "; paid now at least $0.50, 0 replayed" in some
+    free = [each.model_copy(update={"replayed": True}) for each in [*unknown, spent("d")]]
+    assert "; paid now $0, 4 replayed" in str(fold(free))
+
+
+def test_one_is_not_many_and_a_sample_is_not_the_work() -> None:
+    told = str(fold([spent("a")], shadow=[spent("b"), spent("b")], n_in_doubt=1, n_unrecorded=1))
+    assert told.startswith("cost: $1.00 for 1 call (")
+    assert "; 1 call was not recorded; 1 attempt cut off" in told
+    assert told.endswith("; shadow sample: 1 call, $1.00")
+
+
 def test_calls_that_no_journal_holds_are_not_called_free() -> None:
     assert str(fold([], n_unrecorded=2)) == "cost: unknown; 2 calls were not recorded"
     assert "2 calls were not recorded" in str(fold([spent("a")], n_unrecorded=2))
@@ -38,6 +57,12 @@ def test_a_cascade_of_a_users_own_counts_as_escalated() -> None:
     again = spent("b").model_copy(update={"task": "triage", "escalated": True})
     ledger = fold([spent("a"), again])
     assert (ledger.n_escalated, ledger.escalated_usd) == (1, 1.0)
+
+
+def test_replies_that_could_not_be_used_are_counted_as_such() -> None:
+    ledger = fold([spent("a").model_copy(update={"reason": "invalid"}), spent("b")])
+    assert (ledger.n_unusable, ledger.n_discarded, ledger.discarded_usd) == (1, 1, 1.0)
+    assert str(ledger).endswith("; 1 reply could not be used")
 
 
 def test_the_cost_line_of_nothing_says_so() -> None:

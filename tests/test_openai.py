@@ -25,6 +25,7 @@ MODEL = ModelRef.model_validate("local:tiny")
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
     monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
+    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.05)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> OpenAI:

@@ -164,7 +164,7 @@ def test_an_unknown_price_stays_unknown_from_end_to_end(tmp_path: Path) -> None:
     record = llm.journal.get(call.key)
     assert record is not None
     assert (record.usd, call.usd) == (None, None)
-    assert "1 of unknown price" in str(fold([call]))
+    assert "1 call of unknown price" in str(fold([call]))
 
 
 def test_no_model_costs_nothing() -> None:

@@ -17,11 +17,10 @@ from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.llm.results import CallSpec
 from nemoflows.money.budgets import Account
 from nemoflows.money.gpu_time import GpuUse
-from nemoflows.money.ledger import Spent, fold
+from nemoflows.money.ledger import Spent, fold, usd
 from nemoflows.money.savings import Savings, Scenario, ShadowSample
 from nemoflows.reporting import ReportData, ReportNotes, assemble, notes_of, render
 from nemoflows.reporting.change import superseded_proposals
-from nemoflows.reporting.money import usd
 from nemoflows.settings import Settings
 from nemoflows.types import Finding, Policy
 from tests.loopback import ModelServer
@@ -52,7 +51,14 @@ def text_of(html: str) -> str:
 
 @pytest.mark.parametrize(
     ("amount", "words"),
-    [(None, "unknown"), (0.0, "$0"), (1234.5, "$1,234.50"), (0.000031, "$0.000031"), (0.5, "$0.5")],
+    [
+        (None, "unknown"),
+        (0.0, "$0"),
+        (1234.5, "$1,234.50"),
+        (0.000031, "$0.000031"),
+        (0.5, "$0.50"),
+        (1e-8, "less than $0.000001"),
+    ],
 )
 def test_an_amount_is_never_zero_where_it_is_only_small_or_unknown(
     amount: float | None, words: str
@@ -71,7 +77,7 @@ def test_the_cards_say_what_the_run_came_to() -> None:
     text = text_of(shown(*calls, ledger=ledger, budget_usd=2.0))
     for words in (
         "$1.00the run's work",
-        "$0.75paid now1 calls replayed",
+        "$0.75paid now1 call replayed",
         "4calls1 escalated",
         "$2.00budget50%",
         "75%of input read from a cache",
@@ -81,12 +87,29 @@ def test_the_cards_say_what_the_run_came_to() -> None:
         assert words in text, words
 
 
+def test_what_went_to_a_builtin_frontier_is_escalated_and_named() -> None:
+    there = Finding(question="a", summary="s", tier="frontier")
+    here = Finding(question="b", summary="s", tier="efficient")
+    tiers = {"efficient": "near:tiny", "frontier": "builtin"}
+    text = text_of(shown(call("a"), findings=[there, here], tiers=tiers))
+    assert "1call1 escalated, 1 to builtin" in text
+
+
+def test_a_cost_that_nobody_knows_is_not_told_as_nothing() -> None:
+    text = text_of(
+        shown(call("a", usd=None), call("b", purpose="plan"), call("c", purpose="plan", usd=None))
+    )
+    assert "unknownthe run's work unknownpaid now" in text
+    assert "extractunknown · 1 call, 1 of unknown price" in text
+    assert "planat least $0.25 · 2 calls, 1 of unknown price" in text
+
+
 def test_bars_are_parted_by_tier_and_in_proportion() -> None:
     html = shown(
         call("a"), call("b", tier="frontier", usd=0.75), call("c", purpose="plan", usd=0.1)
     )
     assert re.search(
-        r'bar tefficient" style="width:25.00%" title="efficient: \$0.25, 1 calls', html
+        r'bar tefficient" style="width:25.00%" title="efficient: \$0.25, 1 call"', html
     )
     assert re.search(r'bar tfrontier" style="width:75.00%"', html)
     assert re.search(r'bar tefficient" style="width:10.00%"', html)
@@ -108,7 +131,7 @@ def test_a_scenario_shows_its_basis_its_saving_and_its_interval() -> None:
     text = text_of(html)
     assert "$4.00 ($3.50 to $5.00)" in text
     assert "measured. The run costs $3.00 less ($2.50 to $4.00, 95 %)." in text
-    assert "assumed. The run costs $0.5 more." in text
+    assert "assumed. The run costs $0.50 more." in text
     assert "75%less than all frontier" in text
     assert "2.0 timesthe cost of all small frontier" in text
     assert "share 0.80 of their terms (0.75 to 0.85)" in text
@@ -145,9 +168,9 @@ def test_a_users_own_steps_are_shown_as_ours_are() -> None:
     text = text_of(html)
     assert html.count("<title>Letters of May</title>") == 1
     assert "answer" not in html.partition("<body>")[2]
-    assert f"{OWN}$0.5 · 2 calls" in text
+    assert f"{OWN}$0.50 · 2 calls" in text
     assert re.search(r'tefficient" style="width:50.00%"[^>]*></i><i class="bar tmiddle"', html)
-    assert f"By step: {OWN} $0.5." in text
+    assert f"By step: {OWN} $0.50." in text
     assert f"{OWN}m22.002.002.00" in text.replace(" m", "m").replace("m 2", "m2").replace(" 2", "2")
     assert text.index(f"step {OWN}") < text.index("extract1 calls")
 
@@ -281,6 +304,11 @@ def test_a_report_is_rebuilt_from_the_journal(
     listed = run_command("nemoflows", "runs", env=priced).stdout
     [row] = [line for line in listed.splitlines() if "reported" in line]
     assert QUESTION in row
+    assert re.search(r"reported +20\d\d-\d\d-\d\d \d\d:\d\d +4 ", row), "the sample is not its work"
+    assert "run: reported (nemoflows report reported shows" in out
+    assert "; shadow sample: 2 calls, $0.0" in done.stdout
+    work = text_of(first).partition("the run's work")[0].split()[-1]
+    assert f"as run{work}" in text_of(first), "the figure that the saving is held against"
     assert len(server.requests) == n_asked, "looking is free"
 
 

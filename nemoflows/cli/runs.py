@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 
 from nemoflows import settings as settings_module
 from nemoflows.cli.journal import DEFAULT_ROOT_HELP, opened_journal
@@ -12,24 +15,40 @@ from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
 from nemoflows.llm.history import CallHistory
-from nemoflows.reporting import ReportData, assemble, notes_of, render, write
+from nemoflows.reporting import ReportData, ReportNotes, assemble, notes_of, render, write
 
 COLUMNS = (
-    "run", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd", "escalated",
-    "in_doubt", "about",
+    "run", "when", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd",
+    "escalated", "in_doubt", "about",
 )  # fmt: skip
 
 
 @click.command("runs")
 @click.argument("run", default="")
 @click.option("--root", default="", help=DEFAULT_ROOT_HELP)
-def list_runs(run: str, root: str) -> None:
+@click.option(
+    "--limit", default=20, show_default=True, help="Most runs to show, the newest first; 0 is all."
+)
+def list_runs(run: str, root: str, limit: int) -> None:
     """Compare runs: what each cost, what all-frontier would have cost, what is in doubt.
 
     With RUN, those alone whose id, or whose execution's, begins like that.
     """
     book = opened_journal(root)
-    show_table("runs", [_row(book.root, one) for one in sorted(named(book, run))])
+    by_time = sorted(((_last_s(book, one), one) for one in named(book, run)), reverse=True)
+    shown = by_time[: limit or None]
+    show_table("runs", [_row(book.root, one, at_s) for at_s, one in shown])
+    if len(shown) < len(by_time):
+        click.echo(f"{len(by_time) - len(shown)} older ones are not shown: --limit 0 shows all.")
+
+
+def _last_s(book: Journal, run: str) -> float:
+    """Return when something of a run was last written, in Unix time; 0 where nothing says it."""
+    told = [receipt.at_s for receipt in book.receipts(run)]
+    told += [attempt.at_s for attempt in book.in_doubt(run)]
+    with suppress(ValidationError):
+        told.append(ReportNotes.model_validate_json(book.story(run)).at_s)
+    return max(told, default=0.0)
 
 
 @click.command()
@@ -89,7 +108,7 @@ def known_runs(book: Journal) -> set[str]:
     return set(book.runs()) | set(book.runs("receipts")) | set(book.runs("stories"))
 
 
-def _row(root: str, run: str) -> dict[str, object]:
+def _row(root: str, run: str, at_s: float) -> dict[str, object]:
     try:
         shown = completed(root, run)
     except click.ClickException as error:
@@ -98,12 +117,13 @@ def _row(root: str, run: str) -> dict[str, object]:
     usd = {s.name.partition(" (")[0]: s.usd for s in shown.savings.scenarios}
     return {
         "run": run,
+        "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s)) if at_s else "unknown",
         "calls": ledger.n_calls,
-        "usd": None if ledger.n_unpriced else ledger.usd,
+        "usd": shown.work_usd,
         "paid_by_it_usd": ledger.paid_now_usd,
         "all_frontier_usd": usd.get("all frontier", "not compared"),
         "all_small_usd": usd.get("all small frontier", "not compared"),
-        "escalated": ledger.n_escalated,
+        "escalated": ledger.n_escalated + shown.n_to_builtin,
         "in_doubt": ledger.n_in_doubt,
         "about": " ".join(shown.heading.split())[:40] or ", ".join(sorted(steps)) or "nothing yet",
     }

@@ -101,6 +101,8 @@ class Receipt(_Line):
     tier: str = ""
     escalated: bool = False
     """Whether it looked again at what a cheaper tier gave up or was not sure of."""
+    reason: str = ""
+    """Why its reply could not be used, where only reading it showed that."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:

@@ -22,6 +22,7 @@ from nemoflows.llm.concurrency import most_at_once, together
 from nemoflows.llm.gpu_meter import GpuMeters
 from nemoflows.llm.history import CallHistory, Use
 from nemoflows.llm.results import (
+    INVALID,
     OVER_BUDGET,
     UNUSABLE,
     CallSpec,
@@ -85,6 +86,8 @@ class LLMClient:
             if again := second_ask(request, outcome, read):
                 outcome = await self._outcome(again, spec.account, keys)
                 read = better(read, read_outcome(spec, outcome, final=True))
+            if isinstance(read, Failure) and read.reason == INVALID:
+                self.history.unusable(keys)
             if isinstance(read, Success) or read.reason not in UNUSABLE:
                 break
         return replace(read, calls=keys)

@@ -26,6 +26,10 @@ THREADS = 32
 """Operations on an object store at once; fsspec's own loop multiplexes them."""
 
 
+MEASURING = "shadow"
+"""The task whose calls only measure: where the run itself uses the same call, that use counts."""
+
+
 class Use(NamedTuple):
     """What a call is used for."""
 
@@ -75,6 +79,16 @@ class CallHistory:
         if not await self._now(self.journal.put, record) and self.journal.root:
             self._lost[record.key] = record
         self._note(record, use, replayed=False)
+
+    def unusable(self, keys: Sequence[str]) -> None:
+        """Take note that what came was refused by its check: paid for, and of no use."""
+        for key in keys:
+            spent = self._spent.get(key)
+            if spent is not None and not spent.reason:
+                self._spent[key] = spent.model_copy(update={"reason": "invalid"})
+                told = spent.model_dump(include={"key", "replayed", "first_key", "task", "tier"})
+                told |= {"at_s": time.time(), "escalated": spent.escalated, "reason": "invalid"}
+                self._soon(self.journal.receipt, Receipt.model_validate(told))
 
     async def begin(self, intent: Intent) -> None:
         """Write a line about an attempt; when this returns it is written."""
@@ -145,9 +159,14 @@ class CallHistory:
         )
 
     def _receipts(self) -> dict[str, Receipt]:
-        """Return the receipts of the run's processes by key; who paid, first."""
-        lines = sorted(self.journal.receipts(), key=lambda line: not line.replayed)
-        return {line.key: line for line in lines}
+        """Return the receipts of the run's processes by key: who paid, and not the sample's."""
+        lines = self.journal.receipts()
+        lines.sort(key=lambda line: (line.task != MEASURING, not line.replayed))  # the last counts
+        reasons = {line.key: line.reason for line in lines if line.reason}
+        told = {line.key: line for line in lines}
+        return {
+            k: line.model_copy(update={"reason": reasons.get(k, "")}) for k, line in told.items()
+        }
 
     def _note(self, record: Recorded, use: Use, *, replayed: bool) -> None:
         account = use.account
@@ -160,8 +179,11 @@ class CallHistory:
             tier=account.tier,
             escalated=account.escalated,
         )
-        if not replayed or record.key not in self._spent:
-            self._spent[record.key] = spent_of(record, receipt, replayed=replayed)
+        known = self._spent.get(record.key)
+        if known is None or not replayed or known.task == MEASURING:
+            was_paid = known is not None and not known.replayed
+            spent = spent_of(record, receipt, replayed=replayed and not was_paid)
+            self._spent[record.key] = spent
         self._soon(self.journal.receipt, receipt)
 
     def _soon(self, write: Callable[[T], None], line: T) -> None:
@@ -200,7 +222,7 @@ def spent_of(record: Recorded, receipt: Receipt, *, replayed: bool) -> Spent:
         started_s=record.started_s,
         seconds=record.ended_s - record.started_s,
         prompt_bytes=record.prompt_bytes,
-        reason=getattr(record.outcome, "reason", ""),
+        reason=getattr(record.outcome, "reason", "") or receipt.reason,
         first_key=receipt.first_key,
         task=receipt.task,
         tier=receipt.tier,

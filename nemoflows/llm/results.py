@@ -21,6 +21,8 @@ from nemoflows.money.budgets import Account
 T = TypeVar("T")
 UNUSABLE = frozenset({"invalid", "refused", "truncated", "context", "paused", "too_long"})
 """Reasons of failures that lie in the one request and not in the endpoint."""
+INVALID = "invalid"
+"""Reason of a reply that came and that its check refused."""
 OVER_BUDGET = "over_budget"
 """Reason of a call that was not made because it no longer fitted the budget."""
 NOTHING_BETTER = frozenset({"rejected", "too_long"})
@@ -137,7 +139,7 @@ def read_outcome(spec: CallSpec[T], outcome: Outcome, *, final: bool) -> Success
             problem = error.message
         except UNREADABLE as error:
             problem = f"Reading the reply ends with {type(error).__name__}."
-    return Failure("invalid", problem, transient=False)
+    return Failure(INVALID, problem, transient=False)
 
 
 def second_ask(request: Request, outcome: Outcome, read: object) -> Request | None:

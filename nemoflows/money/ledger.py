@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from nemoflows.calls import Usage
 from nemoflows.types import Value
 
+SMALLEST_USD = 0.000001
+"""Smallest amount that is told in digits."""
+
 
 class Spent(Value):
     """One call as the ledger sees it."""
@@ -45,12 +48,18 @@ class Ledger(Value):
     """Attempts of the run that were cut off: whether they are billed, nobody knows."""
     in_doubt_usd: float | None = 0.0
     """The most that these can cost; None where nobody knows."""
+    n_unusable: int = 0
+    """Calls whose reply could not be used; they count among those discarded."""
     n_discarded: int = 0
     """Calls whose reply could not be used, or that were asked again."""
     discarded_usd: float = 0.0
     n_escalated: int = 0
     """Calls that looked again at what a cheaper tier gave up or was not sure of."""
     escalated_usd: float = 0.0
+    n_shadow: int = 0
+    """Calls that only measured; none of the figures here counts them."""
+    shadow_usd: float | None = 0.0
+    """What these cost; None where nobody knows."""
     n_unrecorded: int = 0
     """Calls that values name and no journal holds: nothing is known of them."""
     usage: Usage = Usage()
@@ -60,19 +69,50 @@ class Ledger(Value):
     """Of these, what this process paid; replays cost nothing."""
 
     def __str__(self) -> str:
-        """Return the cost line of a run."""
-        lost = f"; {self.n_unrecorded} calls were not recorded" if self.n_unrecorded else ""
+        """Return the cost line of a run: what is unknown is said, and never told as 0."""
+        lost = ""
+        if n := self.n_unrecorded:
+            lost = f"; {counted(n, 'call')} {'was' if n == 1 else 'were'} not recorded"
+        if self.n_unusable:
+            lost += f"; {counted(self.n_unusable, 'reply', 'replies')} could not be used"
         if self.n_in_doubt:
-            most = f" (at most ${self.in_doubt_usd:.6f})" if self.in_doubt_usd else ""
-            lost += f"; {self.n_in_doubt} attempts cut off, perhaps billed{most}"
+            most = f" (at most {usd(self.in_doubt_usd)})" if self.in_doubt_usd else ""
+            lost += f"; {counted(self.n_in_doubt, 'attempt')} cut off, perhaps billed{most}"
+        if self.n_shadow:
+            lost += f"; shadow sample: {counted(self.n_shadow, 'call')}, {usd(self.shadow_usd)}"
         if not self.n_calls:
             return f"cost: unknown{lost}" if lost else "cost: $0 (no model was called)"
+        tokens = f"{self.usage.all_input_tokens} tokens in, {self.usage.output_tokens} out"
+        calls, replayed = counted(self.n_calls, "call"), f"{self.n_replayed} replayed{lost}"
+        if self.n_unpriced == self.n_calls:
+            return f"cost: unknown ({calls} of unknown price; {tokens}); {replayed}"
         unknown = f", {self.n_unpriced} of unknown price" if self.n_unpriced else ""
+        least = "at least " if self.n_unpriced else ""
+        paid = f"{least if self.n_replayed < self.n_calls else ''}{usd(self.paid_now_usd)}"
         return (
-            f"cost: ${self.usd:.6f} for {self.n_calls} calls{unknown} "
-            f"({self.usage.all_input_tokens} tokens in, {self.usage.output_tokens} out); "
-            f"paid now ${self.paid_now_usd:.6f}, {self.n_replayed} replayed{lost}"
+            f"cost: {least}{usd(self.usd)} for {calls}{unknown} ({tokens}); paid now {paid}, "
+            + (replayed)
         )
+
+
+def usd(amount: float | None) -> str:
+    """Return an amount as a person reads it: never 0 for what is unknown or merely small."""
+    if amount is None:
+        return "unknown"
+    size = abs(amount)
+    if size >= 1:
+        digits = f"${size:,.2f}"
+    elif size >= SMALLEST_USD:
+        whole = f"{size:.6f}".rstrip("0")
+        digits = f"${whole + '0' * max(0, 4 - len(whole))}"
+    else:
+        digits = f"less than ${SMALLEST_USD:.6f}" if size else "$0"
+    return f"-{digits}" if amount < 0 else digits
+
+
+def counted(n: int, thing: str, things: str = "") -> str:
+    """Return a number of things in words: 1 call, 2 calls."""
+    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
 
 
 class Group(Value):
@@ -138,9 +178,14 @@ def fold(
     n_unrecorded: int = 0,
     n_in_doubt: int = 0,
     in_doubt_usd: float | None = 0.0,
+    shadow: Sequence[Spent] = (),
 ) -> Ledger:
-    """Add up calls, each key once."""
-    own = distinct(calls)
+    """Add up calls, each key once.
+
+    Args:
+        shadow: Calls that only measured, which are no part of the run's work.
+    """
+    own, measuring = distinct(calls), distinct(shadow)
     gone = discarded(own)
     again = [call for call in own if call.escalated]
     return Ledger(
@@ -150,6 +195,9 @@ def fold(
         n_unrecorded=n_unrecorded,
         n_in_doubt=n_in_doubt,
         in_doubt_usd=in_doubt_usd,
+        n_shadow=len(measuring),
+        shadow_usd=total([call.usd for call in measuring]),
+        n_unusable=sum(bool(call.reason) for call in own),
         n_discarded=len(gone),
         discarded_usd=_sum(call for call in own if call.key in gone),
         n_escalated=len(again),

@@ -36,7 +36,8 @@ def assemble(notes: ReportNotes, memory: CallHistory, settings: Settings) -> Rep
     policy = _policy(notes, calls, settings)
     noted = [key for each in _read(_Keys, journal.notes("superseded")) for key in each.root]
     ledger = fold(
-        [*calls, *shadow],
+        calls,
+        shadow=shadow,
         n_unrecorded=len(keys) - len(calls),
         n_in_doubt=len(in_doubt),
         in_doubt_usd=total([attempt.reserved_usd for attempt in in_doubt]),

@@ -10,7 +10,7 @@ from math import inf
 from operator import not_
 from statistics import quantiles
 
-from nemoflows.money.ledger import Spent, discarded
+from nemoflows.money.ledger import Spent, counted, discarded
 from nemoflows.reporting.chart import Bar, Row
 from nemoflows.reporting.data import ReportData
 
@@ -36,7 +36,7 @@ def timeline(data: ReportData) -> Timeline | None:
         return None
     clock = _Clock(timed)
     lanes = [
-        Row(name, [_tick(call, clock) for call in calls], f"{len(calls)} calls")
+        Row(name, [_tick(call, clock) for call in calls], counted(len(calls), "call"))
         for name, calls in _lanes(data, timed)
     ]
     return Timeline(lanes, clock.whole_s, clock.cut_s)

@@ -10,7 +10,7 @@ from nemoflows.money.gpu_time import GpuUse
 from nemoflows.money.ledger import Ledger, Spent
 from nemoflows.money.savings import Savings, ShadowSample
 from nemoflows.rag.types import Answer, Citation
-from nemoflows.types import Finding, Index, Value
+from nemoflows.types import BUILTIN, Finding, Index, Value
 
 
 class Context(Value):
@@ -44,6 +44,8 @@ class ReportNotes(Value):
     """Whether agents searched or read the whole corpus, and what either would take."""
     budget_usd: float | None = None
     shadow: ShadowSample = ShadowSample()
+    at_s: float = 0.0
+    """Unix time at which the notes were written."""
     call_keys: list[str] = Field(default_factory=list)
     """Every call of the run, the shadow sample's aside."""
     superseded: list[str] = Field(default_factory=list)
@@ -68,6 +70,20 @@ class ReportData(ReportNotes):
     """Attempts that were cut off, so that nobody knows whether they are billed."""
     durable: bool = True
     """False where the run had no journal."""
+
+    @property
+    def work_usd(self) -> float | None:
+        """Return what the run's work cost, as its savings are held against it."""
+        if self.savings.scenarios:
+            return self.savings.scenarios[0].usd
+        return None if self.ledger.n_unpriced else self.ledger.usd
+
+    @property
+    def n_to_builtin(self) -> int:
+        """Return how many questions went on to a frontier that is the builtin tier."""
+        if self.tiers.get("frontier") != BUILTIN or self.tiers.get("efficient") == BUILTIN:
+            return 0
+        return sum(each.tier == "frontier" for each in self.findings)
 
     @property
     def measuring(self) -> set[str]:

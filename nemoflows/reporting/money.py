@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.money.ledger import Group, grouped
+from nemoflows.money.ledger import Group, counted, grouped, usd
 from nemoflows.money.savings import Scenario
 from nemoflows.reporting.chart import Bar, Row, percent
 from nemoflows.reporting.data import ReportData
 
 TIERS = ("efficient", "frontier", "shadow")
 """Order of the parts of a bar; any other tier comes after them."""
-
-
-def usd(amount: float | None) -> str:
-    """Return an amount as a person reads it: never 0 for what is unknown or merely small."""
-    if amount is None:
-        return "unknown"
-    if amount == 0:
-        return "$0"
-    size = abs(amount)
-    digits = f"{size:,.2f}" if size >= 1 else f"{size:.6f}".rstrip("0").rstrip(".")
-    return f"-${digits}" if amount < 0 else f"${digits}"
 
 
 def saved(data: ReportData) -> list[tuple[str, str, str]]:
@@ -68,12 +57,20 @@ def _cost_row(step: str, groups: Sequence[Group], most: float) -> Row:
         Bar(
             kind=f"bar t{group.tier}",
             width=percent(group.usd, most),
-            title=f"{group.tier}: {usd(group.usd)}, {group.n_calls} calls",
+            title=f"{group.tier}: {priced(group.usd, group.n_calls, group.n_unpriced)}, "
+            f"{counted(group.n_calls, 'call')}",
         )
         for group in sorted(groups, key=lambda group: _rank(group.tier))
     ]
-    cost = usd(sum(group.usd for group in groups))
-    return Row(step, bars, f"{cost} · {n_calls:,} calls{unknown}")
+    cost = priced(sum(group.usd for group in groups), n_calls, n_unpriced)
+    return Row(step, bars, f"{cost} · {counted(n_calls, 'call')}{unknown}")
+
+
+def priced(amount: float, n_calls: int, n_unpriced: int) -> str:
+    """Return what calls cost; where the price of some is unknown, that it is more."""
+    if n_unpriced == n_calls and n_calls:
+        return "unknown"
+    return f"at least {usd(amount)}" if n_unpriced else usd(amount)
 
 
 def scenarios(data: ReportData) -> list[Row]:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from nemoflows.coding.advice import apart, next_steps
-from nemoflows.money.ledger import total
+from nemoflows.money.ledger import counted, total, usd
 from nemoflows.reporting import calls, change, money, question
 from nemoflows.reporting.data import ReportData
 from nemoflows.storage.store import open_store
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FILTERS = {
-    "usd": money.usd,
+    "usd": usd,
+    "counted": counted,
     "total": total,
     "median": median,
     "p95": calls.p95,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from pathlib import Path
 
 import flytekit
@@ -48,6 +49,7 @@ def report(answer: Answer, index: Index, policy: Policy = POLICY) -> FlyteFile:
 def noted(notes: ReportNotes) -> ReportData:
     """Note what a run's report shows, and return what is in it."""
     llm, settings = session().llm, session().settings
+    notes = notes.model_copy(update={"at_s": time.time()})
     llm.journal.note_story(notes.model_dump_json())
     flush()
     return assemble(notes, llm.history, settings)
@@ -63,7 +65,11 @@ def page(data: ReportData, name: str, *, deck: str) -> FlyteFile:
     path = folder() / f"{name}.html"
     if not keep(path, html, "report"):
         path = Path(tempfile.mkstemp(prefix="nemoflows-no-report-", suffix=".html")[1])
-    return FlyteFile(str(path)) if in_pod() else FlyteFile(str(path), remote_path=False)
+    if in_pod():
+        return FlyteFile(str(path))
+    if data.durable:
+        print(f"run: {data.run} (nemoflows report {data.run} shows its report again)")
+    return FlyteFile(str(path), remote_path=False)
 
 
 def keep(path: Path, text: str, word: str) -> bool:
