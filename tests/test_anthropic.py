@@ -285,7 +285,7 @@ def test_a_passing_fault_is_retried(fault: str, server: ModelServer) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("429", "rate_limited"), ("529", "down"), ("reset", "down"), ("shape", "down")],
+    [("500", "down"), ("shape", "down"), ("cut", "down")],
 )
 def test_a_lasting_fault_ends_after_bounded_attempts(
     fault: str, reason: str, server: ModelServer

@@ -188,7 +188,9 @@ def test_a_creation_that_keeps_failing_ends_typed(claude: BatchServer, root: str
     assert len(claude.faults) == 9 - transport.MAX_ATTEMPTS
 
 
-@pytest.mark.parametrize(("fault", "reason"), [("400", "rejected"), ("429", "rate_limited")])
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("400", "rejected"), ("429:enforced_spend_limit_reached", "rejected")]
+)
 def test_a_refused_creation_is_typed_and_leaves_no_note(
     fault: str, reason: str, claude: BatchServer, root: str
 ) -> None:

@@ -299,9 +299,7 @@ def test_every_wish_about_thinking_is_taken(
     ("fault", "reason", "transient"),
     [
         ("500", "down", True),
-        ("429", "rate_limited", True),
         ("400", "rejected", False),
-        ("reset", "down", True),
         ("malformed", "down", True),
         ("shape", "down", True),
         ("text", "down", True),
@@ -319,3 +317,11 @@ def test_a_failing_provider_is_an_outcome_never_an_error(
     assert remote.server.url.removesuffix("/v1") in outcome.detail
     assert len(attempts) == (transport.MAX_ATTEMPTS if transient else 1)
     assert all(STATUS.fullmatch(attempt.status) for attempt in attempts)
+
+
+@pytest.mark.parametrize("fault", ["429", "503", "reset"])
+def test_what_heals_is_waited_for(fault: str, remote: Subject) -> None:
+    remote.server.faults.extend([fault] * 9)
+    outcome, attempts = remote.complete(make_request(model=str(remote.model)))
+    assert isinstance(outcome, Answered)
+    assert len(attempts) == 10
