@@ -132,7 +132,7 @@ class RemoteEngine(Engine):
 
     def drain(self) -> None:
         """Send nothing from now on: attempts and retries that wait end unsent."""
-        self.transport.closed = True
+        self.transport.closed = self.transport.outage.is_ending = True
 
     async def aclose(self) -> None:
         """Close the connections."""

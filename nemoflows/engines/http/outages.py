@@ -24,6 +24,8 @@ MOST_UNITS = 32
 """Longest pause, in units: about a quarter of a minute, half of it on average."""
 PERHAPS_PAID = 4
 """Times that pauses are longer where an attempt may have been billed: it is to be one of few."""
+STEP_S = 0.25
+"""Longest time for which a pause looks at nothing else."""
 TOLD_AFTER_S = 3.0
 """Time after which an outage is told: shorter ones are a server's daily business."""
 
@@ -44,6 +46,8 @@ class Outage:
     since_s: float | None = None
     """Unix time since which it does not answer."""
     is_told: bool = False
+    is_ending: bool = False
+    """This process is ending, so that nobody waits any longer."""
 
     def waiting(self, deadline_s: float) -> Wait:
         """Return the patience of one call, or of one question."""
@@ -97,7 +101,6 @@ class Wait:
         Args:
             asked_s: The pause that the server asked for, which is waited for elsewhere.
         """
-        self.number = max(1, self.number)
         begun_s, patience_s = self.begun_s, self.patience_s()
         self.error = error
         self.outage.failed(error, begun_s + patience_s)
@@ -107,8 +110,15 @@ class Wait:
             pause_s = first_pause_s() * random.uniform(0, min(most, 2 ** min(self.number, 9)))
             if time.time() + pause_s > begun_s + patience_s and patience_s < self.deadline_s:
                 return False
-        await asyncio.sleep(pause_s)
+        await self._pause(pause_s)
         return time.time() < begun_s + patience_s
+
+    async def _pause(self, pause_s: float) -> None:
+        """Sleep, in steps: a process that is taken away ends what waits at once."""
+        end_s = time.monotonic() + pause_s
+        await asyncio.sleep(0)
+        while (left_s := end_s - time.monotonic()) > 0 and not self.outage.is_ending:  # noqa: ASYNC110
+            await asyncio.sleep(min(left_s, STEP_S))
 
     def patience_s(self) -> float:
         """Return how long this call waits at most."""

@@ -132,6 +132,7 @@ class Transport:
         """
         wait = self.outage.waiting(self.deadline_s)
         while True:
+            wait.next()
             try:
                 async with asyncio.timeout(FREE_ANSWER_S):
                     answer = await question()
