@@ -172,7 +172,7 @@ def test_a_users_own_steps_are_shown_as_ours_are() -> None:
     assert re.search(r'tefficient" style="width:50.00%"[^>]*></i><i class="bar tmiddle"', html)
     assert f"By step: {OWN} $0.50." in text
     assert f"{OWN}m22.002.002.00" in text.replace(" m", "m").replace("m 2", "m2").replace(" 2", "2")
-    assert text.index(f"step {OWN}") < text.index("extract1 calls")
+    assert text.index(f"step {OWN}") < text.index("extract1 call")
 
 
 def letters(tmp_path: Path, **more: object) -> ReportData:
