@@ -208,7 +208,7 @@ def test_a_story_of_an_earlier_version_leaves_the_runs_calls(tmp_path: Path) -> 
     assert len(notes.call_keys) == 1
     done = run_command("nemoflows", "report", "mine")
     assert done.returncode == 0, done.stdout
-    assert "for 1 calls" in done.stdout
+    assert "for 1 call" in done.stdout
 
 
 def test_labels_and_records_come_the_same_way(provider: ModelServer) -> None:
