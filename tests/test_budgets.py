@@ -132,7 +132,7 @@ def test_a_call_that_was_used_twice_counts_once() -> None:
 
 
 def test_nothing_is_asked_beside_calls_of_unknown_price() -> None:
-    with pytest.raises(OverBudget, match="1 calls of unknown price"):
+    with pytest.raises(OverBudget, match="1 call of unknown price"):
         asyncio.run(Budget(1.0, used={"a": (None, None)}).reserve(0.1))
     with pytest.raises(OverBudget, match="price_key, usd_per_mtok"):
         asyncio.run(Budget(1.0).reserve(None))

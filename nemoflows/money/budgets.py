@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nemoflows.errors import OverBudget
+from nemoflows.money.ledger import counted
 from nemoflows.types import Tier
 
 
@@ -155,7 +156,9 @@ class Budget:
         held = (
             f", ${self.reserved_usd:.6f} reserved by calls in flight" if self.reserved_usd else ""
         )
-        unknown = f", and {self.n_unpriced} calls of unknown price" if self.n_unpriced else ""
+        unknown = (
+            f", and {counted(self.n_unpriced, 'call')} of unknown price" if self.n_unpriced else ""
+        )
         return OverBudget(
             f"Of the budget of ${self.cap_usd:.6f}, ${self.settled_usd:.6f} is used{lost}{held}"
             f"{unknown}; this call may cost up to ${usd:.6f}. It was not made. Raise budget_usd "
