@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import zlib
@@ -87,6 +88,24 @@ def test_where_no_process_can_be_had_files_are_read_here(monkeypatch: pytest.Mon
     monkeypatch.setattr(workers, "_MODULE", "nemoflows.no_such_module")
     with closing(Workers()) as pool:
         assert pool.make("a.pdf", GOOD["z.pdf"]).n_passages == 1
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with closing(Workers()) as pool:
+        assert pool.make("a.pdf", GOOD["z.pdf"]).n_passages == 1
+
+
+def test_descriptors_beyond_a_thousand_are_waited_for() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 1_400:
+        pytest.skip("this machine allows too few descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 1_400), limits[1]))
+    held = [os.dup(0) for _ in range(1_100)]
+    try:
+        with closing(Workers()) as pool:
+            assert pool.make("a.pdf", GOOD["z.pdf"]).n_passages == 1
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_only_what_may_be_dear_goes_to_a_worker() -> None:

@@ -68,9 +68,8 @@ class Workers:
             return fragments.make(name, data)
         with self._lock:
             worker = self._idle.pop() if self._idle else None
-        worker = worker or _Worker()
-        if not worker.is_ready():
-            worker.end()
+        worker = worker or _started()
+        if worker is None:
             return fragments.make(name, data)
         try:
             told, content = worker.ask(name, data)
@@ -82,6 +81,18 @@ class Workers:
         if told["error"]:
             raise CorpusError(told["error"])
         return Made(content, told["n_documents"], told["n_passages"], told["notes"])
+
+
+def _started() -> _Worker | None:
+    """Return a process that runs; None where none can be had."""
+    try:
+        worker = _Worker()
+    except (OSError, ValueError, TypeError):  # no program, or no right to start it
+        return None
+    if worker.is_ready():
+        return worker
+    worker.end()
+    return None
 
 
 class _Worker:
@@ -102,12 +113,10 @@ class _Worker:
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         self._in, self._out = self._process.stdin, self._process.stdout
-        self._ready = False
 
     def is_ready(self) -> bool:
-        """Wait until it runs; False where no process can be had here."""
-        self._ready = self._ready or _receive(self._out) is not None
-        return self._ready
+        """Wait until it runs; False where it ended before."""
+        return _receive(self._out) is not None
 
     def ask(self, name: str, data: bytes) -> tuple[dict[str, Any], bytes]:
         """Return what came of one file.
@@ -118,7 +127,9 @@ class _Worker:
         limit_s = BASE_CPU_S + CPU_S_PER_MIB * len(data) // 2**20
         with suppress(OSError):
             _send(self._in, {"name": name, "limit_s": limit_s}, data)
-        waited, _, _ = select.select([self._out], [], [], WALL_FACTOR * limit_s)
+        poll = select.poll()  # unlike `select.select`, it takes any descriptor
+        poll.register(self._out, select.POLLIN)
+        waited = poll.poll(1000 * WALL_FACTOR * limit_s)
         answer = _receive(self._out) if waited else None
         if answer is None:
             raise CorpusError(_ended(self._process, limit_s, waited=bool(waited)))

@@ -28,7 +28,7 @@ def build_index(corpus: str, policy: Policy = POLICY) -> Index:
 
     Args:
         corpus: Folder, file or object-store prefix (s3://…) of text, Markdown, HTML, PDF, source
-            code and tables (Parquet, JSONL, CSV).
+            code and tables (Parquet, JSONL, CSV); with the extra `office` docx, xlsx and pptx.
         policy: How models are asked; its `embedder` makes vectors beside the lexical search.
 
     Returns:
