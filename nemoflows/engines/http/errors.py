@@ -112,6 +112,14 @@ def is_free(error: BaseException) -> bool:
     return status_of(error) is not None or kind_of(error) == "NotConnected"
 
 
+def is_heard(error: BaseException) -> bool:
+    """Return whether the endpoint itself said something, and not its gateway, or nobody."""
+    status = status_of(error)
+    if status is not None:
+        return status not in {502, 504}
+    return isinstance(error, MalformedReplyError) or not _BROKE_OFF.isdisjoint(_behind(error))
+
+
 def heals(error: BaseException, connection_errors: tuple[type[Exception], ...]) -> bool:
     """Return whether the next seconds or minutes may mend a failure, so that it is waited for."""
     if code_of(error) in FINAL_CODES:

@@ -13,7 +13,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from nemoflows.engines.http.errors import is_free, kind_of, status_of
+from nemoflows.engines.http.errors import is_free, is_heard, kind_of, status_of
 from nemoflows.settings import in_pod
 
 log = logging.getLogger("nemoflows")
@@ -55,7 +55,7 @@ class Outage:
 
     def heard(self, error: Exception) -> None:
         """Take note of a failure: what a server says itself shows that it is there."""
-        self.was_met |= status_of(error) not in {None, 502, 504}  # these are its gateway's words
+        self.was_met |= is_heard(error)
 
     def failed(self, error: Exception, until_s: float) -> None:
         """Take note of a failure that is waited for, and tell of it once."""
