@@ -253,6 +253,7 @@ def test_an_answer_without_findings_is_empty() -> None:
         ("See :class:`Retry <a.b.Retry>` and ``wait``.", "See `Retry` and `wait`. [1]"),
         ("> quoted\n> twice", "quoted twice. [1]"),
         ("It lasted.[12] Really?", "It lasted. Really? [1]"),
+        ("\u6865\u5efa\u4e8e1871\u5e74\u3002", "\u6865\u5efa\u4e8e1871\u5e74\u3002 [1]"),
         ("```python\nimport x\nx.run()\n```", "`x.run()` [1]"),
     ],
 )

@@ -95,5 +95,9 @@ def _clean(quote: str) -> str:
 
 
 def _ended(text: str) -> str:
-    whole = text[-1:] in {".", "!", "?", "\u2026"} or text[-2:-1] in {".", "!", "?"}
+    whole = text[-1:] in set(".!?\u2026\u3002\uff01\uff1f\u061f\u0964") or text[-2:-1] in {
+        ".",
+        "!",
+        "?",
+    }
     return text if whole or not text else text.rstrip(":;,") + "."
