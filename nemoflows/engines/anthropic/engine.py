@@ -14,9 +14,14 @@ from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.anthropic import messages
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http import streams
-from nemoflows.engines.http.engine import ODD_ANSWERS, RemoteEngine, announcing
+from nemoflows.engines.http.engine import (
+    ODD_ANSWERS,
+    RemoteEngine,
+    announcing,
+    forget_headers,
+    refuse_variants,
+)
 from nemoflows.engines.http.learning import MOST_LEARNED, refused_field
-from nemoflows.engines.http.transport import forget_headers, refuse_variants
 from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint
 from nemoflows.types import ModelRef

@@ -12,7 +12,9 @@ from nemoflows.engines.base import SENDING, Engine
 from nemoflows.engines.http import body, streams
 from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 from nemoflows.engines.http.transport import Transport
+from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint
+from nemoflows.types import ModelRef
 
 ODD_ANSWERS = (ValueError, TypeError, AttributeError)
 """What the SDKs raise, beside errors of their own, where an answer has another shape."""
@@ -167,3 +169,24 @@ def _session(transport: Any) -> Any:
 async def _sending(*_: object) -> None:
     if announce := SENDING.get():
         await announce()
+
+
+def refuse_variants(model: ModelRef) -> None:
+    """Refuse a model of which no served name can say all that was spelled.
+
+    Raises:
+        BadModel: The model names a revision or an adapter.
+    """
+    if model.revision or model.lora:
+        raise BadModel(
+            f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask for: "
+            "name the model as it is served (a label after # is free)."
+        )
+
+
+def forget_headers(client: Any) -> None:
+    """Take back the headers that an SDK's client took from its variable.
+
+    No argument keeps it from adding them. A client that holds them elsewhere is an error here.
+    """
+    client._custom_headers.clear()  # noqa: SLF001

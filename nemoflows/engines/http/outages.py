@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from nemoflows.engines.http.errors import is_free, is_heard, kind_of, status_of
+from nemoflows.engines.http.errors import is_free, is_heard, kind_of, retry_after_s, status_of
 from nemoflows.settings import in_pod
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
 
 log = logging.getLogger("nemoflows")
 
@@ -95,23 +99,36 @@ class Wait:
         self.number += 1
         return self.number
 
-    async def on(self, error: Exception, asked_s: float | None = None) -> bool:
-        """Wait before the next attempt; return False where this one was the last.
+    def attempts(self, is_retried: Callable[[Exception], bool], *, asked: bool) -> AsyncRetrying:
+        """Return the attempts: again while that may help, within the patience.
 
         Args:
-            asked_s: The pause that the server asked for, which is waited for elsewhere.
+            is_retried: Whether a failure is worth another attempt.
+            asked: The pause that a server asks for is waited for elsewhere, by all calls at once.
         """
-        begun_s, patience_s = self.begun_s, self.patience_s()
-        self.error = error
-        self.outage.failed(error, begun_s + patience_s)
-        pause_s = 0.0  # others may ask for a longer one meanwhile
-        if asked_s is None:
-            most = MOST_UNITS * (1 if is_free(error) else PERHAPS_PAID)
-            pause_s = first_pause_s() * random.uniform(0, min(most, 2 ** min(self.number, 9)))
-            if time.time() + pause_s > begun_s + patience_s and patience_s < self.deadline_s:
-                return False
-        await self._pause(pause_s)
-        return time.time() < begun_s + patience_s
+        from tenacity import AsyncRetrying, wait_random_exponential
+
+        def pause_s(state: RetryCallState) -> float:
+            error = _failed(state)
+            self.error = error
+            self.outage.failed(error, self.begun_s + self.patience_s())
+            if asked and retry_after_s(error) is not None:
+                return 0.0
+            unit, most = first_pause_s(), MOST_UNITS * (1 if is_free(error) else PERHAPS_PAID)
+            return wait_random_exponential(multiplier=2 * unit, max=most * unit)(state)
+
+        return AsyncRetrying(
+            retry=lambda state: is_retried(_failed(state)),
+            wait=pause_s,
+            stop=lambda state: self._is_over(state.upcoming_sleep),
+            sleep=self._pause,
+            reraise=True,
+        )
+
+    def _is_over(self, pause_s: float) -> bool:
+        left_s = self.begun_s + self.patience_s() - time.time()
+        is_short = self.patience_s() < self.deadline_s
+        return self.outage.is_ending or left_s <= (pause_s if is_short else 0.0)
 
     async def _pause(self, pause_s: float) -> None:
         """Sleep, in steps: a process that is taken away ends what waits at once."""
@@ -130,6 +147,14 @@ class Wait:
         """Return how long was waited, where that was worth telling."""
         waited_s = time.time() - self.begun_s
         return f" after {waited_s:.0f} s" if waited_s >= 1 else ""
+
+
+def _failed(state: RetryCallState) -> Exception:
+    """Return what an attempt failed by; what is no error of an attempt goes on at once."""
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, Exception):
+        raise error or AssertionError("an attempt that did not fail is not repeated")
+    return error
 
 
 def _clock(at_s: float) -> str:

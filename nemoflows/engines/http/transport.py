@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 from nemoflows.calls import Answered, Attempt, Request, Unanswered, Unusable
 from nemoflows.calls.wire import estimated_tokens
@@ -29,7 +29,6 @@ from nemoflows.engines.http.warm_up import PrefixWarmUp
 from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
 from nemoflows.models import BASE_URL_ENV, BUILT_IN, Endpoint
 from nemoflows.settings import is_loopback
-from nemoflows.types import ModelRef
 
 log = logging.getLogger("nemoflows")
 T = TypeVar("T")
@@ -131,19 +130,25 @@ class Transport:
             EndpointDown: Nothing answers, or only a fault does.
         """
         wait = self.outage.waiting(self.deadline_s)
-        while True:
-            wait.next()
-            try:
-                async with asyncio.timeout(FREE_ANSWER_S):
-                    answer = await question()
-                self.outage.over()
-            except Exception as error:  # noqa: BLE001  (raised again, as ours where it tells something)
-                self.outage.heard(error)
-                self._refuse_free(error)
-                if not (errors.heals(error, self.connection_errors) and await wait.on(error)):
-                    self._raise_free(error, wait)
-            else:
-                return answer
+
+        def is_retried(error: Exception) -> bool:
+            self.outage.heard(error)
+            self._refuse_free(error)
+            return errors.heals(error, self.connection_errors)
+
+        try:
+            async for attempt in wait.attempts(is_retried, asked=False):
+                with attempt:
+                    wait.next()
+                    async with asyncio.timeout(FREE_ANSWER_S):
+                        answer = await question()
+                    self.outage.over()
+                    return answer
+        except NemoflowsError:
+            raise
+        except Exception as error:  # noqa: BLE001  (raised again, as ours where it tells something)
+            self._raise_free(error, wait)
+        raise AssertionError("tenacity returns or raises")
 
     def _refuse_free(self, error: Exception) -> None:
         if errors.status_of(error) == 401:
@@ -208,24 +213,26 @@ class Transport:
     ) -> T:
         """Attempt, again while that may help; raise the last attempt's error where it may not."""
         n_odd = 0
-        while True:
-            await self._pause()
-            try:
+
+        def is_retried(error: Exception) -> bool:
+            nonlocal n_odd
+            if isinstance(error, _ClosedError):
+                return False
+            self.outage.heard(error)
+            n_odd += not errors.heals(error, self.connection_errors)
+            if not self._is_retried(error) or n_odd >= MAX_ATTEMPTS:
+                return False
+            if (asked_s := errors.retry_after_s(error)) is not None:
+                self._resume_s = max(self._resume_s, time.monotonic() + asked_s)
+            return True
+
+        async for attempt in wait.attempts(is_retried, asked=True):
+            with attempt:
+                await self._pause()
                 reply = await self._attempt(call, wait.next(), on_attempt, estimate)
-            except _ClosedError:
-                raise
-            except Exception as error:
-                self.outage.heard(error)
-                n_odd += not errors.heals(error, self.connection_errors)
-                if not self._is_retried(error) or n_odd >= MAX_ATTEMPTS:
-                    raise
-                if (asked_s := errors.retry_after_s(error)) is not None:
-                    self._resume_s = max(self._resume_s, time.monotonic() + asked_s)
-                if not await wait.on(error, asked_s):
-                    raise
-            else:
                 self.outage.over()
                 return reply
+        raise AssertionError("tenacity returns or raises")
 
     async def _attempt(
         self,
@@ -304,27 +311,6 @@ class Transport:
 def _spellings(key: str) -> re.Pattern[str]:
     """Return what matches a key as it is, or with characters escaped as JSON allows."""
     return re.compile("".join(rf"(?:\\?{re.escape(c)}|\\u(?i:{ord(c):04x}))" for c in key))
-
-
-def refuse_variants(model: ModelRef) -> None:
-    """Refuse a model of which no served name can say all that was spelled.
-
-    Raises:
-        BadModel: The model names a revision or an adapter.
-    """
-    if model.revision or model.lora:
-        raise BadModel(
-            f"{str(model)!r} names a revision or an adapter, which this dialect cannot ask for: "
-            "name the model as it is served (a label after # is free)."
-        )
-
-
-def forget_headers(client: Any) -> None:
-    """Take back the headers that an SDK's client took from its variable.
-
-    No argument keeps it from adding them. A client that holds them elsewhere is an error here.
-    """
-    client._custom_headers.clear()  # noqa: SLF001
 
 
 async def _reported(call: Callable[[], Awaitable[T]], number: int, on_attempt: OnAttempt) -> T:

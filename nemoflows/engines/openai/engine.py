@@ -14,9 +14,9 @@ from nemoflows.calls.wire import prefix_key
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http import streams
 from nemoflows.engines.http.body import fields
-from nemoflows.engines.http.engine import RemoteEngine, announcing
+from nemoflows.engines.http.engine import RemoteEngine, announcing, forget_headers, refuse_variants
 from nemoflows.engines.http.learning import MOST_LEARNED, most_allowed, refused_field
-from nemoflows.engines.http.transport import FREE_ANSWER_S, forget_headers, refuse_variants
+from nemoflows.engines.http.transport import FREE_ANSWER_S
 from nemoflows.engines.openai import completions
 from nemoflows.engines.openai.dialects import LIMITS, RULES, Rules, without
 from nemoflows.errors import BadModel
