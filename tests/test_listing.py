@@ -156,6 +156,9 @@ def test_a_worktree_and_repositories_within_are_read_as_git_does(tmp_path: Path)
     git(top, "add", "-A")
     git(top, "commit", "-qm", "x")
     git(top, "worktree", "add", "-q", str(tmp_path / "tree"))
+    (top / ".git/info").mkdir(exist_ok=True)
+    (top / ".git/info/exclude").write_text("*.secret\n")
+    (tmp_path / "tree/a.secret").write_text("hush")
     checkout(tmp_path / "tree/within", **{"secret.py": ""})
     (tmp_path / "tree/.gitignore").write_text("*.o\n")
     tree, left_out = trees.read(tmp_path / "tree")
@@ -224,3 +227,11 @@ def test_repositories_within_are_read_as_far_as_they_are_there(tmp_path: Path) -
     deep = "/".join(["in"] * (snapshots.MAX_DEPTH + 1))
     told = "a submodule that is not there (git submodule update --init)"
     assert sorted(kept.left_out) == sorted([f"empty: {told}", f"{deep}: a repository of its own"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_repository_whose_settings_are_closed_is_refused(tmp_path: Path) -> None:
+    top = checkout(tmp_path / "top", **{"m.py": ""})
+    (top / ".git").chmod(0o000)
+    with pytest.raises(BadInput, match="cannot be read"):
+        trees.read(top)

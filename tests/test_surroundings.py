@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nemoflows.coding import snapshots, testing
+from nemoflows.coding import snapshots, surroundings, testing
 from nemoflows.coding.types import Baseline, CodingTask, Effort
 from nemoflows.coding.verdict import passes
 from nemoflows.errors import BadInput
@@ -241,12 +241,16 @@ def test_what_git_ignores_is_taken_in_where_a_test_asks_for_it(name: str, tmp_pa
         "import subprocess\nversion = subprocess.run(['git', 'describe', '--tags'], check=True, "
         "capture_output=True, text=True).stdout.strip()\n"
     )
-    repo = committed(tmp_path / "repo", files, f"{ignored}\n.env\n")
+    repo = committed(tmp_path / "repo", files, f"{ignored}\n.env\ncache\n")
     (repo / "shop" / "_made.py").write_text("version = 7\n")
     (repo / "shop" / "rates.bin").write_bytes(b"\xff\x00")
     (repo / "shop" / "cache").mkdir()
     (repo / "shop" / "cache" / "x").write_text("x")
     (repo / ".env").write_text("KEY=hush")
+    for hidden in ("key.pem", "prod.env", "my-token.txt", ".aws/config", ".git/note"):
+        (repo / "shop" / "cache" / hidden).parent.mkdir(exist_ok=True)
+        (repo / "shop" / "cache" / hidden).write_text("KEY=hush")
+    (repo / "shop" / "cache" / "link").symlink_to(repo / ".env")
     (repo / "shop_x.egg-info").mkdir()
     (repo / "shop_x.egg-info" / "PKG-INFO").write_text("Metadata-Version: 2.1\nVersion: 3\n")
     baseline = examined(repo)
@@ -254,6 +258,13 @@ def test_what_git_ignores_is_taken_in_where_a_test_asks_for_it(name: str, tmp_pa
     assert baseline.set_apart == {}
     kept = snapshots.opened(baseline.task.repository)
     assert not any(b"hush" in data for data in kept.files.values())
+
+
+def test_a_file_that_only_an_assertion_s_message_names_is_not_missed() -> None:
+    said = "open('d/x.txt').read()"
+    for test, is_said in ((f"f() == 2, {said}", True), (f"{said} == 'x', 'no'", False)):
+        text = f">       assert {test}\nE  FileNotFoundError: [Errno 2] No such file: 'd/x.txt'"
+        assert surroundings._is_said(text, "d/x.txt") is is_said
 
 
 def test_an_import_that_asks_git_is_served(tmp_path: Path) -> None:
@@ -286,6 +297,10 @@ def test_what_cannot_be_served_is_set_apart_with_the_reason(name: str, tmp_path:
     files["tests/a.json"] = "{}"
     repo = committed(tmp_path / "repo", files, ".env\n")
     (repo / ".env").write_text("KEY=hush")
+    for hidden in ("key.pem", "prod.env", "my-token.txt", ".aws/config", ".git/note"):
+        (repo / "shop" / "cache" / hidden).parent.mkdir(exist_ok=True)
+        (repo / "shop" / "cache" / hidden).write_text("KEY=hush")
+    (repo / "shop" / "cache" / "link").symlink_to(repo / ".env")
     baseline = examined(repo)
     assert baseline.target == ["test_m.py::test_new"], baseline.report
     [(test, told)] = baseline.set_apart.items()

@@ -13,7 +13,10 @@ _CHILD = """
 import json, resource, sys, warnings
 limit_s, limit_bytes, sources = json.load(sys.stdin)
 for kind, limit in (("CPU", limit_s), ("AS", limit_bytes), ("CORE", 0)):
-    resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (limit, limit))
+    number = getattr(resource, f"RLIMIT_{kind}")
+    hard = resource.getrlimit(number)[1]
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(number, (limit, limit))
 warnings.simplefilter("ignore")
 for path, text in sources:
     try:

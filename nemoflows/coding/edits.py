@@ -125,6 +125,8 @@ def _new(edit: Edit, known: Collection[str], protection: Protection) -> str | Re
     if edit.search.strip():
         told = "there is no such file; an empty `search` makes one"
         return _refuse(edit, "no file", told)
+    if edit.path in known:
+        return _refuse(edit, "exists", "it is a link to another file of the repository: edit that")
     parts = PurePosixPath(edit.path).parts
     above = {"/".join(parts[:n]) for n in range(1, len(parts))}
     if above & set(known) or any(path.startswith(f"{edit.path}/") for path in known):

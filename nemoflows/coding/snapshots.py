@@ -11,7 +11,7 @@ from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
 from nemoflows.sandbox.copies import folders_of
-from nemoflows.sandbox.listing import NO_FILE, OWN_REPOSITORY
+from nemoflows.sandbox.listing import NO_FILE, OWN_REPOSITORY, Listing
 from nemoflows.sandbox.trees import Tree
 from nemoflows.storage.store import open_store
 
@@ -28,7 +28,8 @@ def snapshot(repo: str, *, root: str) -> Repository:
     folder = Path(repo).expanduser()
     tree, left_out = _whole(folder)
     kept = keep(tree, name=folder.resolve().name, root=root, left_out=left_out)
-    update = {"origin": str(folder.resolve()), "prefix": _below_git(folder.resolve())}
+    base = Listing(folder.resolve()).base  # git reads diffs from the checkout's top
+    update = {"origin": str(folder.resolve()), "prefix": f"{base}/" if base else ""}
     return kept.model_copy(update=update)
 
 
@@ -68,12 +69,6 @@ def _link(folder: Path, path: str, known: Collection[str]) -> dict[str, str]:
     except (OSError, RuntimeError, ValueError):
         return {}
     return {path: os.path.relpath(folder / inside, place.parent)} if inside in known else {}
-
-
-def _below_git(folder: Path) -> str:
-    """Return a folder's place below the top of its git repository; git reads diffs from there."""
-    top = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
-    return f"{folder.relative_to(top).as_posix()}/" if top != folder else ""
 
 
 def keep(tree: Tree, *, name: str, root: str, left_out: Sequence[str] = ()) -> Repository:

@@ -6,15 +6,21 @@ never one that looks like a key.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from nemoflows.coding.test_runs import Ran
 from nemoflows.coding.types import CodingTask, TestReport, TestResult
+from nemoflows.sandbox.listing import Listing
 from nemoflows.sandbox.trees import Tree
+from nemoflows.storage.beneath import Root
 
+MAX_FILES = 10_000
 MAX_BYTES = 64 << 20
 """Of what is taken in beside the tree."""
 _COPY = r"(?:[^'\"\s]*/nemoflows-run-[^/]+/copy/)"
@@ -35,8 +41,10 @@ _NO_NETWORK = re.compile(
     r"Network is unreachable|nodename nor servname"
 )
 _SECRET = re.compile(
-    r"(?:^|/)(?:\.env[^/]*|\.netrc|\.npmrc|\.pypirc|id_(?:rsa|dsa|ecdsa|ed25519)[^/]*|"
-    r"[^/]*(?:secret|credential)[^/]*|[^/]*\.(?:pem|key|p12|pfx|jks|keystore|kdbx))(?:$|/)",
+    r"(?:^|/)(?:\.(?:netrc|npmrc|pypirc|pgpass|htpasswd|dockercfg)|\.(?:aws|docker|kube|ssh|azure)|"
+    r"id_(?:rsa|dsa|ecdsa|ed25519)[^/]*|[^/]*(?:secret|credential|token|passw|service.account)[^/]*|"
+    r"[^/]*\.env(?:\.[^/]*)?|"
+    r"[^/]*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|tfvars|tfstate))(?:$|/)",
     re.IGNORECASE,
 )
 _GIT_CONFIG = b"[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
@@ -115,7 +123,7 @@ def _forbidden(result: TestResult, task: CodingTask, tree: Tree) -> str:
         return f"it needs a network, which no test run has: {_last(text)}"
     if found := _NO_FILE.search(text):
         path = found[1]
-        if entry := _left_out(path, task):
+        if (entry := _left_out(path, task)) and not _is_said(text, path):
             return entry
         outside = os.path.isabs(path) and not re.match(f"{_COPY}|/tmp/|/var/tmp/", path)  # noqa: PTH117
         origin = f"{task.repository.origin}/"
@@ -130,6 +138,16 @@ def _forbidden(result: TestResult, task: CodingTask, tree: Tree) -> str:
                 "edited in a folder outside the repository cannot be read here"
             )
     return ""
+
+
+def _is_said(text: str, path: str) -> bool:
+    """Return whether an assertion names a path in its message alone: it had failed by then."""
+    for line in re.findall(r"^>\s+(assert .+)$", text, re.MULTILINE):
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            [node] = ast.parse(line).body
+            if isinstance(node, ast.Assert) and node.msg and path not in ast.unparse(node.test):
+                return path in ast.unparse(node.msg)
+    return False
 
 
 def _is_kept(told: str, path: str) -> bool:
@@ -186,25 +204,30 @@ def _module_paths(name: str, tree: Tree, folder: Path) -> Iterator[str]:
 
 
 def _files_at(folder: Path, path: str, tree: Tree) -> dict[str, bytes]:
-    """Return a file, or all below a folder, that is inside and no key."""
-    place = folder / path
-    wanted = [place] if place.is_file() else sorted(place.rglob("*")) if place.is_dir() else []
-    if len(wanted) > 10_000 or ".git" in Path(path).parts or path in {".", ""}:
+    """Return a file, or all below a folder, that is inside, is no key and lies behind no link."""
+    place, found, room = folder / path, dict[str, bytes](), MAX_BYTES
+    if path in {".", ""}:
         return {}
-    found = {}
-    for each in wanted:
-        name = each.relative_to(folder).as_posix()
-        if each.suffix == ".pyc" or _SECRET.search(name) or name in tree.files:
-            continue
-        if each.is_file() and each.resolve().is_relative_to(folder) and os.access(each, os.R_OK):
-            found[name] = each.read_bytes()
+    below = sorted(islice(place.rglob("*"), MAX_FILES + 1)) if place.is_dir() else []
+    if len(below) > MAX_FILES:
+        return {}
+    with Root(folder) as root:
+        for each in below or [place]:
+            name = each.relative_to(folder).as_posix()
+            is_taken = name in tree.files or ".git" in each.relative_to(folder).parts
+            if is_taken or each.suffix == ".pyc" or _SECRET.search(name):
+                continue
+            with suppress(OSError):  # a link, a folder, a pipe, closed, or too long
+                found[name] = root.read(name, limit_bytes=room)[0]
+                room -= len(found[name])
     return found
 
 
 def _git_files(folder: Path) -> dict[str, bytes]:
     """Return what answers `git describe`: commits, tags and HEAD, and none of the settings."""
-    top = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), folder)
-    git = top.resolve() / ".git"
+    if Listing(folder).top != folder:  # of a larger repository, whose history is not the copy's
+        return {}
+    git = folder.resolve() / ".git"
     places = [git / part for part in _GIT_PARTS]
     files = [p for place in places for p in (place, *place.rglob("*")) if p.is_file()]
     if git.is_symlink() or not all(each.resolve().is_relative_to(git) for each in files):
@@ -212,8 +235,6 @@ def _git_files(folder: Path) -> dict[str, bytes]:
     if not (git / "HEAD").is_file() or sum(each.stat().st_size for each in files) > MAX_BYTES:
         return {}
     found = {f".git/{each.relative_to(git).as_posix()}": each.read_bytes() for each in files}
-    if top != folder:  # of the whole repository, which the copy is not
-        found.pop(".git/index", None)
     kept = {f".git/{folder}/.kept": b"" for folder in ("refs", "objects")}  # git wants both
     return found | kept | {".git/config": _GIT_CONFIG}
 

@@ -53,16 +53,16 @@ async def examine(task: CodingTask, *, runs: TestRuns, index_root: str) -> Basel
             f"The issue has {len(task.issue):,} characters; it needs 1 to "
             f"{MAX_ISSUE_CHARACTERS:,}. Nothing was run."
         )
-    tree, n_run = opened(task.repository), runs.n_run
+    own, n_run = opened(task.repository), runs.n_run
     try:
-        baseline, tree = await _examined(task, tree, runs)
+        baseline, tree = await _examined(task, own, runs)
     except BadInput:
         if runs.n_run > n_run:
             raise
         # what stood in the way may be mended since that run was recorded
-        baseline, tree = await _examined(task, tree, runs, again=True)
-    code = Tree({p: d for p, d in tree.files.items() if not p.startswith(".git/")})
-    passages = await asyncio.to_thread(_search, task.issue, code, index_root)
+        baseline, tree = await _examined(task, own, runs, again=True)
+    # What git ignores is for tests alone: no model is shown it.
+    passages = await asyncio.to_thread(_search, task.issue, own, index_root)
     known = {(s.path, s.line) for s in baseline.suspects}
     more = [s for s in _of_passages(passages, tree) if (s.path, s.line) not in known]
     return baseline.model_copy(update={"suspects": [*baseline.suspects, *more]})
@@ -74,7 +74,7 @@ async def _examined(
     """Return the baseline over the tree with what the tests asked for in vain."""
     for number in range(1, MAX_SERVED + 1):
         ran, replayed = await runs.run(task, tree, RunOptions(lines=True), again=again)
-        found = surroundings.lacking(ran, tree, task.repository.origin)
+        found = await asyncio.to_thread(surroundings.lacking, ran, tree, task.repository.origin)
         if not found or number == MAX_SERVED:
             break
         tree = replace(tree, files={**tree.files, **found})

@@ -23,9 +23,9 @@ capability to read what Landlock leaves open.
 | environment with secrets                      | yes  | yes      | yes                           |
 | leaving System V IPC or shared memory behind  | yes  | yes      | no                            |
 
-Where the caller is root, code may add files to its copy of the tree and change those, and no other:
-the tree's belong to another user. At `full` what it adds, and what it writes to `/tmp` and
-`/var/tmp`, lies in memory.
+Where the caller is root, code may add files to its copy of the tree, and change those and what is
+neither code nor test nor setting: the rest belongs to another user. Elsewhere the copy is to read
+alone. At `full` what it adds, and what it writes to `/tmp` and `/var/tmp`, lies in memory.
 
 At `landlock`, code may not open sockets at all; at `full` it has a loopback of its own. `landlock`
 needs ABI 3 (Linux 6.2); below ABI 6 (6.12) signals to other processes are refused altogether. Where

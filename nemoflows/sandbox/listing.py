@@ -15,7 +15,7 @@ import stat
 import struct
 import unicodedata
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -91,7 +91,9 @@ class Listing:
         """Return the rules that hold for the folder before its own."""
         chain = Chain().below("", of_user())
         if git := _git_folder(checkout, self.top or self.folder):
-            with Root(git) as settings:
+            with suppress(FileNotFoundError):  # of a worktree: the rules are those of all of them
+                git = git / os.fsdecode((git / "commondir").read_bytes().strip())
+            with _readable(git), Root(git) as settings:
                 chain = chain.below("", read_rules(settings, "info/exclude"))
         parts = self.base.split("/") if self.base else []
         for n in range(len(parts)):
@@ -188,10 +190,23 @@ def _is_plain(name: str) -> bool:
 
 def _checkout(folder: Path) -> Path | None:
     """Return the folder of the checkout that a folder belongs to; None where it is in none."""
-    above = (folder, *folder.parents)
-    return next(
-        (top for top in above if (top / ".git/HEAD").exists() or (top / ".git").is_file()), None
-    )
+    for top in (folder, *folder.parents):
+        with _readable(top / ".git"):
+            if (top / ".git/HEAD").exists() or (top / ".git").is_file():
+                return top
+    return None
+
+
+@contextmanager
+def _readable(git: Path) -> Iterator[None]:
+    """Refuse a repository whose settings are closed: what they leave out, such as keys, is read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise BadInput(
+            f"{git} cannot be read: {error.strerror}. Without git's rules, files that it leaves "
+            "out, such as keys, would be read. Nothing was run."
+        ) from error
 
 
 def _git_folder(checkout: Root, top: Path) -> Path | None:

@@ -9,6 +9,7 @@ writes no more than what differs. Servers and copies are gone when the sandbox i
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -139,6 +140,9 @@ async def available(python: str = sys.executable) -> tuple[Level, ...]:
     return tuple(found)
 
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
+
+
 class _ForkServerEnded(Exception):
     """The fork server's output ended before its reply."""
 
@@ -166,7 +170,13 @@ class _ForkServer:
             await asyncio.to_thread(_lay_out, folder, self._copy, job, uid, self.level)
         except OSError as error:
             self.kill()
-            raise _no_room(f"a copy of {len(job.tree.files):,} files", str(error)) from error
+            n = len(job.tree.files)
+            if error.errno not in _FULL:
+                raise BadInput(
+                    f"The temporary folder takes no copy of the repository's {n:,} files: {error}. "
+                    "Test runs that were finished are recorded."
+                ) from error
+            raise _no_room(f"a copy of {n:,} files", str(error)) from error
         request = _request(job, folder, self.level, uid, self.python)
         return await self._ask(process, request, job.limits.seconds + _GRACE_S)
 
@@ -276,7 +286,8 @@ def _open_folders(copy: Path, tree: Tree) -> None:
     """
     with_sources = {path.rpartition("/")[0] for path in tree.files if path.endswith(".py")}
     for parent in ("", *folders_of(tree.files)):
-        (copy / parent).chmod(0o1777)
+        # A tracked one holds compiled files already, and takes no others.
+        (copy / parent).chmod(0o555 if parent.endswith("__pycache__") else 0o1777)
     for parent in with_sources:
         (copy / parent / "__pycache__").mkdir(mode=0o555, exist_ok=True)
 

@@ -72,8 +72,9 @@ def _of_all(version_from_hash: Callable[..., str]) -> Callable[..., str]:
 def _with_what_travels(execute: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(execute)
     def start(remote: Any, entity: Any, inputs: Any = None, *args: Any, **more: Any) -> Any:
-        inputs = dict(inputs or {})
-        for name in {"corpus", "repo"} & set(inputs):
+        inputs, name = dict(inputs or {}), getattr(getattr(entity, "id", entity), "name", "")
+        is_ours = str(name).startswith(("nemoflows.", "workflows."))
+        for name in {"corpus", "repo"} & set(inputs) if is_ours else ():
             path = _on_this_machine(inputs[name])
             if path and name == "repo":
                 raise BadInput(no_travel(str(path), name))
