@@ -54,7 +54,7 @@ def test_a_file_beyond_the_bounds_is_skipped_with_the_reason_and_the_rest_is_rea
         bad = {"bad.txt": b"zq" * 2**24 + b" word" * 2**22}
         monkeypatch.setattr(workers, "_MODULE", "tests.small_worker")
     skipped, found = built(tmp_path, {**GOOD, **bad})
-    assert found == sorted(GOOD)
+    assert found == sorted(GOOD), skipped
     assert bound in skipped[next(iter(bad))]
 
 
@@ -67,6 +67,32 @@ def test_a_reader_that_is_killed_costs_its_file_alone() -> None:
         with pytest.raises(CorpusError, match="crashed"):
             pool.make("a.pdf", GOOD["z.pdf"])
         assert pool.make("a.pdf", GOOD["z.pdf"]).n_passages == 1
+
+
+@pytest.mark.parametrize("reader", ["tests.dying_worker", "tests.bare_worker"])
+def test_a_file_whose_reader_ended_is_read_by_the_next_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_MODULE", reader)
+        skipped, found = built(tmp_path, GOOD)
+    assert found == ["good.md"]
+    assert ("crashed" if "dying" in reader else "module pypdfium2") in skipped["z.pdf"]
+    again = build_index(str(tmp_path / "corpus"), str(tmp_path / "root"))
+    assert (again.skipped, again.n_documents) == ([], 2)
+
+
+def test_a_reader_takes_no_module_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pypdfium2", "selectolax", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open('ran', 'a').write({name!r})")
+    monkeypatch.chdir(tmp_path)
+    with closing(Workers()) as pool:
+        assert pool.make("a.pdf", GOOD["z.pdf"]).n_passages == 1
+        assert pool.make("a.html", b"<p>Nine sails.</p>" + b" " * 2**17).n_passages == 1
+        assert pool._idle, "it was read by a process"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_is_refused_leaves_its_reader_at_work() -> None:

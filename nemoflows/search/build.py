@@ -25,7 +25,7 @@ from nemoflows.search.corpus import Corpus, File, scan
 from nemoflows.search.fragments import Entry
 from nemoflows.search.merge import SETTINGS, Progress, merge
 from nemoflows.search.vectors import require_lancedb
-from nemoflows.search.workers import Workers
+from nemoflows.search.workers import Ended, Workers
 from nemoflows.storage.integrity import Damaged, damaged
 from nemoflows.storage.loading import load_lazy_modules
 from nemoflows.storage.store import Store, open_store
@@ -218,7 +218,7 @@ def _fragment(
     try:
         made = workers.make(file.name, data)
     except CorpusError as error:
-        return _Result("", error.message)
+        return _Result("", error.message, lasting=not isinstance(error, Ended))
     if not made.n_passages:
         return _Result("", "empty")
     fragments.save(store, key, made)

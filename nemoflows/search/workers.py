@@ -40,6 +40,10 @@ _HEAD = struct.Struct(">II")
 """Lengths of the two parts of a message: JSON, then bytes."""
 
 
+class Ended(CorpusError):
+    """What reads a file ended over it or is not whole: another time it may be read."""
+
+
 def is_dear(name: str, data: bytes) -> bool:
     """Tell whether a file may cost far more than its length says."""
     limit = _CHEAP_BYTES.get(PurePosixPath(name).suffix.lower(), 2**20)
@@ -62,15 +66,16 @@ class Workers:
         """Return what indexing a file yields.
 
         Raises:
+            Ended: What reads it ended, or lacks a module.
             CorpusError: The file cannot be read as what its name says, or within the bounds.
         """
         if not is_dear(name, data):
-            return fragments.make(name, data)
+            return _make(name, data)
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         worker = worker or _started()
         if worker is None:
-            return fragments.make(name, data)
+            return _make(name, data)
         try:
             told, content = worker.ask(name, data)
         except BaseException:
@@ -79,8 +84,16 @@ class Workers:
         with self._lock:
             self._idle.append(worker)
         if told["error"]:
-            raise CorpusError(told["error"])
+            raise (CorpusError if told["lasting"] else Ended)(told["error"])
         return Made(content, told["n_documents"], told["n_passages"], told["notes"])
+
+
+def _make(name: str, data: bytes) -> Made:
+    try:
+        return fragments.make(name, data)
+    except ImportError as error:
+        missing = error.name or error
+        raise Ended(f"what reads it needs the module {missing}, which cannot be loaded") from error
 
 
 def _started() -> _Worker | None:
@@ -104,7 +117,7 @@ class _Worker:
             name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
         }
         self._process = subprocess.Popen(  # noqa: S603 - this Python, this module
-            [sys.executable, "-m", _MODULE],
+            [sys.executable, "-P", "-m", _MODULE],  # -P: no module of the current folder's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -122,7 +135,8 @@ class _Worker:
         """Return what came of one file.
 
         Raises:
-            CorpusError: The process ended over it; says what was too much.
+            Ended: The process ended over it.
+            CorpusError: The file takes too much CPU time.
         """
         limit_s = BASE_CPU_S + CPU_S_PER_MIB * len(data) // 2**20
         with suppress(OSError):
@@ -132,7 +146,7 @@ class _Worker:
         waited = poll.poll(1000 * WALL_FACTOR * limit_s)
         answer = _receive(self._out) if waited else None
         if answer is None:
-            raise CorpusError(_ended(self._process, limit_s, waited=bool(waited)))
+            raise _ended(self._process, limit_s, waited=bool(waited))
         return answer
 
     def end(self) -> None:
@@ -144,13 +158,13 @@ class _Worker:
         self._process.wait()
 
 
-def _ended(process: subprocess.Popen[bytes], limit_s: float, *, waited: bool) -> str:
+def _ended(process: subprocess.Popen[bytes], limit_s: float, *, waited: bool) -> CorpusError:
     code = process.wait() if waited else 0
     if code == -signal.SIGPROF:
-        return f"reading it takes more than {limit_s} s of CPU time"
+        return CorpusError(f"reading it takes more than {limit_s} s of CPU time")
     if not waited:
-        return f"reading it takes more than {WALL_FACTOR * limit_s} s"
-    return f"what reads it crashed (status {code}), perhaps for want of memory"
+        return Ended(f"reading it takes more than {WALL_FACTOR * limit_s} s")
+    return Ended(f"what reads it crashed (status {code}), perhaps for want of memory")
 
 
 def _send(pipe: IO[bytes], told: dict[str, Any], content: bytes) -> None:
@@ -172,12 +186,12 @@ def _receive(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
 
 def _answer(name: str, data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
-        made = fragments.make(name, data)
+        made = _make(name, data)
     except CorpusError as error:
-        return {"error": error.message}, b""
+        return {"error": error.message, "lasting": not isinstance(error, Ended)}, b""
     except MemoryError:
-        mib = MAX_MEMORY_BYTES // 2**20
-        return {"error": f"reading it takes more than {mib:,} MiB of memory"}, b""
+        told = f"reading it takes more than {MAX_MEMORY_BYTES // 2**20:,} MiB of memory"
+        return {"error": told, "lasting": True}, b""
     counts = {"n_documents": made.n_documents, "n_passages": made.n_passages}
     return {"error": "", "notes": made.notes, **counts}, made.content
 
