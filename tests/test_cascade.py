@@ -171,6 +171,16 @@ def test_a_spent_budget_goes_on_without_a_model(index: Index, tmp_path: Path) ->
     assert "stopped early" in str(answer)
 
 
+def test_a_single_step_says_that_a_budget_ended(index: Index, tmp_path: Path) -> None:
+    own, engine = client(quoting, tmp_path, cap_usd=0.0)
+    passages = run(rag.retrieve(QUESTION, index=index, k=2, llm=own.llm))
+    quotes = run(rag.extract(passages, client=own))
+    assert not engine.asked
+    assert "Of the budget of $0.000000" in quotes.budget_note
+    assert [(quote.calls, quote.builtin) for quote in quotes.evidence[:1]] == [([], True)]
+    assert run(rag.summarise(quotes, client=own)).budget_note == quotes.budget_note
+
+
 def test_a_budget_that_ends_half_way_keeps_what_was_paid_for(index: Index, tmp_path: Path) -> None:
     own, _ = client(quoting, tmp_path / "a")
     worst = max(

@@ -8,7 +8,7 @@ import pytest
 
 from nemoflows.rag import escalation
 from nemoflows.rag.escalation import failed
-from nemoflows.types import Finding, ModelRef, NotFound, Policy
+from nemoflows.types import Evidence, Finding, ModelRef, NotFound, Policy
 
 
 def test_failed_keeps_the_order_of_the_questions_without_a_finding() -> None:
@@ -60,6 +60,37 @@ def test_what_the_next_tier_found_replaces_what_was_doubted() -> None:
 def test_a_doubted_finding_stands_where_the_next_tier_has_no_better_one(again: Finding) -> None:
     doubted = found("a", low_confidence="d")
     assert escalation.merged([doubted], [again]) == [doubted]
+
+
+def quote(start: int, *calls: str) -> Evidence:
+    return Evidence(quote="q", document="d", start=start, end=start + 5, calls=list(calls))
+
+
+def test_quotes_of_the_builtin_tier_alone_replace_none_that_a_model_found() -> None:
+    paid = found("a", evidence=[quote(0, "k"), quote(9)], low_confidence="d", calls=["k"])
+    empty = found("a", evidence=[quote(9)], low_confidence="nothing helps", calls=["f"])
+    [kept] = escalation.merged([paid], [empty])
+    assert kept == paid.model_copy(update={"calls": ["k", "f"]})
+    free = found("a", evidence=[quote(0)], low_confidence="d")
+    assert escalation.merged([free], [empty]) == [empty]
+
+
+@pytest.mark.parametrize(("start", "doubt"), [(3, ""), (0, ""), (9, "the tiers differ")])
+def test_a_doubt_goes_where_both_tiers_put_the_same_first(start: int, doubt: str) -> None:
+    before = found("a", evidence=[quote(0, "k")], low_confidence="d")
+    again = found("a", evidence=[quote(start, "f")], low_confidence="the tiers differ")
+    [kept] = escalation.merged([before], [again])
+    assert (kept.evidence, kept.low_confidence) == (again.evidence, doubt)
+
+
+@pytest.mark.parametrize("keys", [(), ("k",)])
+def test_a_stand_in_confirms_nothing_and_is_confirmed_by_nothing(keys: tuple[str, ...]) -> None:
+    before = found("a", evidence=[quote(0, *keys)], low_confidence="d")
+    again = found("a", evidence=[quote(0)], low_confidence="d", stand_in="unusable")
+    assert escalation.merged([before], [again])[0].low_confidence == "d"
+    again = found("a", evidence=[quote(0, "f")], low_confidence="e")
+    kept = escalation.merged([before], [again])[0]
+    assert kept.low_confidence == ("" if keys else "e")
 
 
 def test_what_was_not_found_takes_whatever_comes() -> None:

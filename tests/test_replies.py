@@ -146,13 +146,25 @@ def test_a_second_ask_keeps_what_held() -> None:
     assert [q.quote for q in read(reply(quotes=["P1.1"]), True)] == ["Last.", "First one."]
 
 
-@pytest.mark.parametrize("first", [reply(quotes=["P9.9"]), Reply(text="I think so.")])
-def test_an_empty_list_on_a_second_ask_is_no_answer(first: Reply) -> None:
+@pytest.mark.parametrize(
+    ("first", "is_answer"), [(reply(quotes=["P9.9"]), False), (Reply(text="I think so."), True)]
+)
+def test_an_empty_list_is_no_answer_after_wrong_marks(first: Reply, is_answer: bool) -> None:
     _, read = quoting("Who?", [PASSAGE])
     with pytest.raises(BadReply):
         read(first, False)
+    if is_answer:
+        assert read(reply(quotes=[]), True) == []
+        return
     with pytest.raises(BadReply, match="empty list"):
         read(reply(quotes=[]), True)
+
+
+@pytest.mark.parametrize("names", [("quotes", "marks"), ("marks", "quotes"), ("note", "marks")])
+def test_a_list_is_read_beside_a_name_without_a_value(names: tuple[str, str]) -> None:
+    told = dict.fromkeys(names) | {names[1]: ["P1.3"]}
+    [found] = read_quotes(reply(**told), [PASSAGE], final=False)
+    assert found.quote == "Last."
 
 
 def test_no_quotes_is_an_answer() -> None:

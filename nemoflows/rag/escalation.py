@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nemoflows.calls.wire import estimate_tokens
 from nemoflows.errors import BadInput, BadModel
+from nemoflows.rag import gates
 from nemoflows.rag.types import ResearchPlan
 from nemoflows.types import Finding, ModelRef, NotFound, Policy, Value
 
@@ -104,7 +106,8 @@ def to_escalate(findings: Sequence[Finding], policy: Policy) -> list[NotFound]:
 def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Finding]:
     """Return one finding per question: the next tier's where it has one, else what there was.
 
-    What the builtin tier found in a model's place replaces nothing that was found before. What
+    What the builtin tier found in a model's place, or beside one that found nothing, replaces
+    nothing that was found before. A quote that both tiers put first is no longer in doubt. What
     was tried in vain was paid for too: its calls stay with the question.
     """
     best: dict[str, Finding] = {}
@@ -113,12 +116,20 @@ def merged(findings: Sequence[Finding], escalated: Sequence[Finding]) -> list[Fi
         if before is None:
             best[found.question] = found
             continue
-        is_builtins = bool(found.budget_note or found.stand_in)
+        only_builtins = bool(found.evidence) and _paid(before) and not _paid(found)
+        is_builtins = bool(found.budget_note or found.stand_in) or only_builtins
         better = _found(found) and not (is_builtins and _found(before))
         kept = found if better else before
-        calls = list(dict.fromkeys([*before.calls, *found.calls]))
-        best[found.question] = kept.model_copy(update={"calls": calls})
+        told: dict[str, Any] = {"calls": list(dict.fromkeys([*before.calls, *found.calls]))}
+        if better and _paid(before) and gates.agree(found.evidence, before.evidence):
+            told["low_confidence"] = ""
+        best[found.question] = kept.model_copy(update=told)
     return list(best.values())
+
+
+def _paid(finding: Finding) -> bool:
+    """Return whether a model found some of the quotes; these stand before the builtin tier's."""
+    return any(quote.calls for quote in finding.evidence)
 
 
 def _found(finding: Finding) -> bool:

@@ -55,13 +55,15 @@ async def extract(passages: Passages, *, client: BoundClient) -> Quotes:
     if not passages.passages:
         return Quotes(question=question)
     done = unwrap(await client.ask(*quoting(question, passages.passages), stands_in=True))
-    keys = [] if done.stand_in else done.calls
-    quotes = [
-        quote.model_copy(update={"calls": keys, "builtin": bool(done.stand_in)})
-        for quote in done.value
-    ]
-    told = {"evidence": quotes, "stand_in": done.stand_in, "calls": done.calls}
-    return Quotes(question=question).model_copy(update=told)
+    is_own = bool(done.stand_in or done.budget_note)
+    found = {"calls": [] if is_own else done.calls, "builtin": is_own}
+    return Quotes(
+        question=question,
+        evidence=[quote.model_copy(update=found) for quote in done.value],
+        budget_note=done.budget_note,
+        stand_in=done.stand_in,
+        calls=done.calls,
+    )
 
 
 def quoting(
@@ -160,18 +162,17 @@ class Reader:
         }
         self._ends = [f"P{n}.1 to P{n}.{len(spans)}" for n, spans in enumerate(units, 1) if spans]
         self._kept: list[Evidence] = []
-        self._is_second = False
+        self._were_wrong = False
 
     def read(self, reply: Reply, final: bool) -> list[Evidence]:
         """Return the quotes that a reply's marks stand for.
 
         Raises:
             BadReply: It is no list, or names what was not shown; at the last try only where
-                nothing at all holds. An empty list then says nothing of the passages.
+                nothing at all holds. After wrong marks an empty list says nothing of the passages.
         """
         if not final:
-            self._kept, self._is_second = [], False
-        second, self._is_second = self._is_second, True
+            self._kept, self._were_wrong = [], False
         try:
             found, wrong = self._found(_items(reply))
         except BadReply:
@@ -180,9 +181,10 @@ class Reader:
             raise
         every = {(each.passage, each.start, each.end): each for each in [*self._kept, *found]}
         self._kept = list(every.values())[:MAX_QUOTES]
+        were_wrong, self._were_wrong = self._were_wrong, bool(wrong)
         if wrong and not (final and self._kept):
             raise BadReply(f"Not among the marks that were shown: {wrong}. {self._choices()}")
-        if second and not self._kept:
+        if were_wrong and not self._kept:
             raise BadReply(f"An empty list came where marks were wrong before. {self._choices()}")
         return self._kept
 
@@ -268,7 +270,7 @@ def _items(reply: Reply) -> list[Any]:
     """
     told = content(reply)
     if isinstance(told, dict):
-        known = [told[name] for name in ("quotes", "marks") if name in told]
+        known = [told[name] for name in ("quotes", "marks") if told.get(name) is not None]
         told = (known or list(told.values()) or [None])[0]
     told = [told] if isinstance(told, str) and told.strip() else told
     if not isinstance(told, list):

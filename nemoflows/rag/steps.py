@@ -176,6 +176,7 @@ async def summarise(quotes: Quotes, *, client: BoundClient) -> Finding:
     """Answer a question from quotes alone; without quotes, say that nothing was found."""
     state = AgentState(checked_question(quotes.question), [], evidence=quotes.evidence)
     state.calls, state.stand_in = list(quotes.calls), quotes.stand_in
+    state.budget_note = quotes.budget_note
     result = await write_finding(state, client)
     if isinstance(result, Failure):
         raise result.error()

@@ -50,6 +50,8 @@ class Quotes(Value):
 
     question: str
     evidence: list[Evidence] = Field(default_factory=list)
+    budget_note: str = ""
+    """Why the builtin tier stood in for a model, with the budget's numbers; empty otherwise."""
     stand_in: str = ""
     """What of a model's could not be used, so that the builtin tier's stands; empty otherwise."""
     calls: list[str] = Field(default_factory=list)
