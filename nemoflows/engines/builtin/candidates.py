@@ -18,8 +18,7 @@ from nemoflows.types import Passage
 
 MAX_CODE_CHARACTERS = 1200
 MAX_JOINED_CHARACTERS = 600
-"""Of a lead-in with the code or list that it announces, and of a table; `prompts` asks models for
-no longer quotes either."""
+"""Of a lead-in with the code or list that it announces, and of a table."""
 LETTERS = 0.6
 """Least share of letters and digits in a sentence."""
 
