@@ -171,6 +171,21 @@ def test_a_creation_that_breaks_off_is_looked_for_before_anything_is_sent_again(
     assert claude.paid_rows == 12
 
 
+@pytest.mark.parametrize("end", ["hang", "408", "499"])
+def test_a_creation_cut_off_after_a_refusal_is_looked_for_too(
+    end: str, claude: BatchServer, root: str
+) -> None:
+    claude.faults.append("429:0")
+
+    def hook(handler: Any) -> bool:
+        return bool(handler._fault("hang:2" if end == "hang" else end))
+
+    claude.state.hooks["created"] = hook
+    found, _ = run(claude, root, asks(2), deadline_s=1.0)
+    assert values(found) == expected(2)
+    assert (len(claude.batches), claude.paid_rows) == (1, 2)
+
+
 @pytest.mark.parametrize("fault", ["500", "529", "reset", "cut", "text", "empty", "html:502"])
 def test_a_creation_that_fails_for_now_is_made_again(
     fault: str, claude: BatchServer, root: str

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 from nemoflows.calls import Answered, Outcome, Reply, Unusable
 from nemoflows.engines.anthropic.engine import Anthropic
 from nemoflows.engines.http.engine import RemoteEngine
-from nemoflows.engines.http.errors import MalformedReplyError
+from nemoflows.engines.http.errors import ErrorReplyError, MalformedReplyError
 from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
@@ -144,11 +145,12 @@ def odd(dialect: Dialect, *path: str | int, value: object) -> bytes:
     return json.dumps(body).encode()
 
 
-ODD: list[object] = ["many", 1000.5, -5, True, [1], {"a": 1}, None, 10**400, 2 * 10**7 + 1, 0]
+ODD: list[object] = ["many", 1000.5, -5, True, [1], {"a": 1}, None, 10**400, 2 * 10**7 + 1]
 
 
-@pytest.mark.parametrize("value", ODD, ids=lambda value: repr(value)[:12])
-@pytest.mark.parametrize("field", [0, 1])
+@pytest.mark.parametrize(
+    ("field", "value"), [*product((0, 1), ODD), (0, 0)], ids=lambda value: repr(value)[:12]
+)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_false_count_is_unknown(dialect: Dialect, field: int, value: object) -> None:
     body = odd(dialect, "usage", USED[dialect][field], value=value)
@@ -163,8 +165,45 @@ def kept(body: bytes) -> Reply:
     return Reply(raw=body.decode())
 
 
-@pytest.mark.parametrize("value", [2000, -1, True, "x", 10.5])
-def test_more_cached_than_read_and_more_thought_than_written_are_unknown(value: object) -> None:
+def test_thoughts_beyond_what_was_written_are_billed_on_top() -> None:
+    body = odd("compatible", "usage", "completion_tokens_details", "reasoning_tokens", value=2000)
+    usage = engine("compatible").read(kept(body)).reply.usage  # type: ignore[union-attr]
+    assert usage is not None
+    assert (usage.output_tokens, usage.reasoning_tokens) == (2100, 2000)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("odd_end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_stream_ends_its_lines_where_events_do(dialect: Dialect, odd_end: str, end: str) -> None:
+    said = f"one{odd_end}two"
+    message = json.loads(json.dumps(GOOD["compatible"]).replace(WORDS, "half"))
+    chunk = message | {"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]}
+    told = [chunk | {"detail": {"node": "n1"}, "body": "x"}]
+    if dialect == "anthropic":
+        told = [
+            {"type": "message_start", "message": GOOD["anthropic"] | {"details": {"node": 1}}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}},
+            {"type": "content_block_delta", "index": 0, "details": {"node": 1},
+             "delta": {"type": "text_delta", "text": said}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        ]  # fmt: skip
+    raw = "".join(f"data: {json.dumps(each, ensure_ascii=False)}{end}{end}" for each in told)
+    outcome = engine(dialect).read(Reply(raw=raw))
+    assert isinstance(outcome, Answered)
+    assert outcome.reply.text == said
+
+
+@pytest.mark.parametrize(
+    "told", [{"error": {"message": "no"}}, {"type": "error", "message": "no"}, {"object": "error"}]
+)
+def test_an_error_in_a_stream_is_free(told: dict[str, Any]) -> None:
+    with pytest.raises(ErrorReplyError):
+        engine("compatible").read(Reply(raw=f"data: {json.dumps(told)}\n\n"))
+
+
+@pytest.mark.parametrize("value", [-1, True, "x", 10.5])
+def test_more_cached_than_read_and_odd_counts_are_unknown(value: object) -> None:
     for group, name in (
         ("prompt_tokens_details", "cached_tokens"),
         ("completion_tokens_details", "reasoning_tokens"),
@@ -173,6 +212,8 @@ def test_more_cached_than_read_and_more_thought_than_written_are_unknown(value: 
         outcome = engine("compatible").read(kept(body))
         assert isinstance(outcome, Answered)
         assert outcome.reply.usage is None
+    body = odd("compatible", "usage", "prompt_tokens_details", "cached_tokens", value=2000)
+    assert engine("compatible").read(kept(body)).reply.usage is None  # type: ignore[union-attr]
     body = odd("anthropic", "usage", "cache_read_input_tokens", value=-1)
     assert engine("anthropic").read(kept(body)).reply.usage is None  # type: ignore[union-attr]
 

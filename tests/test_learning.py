@@ -154,6 +154,42 @@ def test_a_limit_that_is_too_high_is_lowered(server: ModelServer) -> None:
 
 
 @pytest.mark.parametrize(
+    "model", ["gpt-5-2025-08-07", "llama-70b", "request 1f-0042-77", "v2.11", "at 10:42:07"]
+)
+def test_a_number_of_a_name_or_a_date_is_no_limit(model: str, server: ModelServer) -> None:
+    said = f"max_tokens is not supported with {model}."
+    outcomes, _ = asked_of(server, "compatible", refusing("max_tokens", words=said))
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert "max_tokens" not in server.requests[-1]
+    assert server.requests[-1]["max_completion_tokens"] == server.requests[0]["max_tokens"]
+
+
+def test_a_limit_that_has_another_name_keeps_its_height(server: ModelServer) -> None:
+    said = "Use max_completion_tokens instead of max_tokens (code 42)."
+    outcomes, _ = asked_of(server, "compatible", refusing("max_tokens", words=said))
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert server.requests[-1]["max_completion_tokens"] == server.requests[0]["max_tokens"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "max_tokens or max_completion_tokens is too large: 1024 > 512",
+        "{} has to be within 1-512",
+        "{}: Input should be less than or equal to 512",
+    ],
+)
+def test_a_limit_is_lowered_whatever_names_it(said: str, server: ModelServer) -> None:
+    def refuses(body: dict[str, Any]) -> dict[str, Any] | None:
+        name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
+        return {"message": said.format(name)} if body[name] > 512 else None
+
+    outcomes, _ = asked_of(server, "compatible", refuses, max_output_tokens=1024)
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert 512 in server.requests[-1].values()
+
+
+@pytest.mark.parametrize(
     "said", ["The model does not exist", "messages: at least one is required", "Bad request"]
 )
 def test_a_refusal_of_anything_else_is_final_at_once(said: str, server: ModelServer) -> None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from nemoflows.calls import Reply, ToolCall
+from nemoflows.calls import Answered, Reply, ToolCall
 from nemoflows.calls.contract import a_list, a_string, an_object
 from nemoflows.calls.recover import recovered, without_thoughts
 from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.llm.bound import BoundClient
+from nemoflows.llm.results import INVALID, CallSpec, Failure, read_outcome
 from nemoflows.rag import steps
 from nemoflows.types import Evidence, Finding, ModelRef
-from tests.support import make_llm
+from tests.support import make_llm, request
 
 PLAN = an_object(questions=a_list(a_string(400), 4))
 ASKED = {"questions": ["How long is the Elbe?", "Where does it rise?"]}
@@ -148,6 +149,21 @@ def test_a_choice_stands_alone_in_words() -> None:
 )
 def test_thoughts_are_cut_off_a_plain_text(text: str, said: str) -> None:
     assert without_thoughts(text) == said
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(text="<think>It never ends"),
+        Reply(text="<think>a</think>\n "),
+        Reply(text="", reasoning="So it has to be"),
+    ],
+)
+def test_thoughts_alone_are_no_plain_text(reply: Reply) -> None:
+    spec = CallSpec(request(), lambda reply, _: reply.text)
+    found = read_outcome(spec, Answered(reply=reply), final=True)
+    assert isinstance(found, Failure)
+    assert (found.reason, found.detail) == (INVALID, "The reply holds thoughts alone.")
 
 
 @pytest.mark.parametrize(

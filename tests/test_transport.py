@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 
@@ -15,12 +16,16 @@ from nemoflows.engines.http import outages
 from nemoflows.engines.http import transport as transport_module
 from nemoflows.engines.http.errors import (
     FINAL_CODES,
+    ErrorReplyError,
     MalformedReplyError,
+    is_free,
     is_transient,
     retry_after_s,
 )
 from nemoflows.engines.http.transport import MAX_ATTEMPTS, RETRY_AFTER_CAP_S, Transport
+from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.errors import BadModel, EndpointDown
+from nemoflows.journal.records import is_in_doubt
 from nemoflows.models import BUILT_IN, Endpoint
 
 CANARY = "canary: your prompt was 'my secret'"
@@ -304,6 +309,50 @@ def test_a_deadline_ends_an_attempt_and_reports_it_as_cancelled() -> None:
     assert [attempt.status for attempt in attempts] == ["cancelled"]
 
 
+def test_an_attempt_without_an_answer_is_not_told_as_an_earlier_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outages, "HANGS_S", 0.0)
+    refused = [error(503, retry_after="0")]
+
+    async def call() -> str:
+        if refused:
+            raise refused.pop()
+        await asyncio.Event().wait()
+        return "never"
+
+    done, attempts = send(call, transport_to(deadline_s=0.2))
+    assert isinstance(done, Unanswered)
+    assert done.reason == "deadline"
+    assert [attempt.status for attempt in attempts] == ["APIStatusError 503", "cancelled"]
+
+
+@pytest.mark.parametrize("rpm", [None, 1])
+def test_a_process_that_ends_waits_out_no_pause(rpm: int | None) -> None:
+    near = Endpoint(dialect="openai", base_url=URL, rpm=rpm)
+    engine = OpenAI(near, name="near", deadline_s=60)
+
+    async def work() -> list[str | Unanswered]:
+        wish = None if rpm else "60"
+        calls = [
+            engine.transport.send(raising(*told), lambda _: None)
+            for told in ([error(429, retry_after=wish)], [])
+        ]
+        both = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0.05)
+        engine.drain()
+        return list(await asyncio.wait_for(asyncio.gather(*both), 10))
+
+    assert any(isinstance(d, Unanswered) and d.reason == "cancelled" for d in asyncio.run(work()))
+
+
+@pytest.mark.parametrize("status", [400, 408, 429, 499, 500, 501, 502, 503, 504, 524, 529])
+def test_what_is_surely_free_is_never_in_doubt(status: int) -> None:
+    assert is_free(error(status)) is not is_in_doubt(f"APIStatusError {status}")
+    assert is_free(error(status)) is (status not in {408, 499, 502, 504, 524})
+    assert is_free(ErrorReplyError({"error": {"code": status}}))
+
+
 def test_a_caller_who_gives_up_is_not_told_of_a_deadline() -> None:
     attempts: list[Attempt] = []
 
@@ -352,6 +401,18 @@ def test_no_error_text_holds_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_endpoint_is_named_with_its_address() -> None:
     assert transport_to().where() == f"The endpoint 'near' at {URL}"
     assert transport_to("").where() == "The endpoint 'near' at its public address"
+
+
+@pytest.mark.parametrize("key", ['quo"ted-key', "back\\slash-key", "a/solidus/key", "plain-key"])
+def test_a_key_is_taken_out_however_json_spells_it(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_A", key)
+    spelt = "".join(f"\\u{ord(c):04x}" for c in key)
+    for told in (key, json.dumps(key), key.replace("/", "\\/"), spelt):
+        assert (
+            transport_to(key="KEY_A").without_key(f"you sent {told}!").strip('"').count("key") == 0
+        )
 
 
 @pytest.mark.parametrize("url", ["http://user:pass@host/v1", "https://host/v1?key=secret"])

@@ -81,10 +81,12 @@ def without_thoughts(text: str) -> str:
 def recovered(reply: Reply, schema: dict[str, Any] | None) -> Reply | None:
     """Return the reply with the object that was asked for as its text; None where it holds none.
 
-    Without a schema that is what stands behind the thoughts.
+    Without a schema that is what stands behind the thoughts; None where these are all there is.
     """
     if schema is None:
-        return reply.model_copy(update={"text": without_thoughts(reply.text)})
+        said = without_thoughts(reply.text)
+        alone = not said and not reply.tool_calls and bool(reply.text.strip() or reply.reasoning)
+        return None if alone else reply.model_copy(update={"text": said})
     for text in _places(reply):
         values = list(_values(text)) or [text]
         fitted = [coerce.fit(value, schema) for value in values]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
@@ -233,15 +234,16 @@ class Usage(Value):
 
         Args:
             all_input: Tokens read, the cached ones included; none at all is no count.
-            output: Tokens written, reasoning included.
+            output: Tokens written, reasoning included; where that is more, it comes on top.
         """
         told = (all_input, output, cache_read or 0, cache_write or 0, reasoning or 0)
         counts = [n for n in told if type(n) is int and 0 <= n <= MOST_TOKENS]
         if len(counts) < len(told):
             return None
         read, written, cached, stored, thought = counts
-        if not read or cached + stored > read or thought > written:
+        if not read or cached + stored > read:
             return None
+        written += thought if thought > written else 0  # some count the answer alone
         return cls(
             input_tokens=read - cached - stored,
             cache_read_tokens=cached,
@@ -301,6 +303,11 @@ class Attempt(Value):
     ended_s: float
     status: str
     """`ok`, or the error's class and status code; never its text."""
+
+
+REFUSED = re.compile(r".* (4(?!08|99)\d\d|50[013]|529)|ErrorReplyError( \d+)?|NotConnected")
+"""How an attempt ends that is surely not billed: the provider itself refuses, or nothing was sent.
+A gateway's 502 or 504 may come while it works, unless the body of a reply tells it."""
 
 
 class Answered(Value):

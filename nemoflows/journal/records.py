@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field
 
 from nemoflows.calls import Answered, Attempt, Price, Request, Unusable, Usage
+from nemoflows.calls.values import REFUSED
 from nemoflows.types import Value
-
-_REFUSED = re.compile(r".* (4(?!08|99)\d\d|500|503|529)|ErrorReplyError( \d+)?|NotConnected")
-"""How an attempt ends that is surely not billed: the provider itself refuses, or nothing was sent.
-A gateway's 502 or 504 may come while it works, unless the body of a reply tells it."""
 
 NOT_SENT = "unsent"
 """How an attempt ended that was announced and never made."""
@@ -158,7 +154,7 @@ def is_in_doubt(status: str) -> bool:
     A refusal carries a status code; a connection that broke, a body that cannot be read and a
     deadline carry none, and a provider may bill for what it wrote meanwhile.
     """
-    return status not in {"ok", NOT_SENT} and _REFUSED.fullmatch(status) is None
+    return status not in {"ok", NOT_SENT} and REFUSED.fullmatch(status) is None
 
 
 def in_doubt(writer: str, lines: Iterable[Intent], answered: set[str]) -> list[InDoubt]:

@@ -9,6 +9,7 @@ may be another host: a key goes to its own endpoint alone.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
@@ -83,18 +84,24 @@ class Batches:
         Raises:
             CreationInDoubtError: No answer came, or one that leaves open what was done.
         """
+        is_cut = False
 
         async def call() -> str:
+            nonlocal is_cut
             try:
                 made = await self._client.messages.batches.create(requests=requests)  # type: ignore[arg-type]
                 return _listed(made).id
+            except asyncio.CancelledError:
+                is_cut = True
+                raise
             except Exception as error:
-                if 400 <= (getattr(error, "status_code", None) or 0) < 500:
+                status = getattr(error, "status_code", None) or 0
+                if 400 <= status < 500 and status not in {408, 499}:
                     raise
                 raise self._perhaps(type(error).__name__) from error
 
         made = await self.transport.send(call, _untold)
-        if isinstance(made, Unanswered) and made.reason == "deadline":
+        if is_cut:  # whatever an earlier attempt was answered
             raise self._perhaps("deadline")
         return made
 

@@ -134,7 +134,8 @@ class RemoteEngine(Engine):
 
     def drain(self) -> None:
         """Send nothing from now on: attempts and retries that wait end unsent."""
-        self.transport.closed = self.transport.outage.is_ending = True
+        transport = self.transport
+        transport.closed = transport.outage.is_ending = transport.limiter.is_ending = True
 
     async def aclose(self) -> None:
         """Close the connections."""

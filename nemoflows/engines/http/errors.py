@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from nemoflows.calls.values import REFUSED
 from nemoflows.engines.http.told import QUOTED_CHARACTERS, Told, is_error, told_by
 from nemoflows.errors import NemoflowsError, printable
 from nemoflows.models import Endpoint
@@ -107,9 +108,14 @@ def kind_of(error: BaseException) -> str:
     return "NotConnected" if never else type(error).__name__
 
 
+def ending(error: BaseException) -> str:
+    """Return how an attempt ended that failed, as attempts tell it."""
+    return f"{kind_of(error)} {status_of(error) or ''}".strip()
+
+
 def is_free(error: BaseException) -> bool:
     """Return whether an attempt surely cost nothing: it was refused, or never sent."""
-    return status_of(error) is not None or kind_of(error) == "NotConnected"
+    return REFUSED.fullmatch(ending(error)) is not None
 
 
 def is_heard(error: BaseException) -> bool:

@@ -20,6 +20,8 @@ _ALSO = {
     "system": r"system.{0,3} (?:role|message|prompt)|role.{0,12}system",
 }
 """What servers call a field beside its name."""
+_COUNT = re.compile(r"(?<![\w.:-])(?:[01]-)?(\d[\d,]{1,9})(?![\w:-])")
+"""A number of tokens, also behind `1-`, and none of a date, a version or an id."""
 
 
 def refused_field(error: Exception, sent: Iterable[str]) -> str:
@@ -39,8 +41,6 @@ def refused_field(error: Exception, sent: Iterable[str]) -> str:
 
 def most_allowed(error: Exception, asked: int) -> int | None:
     """Return the most output tokens that a refusal allows; None where it names no fewer."""
-    numbers = [
-        int(each.replace(",", "")) for each in re.findall(r"\d[\d,]{1,9}", told_of(error).words)
-    ]
+    numbers = [int(each.replace(",", "")) for each in _COUNT.findall(told_of(error).words)]
     fewer = [n for n in numbers if 0 < n < asked]
     return max(fewer, default=None)

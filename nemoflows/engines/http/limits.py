@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
+from nemoflows.engines.http.outages import STEP_S
+
 START = 16
 """Calls at once before anything is known of an endpoint."""
 SLOW_START_GAIN = 0.5
@@ -151,6 +153,8 @@ class RateLimiter:
     def __init__(self, rpm: int | None, itpm: int | None, otpm: int | None) -> None:
         self._buckets = [_Bucket(limit) if limit else None for limit in (rpm, itpm, otpm)]
         self._turn = asyncio.Lock()
+        self.is_ending = False
+        """Nothing is sent any more, so that nobody waits any longer."""
 
     async def take(self, input_tokens: float, output_tokens: float) -> None:
         """Wait until the call fits every limit, first come, first served, and take it."""
@@ -158,8 +162,8 @@ class RateLimiter:
             return
         wanted = (1.0, input_tokens, output_tokens)
         async with self._turn:
-            while (pause_s := self._wait_s(wanted)) > 0:  # noqa: ASYNC110  (a clock)
-                await asyncio.sleep(pause_s)
+            while (pause_s := self._wait_s(wanted)) > 0 and not self.is_ending:  # noqa: ASYNC110
+                await asyncio.sleep(min(pause_s, STEP_S))
             self._take(wanted)
 
     def settle(self, taken: tuple[float, float], used: tuple[float, float]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nemoflows.engines.http.errors import is_free, is_heard, kind_of, retry_after_s, status_of
+from nemoflows.engines.http.errors import ending, is_free, is_heard, retry_after_s
 from nemoflows.settings import in_pod
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ MOST_UNITS = 32
 """Longest pause, in units: about a quarter of a minute, half of it on average."""
 PERHAPS_PAID = 4
 """Times that pauses are longer where an attempt may have been billed: it is to be one of few."""
+HANGS_S = 1.0
+"""Time without an answer after which an attempt is told so, and not as the refusal before it."""
 STEP_S = 0.25
 """Longest time for which a pause looks at nothing else."""
 TOLD_AFTER_S = 3.0
@@ -71,7 +73,7 @@ class Outage:
                 "%s does not answer since %s (%s); waiting until %s at most.",
                 self.where,
                 _clock(self.since_s),
-                f"{kind_of(error)} {status_of(error) or ''}".strip(),
+                ending(error),
                 _clock(until_s),
             )
 
@@ -92,12 +94,19 @@ class Wait:
     """Of the attempt."""
     error: Exception | None = None
     """What the last attempt that ended failed by."""
+    asked_s: float | None = None
+    """Since when an attempt is under way."""
     begun_s: float = field(default_factory=time.time)
 
     def next(self) -> int:
         """Begin an attempt, and return its number."""
-        self.number += 1
+        self.number, self.asked_s = self.number + 1, time.monotonic()
         return self.number
+
+    def refusal(self) -> Exception | None:
+        """Return what to tell of a call that ran out of time; None where nothing answered it."""
+        hangs = self.asked_s is not None and time.monotonic() - self.asked_s >= HANGS_S
+        return None if hangs else self.error
 
     def attempts(self, is_retried: Callable[[Exception], bool], *, asked: bool) -> AsyncRetrying:
         """Return the attempts: again while that may help, within the patience.
@@ -110,7 +119,7 @@ class Wait:
 
         def pause_s(state: RetryCallState) -> float:
             error = _failed(state)
-            self.error = error
+            self.error, self.asked_s = error, None
             self.outage.failed(error, self.begun_s + self.patience_s())
             if asked and retry_after_s(error) is not None:
                 return 0.0

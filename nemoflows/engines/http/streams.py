@@ -7,7 +7,6 @@ from typing import Any
 
 from nemoflows.engines.http.body import fields, objects, words
 from nemoflows.engines.http.errors import ErrorReplyError, MalformedReplyError
-from nemoflows.engines.http.told import is_error
 
 _KINDS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 
@@ -18,7 +17,7 @@ def events(raw: str) -> list[dict[str, Any]]:
     Raises:
         ErrorReplyError: One of them is an error.
     """
-    lines = (line.removeprefix("data:").strip() for line in raw.splitlines())
+    lines = (line.removeprefix("data:").strip() for line in raw.replace("\r", "\n").split("\n"))
     found = []
     for line in lines:
         if line.startswith("{"):
@@ -27,7 +26,7 @@ def events(raw: str) -> list[dict[str, Any]]:
             except (ValueError, RecursionError):
                 return []
     for event in found:
-        if is_error(event):
+        if event.get("error") or "error" in (event.get("type"), event.get("object")):
             raise ErrorReplyError(event)
     return found
 

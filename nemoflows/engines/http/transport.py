@@ -23,7 +23,7 @@ from nemoflows.calls.wire import estimated_tokens
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http import errors
 from nemoflows.engines.http.limits import AdaptiveConcurrency, RateLimiter
-from nemoflows.engines.http.outages import Outage, Wait
+from nemoflows.engines.http.outages import STEP_S, Outage, Wait
 from nemoflows.engines.http.told import MIN_KEY_CHARACTERS, quoted
 from nemoflows.engines.http.warm_up import PrefixWarmUp
 from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
@@ -97,8 +97,7 @@ class Transport:
         if len(key) < MIN_KEY_CHARACTERS:
             return text
         text = text.replace(key, "***")
-        is_escaped = "\\u00" in text or "\\/" in text
-        return _spellings(key).sub("***", text) if is_escaped else text
+        return _spellings(key).sub("***", text) if "\\" in text else text
 
     def is_the_sdks_own(self) -> bool:
         """Return whether the endpoint is a provider's built-in one, where its SDK would ask too.
@@ -200,8 +199,8 @@ class Transport:
             return Unanswered(reason="cancelled", detail=detail, transient=True)
         except Exception as error:  # noqa: BLE001  (every foreign error becomes an outcome)
             return self._refused(error, wait, request)
-        if isinstance(outcome, Unanswered) and wait.error is not None:
-            return self._refused(wait.error, wait, request)
+        if isinstance(outcome, Unanswered) and (refusal := wait.refusal()) is not None:
+            return self._refused(refusal, wait, request)
         return outcome
 
     async def _with_retries(
@@ -266,8 +265,8 @@ class Transport:
 
     async def _pause(self) -> None:
         """Wait out what a refusal asked of all calls; another may lengthen it meanwhile."""
-        while (left_s := self._resume_s - time.monotonic()) > 0:  # noqa: ASYNC110  (a clock)
-            await asyncio.sleep(left_s)
+        while (left_s := self._resume_s - time.monotonic()) > 0 and not self.closed:  # noqa: ASYNC110
+            await asyncio.sleep(min(left_s, STEP_S))
 
     def _is_retried(self, error: BaseException) -> bool:
         """Return whether another attempt is worth making here: not after too long a pause."""
@@ -319,7 +318,7 @@ async def _reported(call: Callable[[], Awaitable[T]], number: int, on_attempt: O
         reply = await call()
         status = "ok"
     except Exception as error:
-        status = f"{errors.kind_of(error)} {errors.status_of(error) or ''}".strip()
+        status = errors.ending(error)
         raise
     finally:
         on_attempt(Attempt(number=number, started_s=started_s, ended_s=time.time(), status=status))

@@ -99,7 +99,7 @@ def without(rules: Rules, field: str, value: object, most_tokens: int | None) ->
         return replace(rules, most_tokens=most_tokens)
     if field in LIMITS:
         left = [name for name in LIMITS if name not in refused]
-        return replace(rules, refused=refused, limit=left[0]) if left else None
+        return replace(rules, refused=refused, limit=left[0], most_tokens=None) if left else None
     return replace(rules, refused=refused) if refused != rules.refused else None
 
 

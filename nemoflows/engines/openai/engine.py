@@ -15,6 +15,7 @@ from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http import streams
 from nemoflows.engines.http.body import fields
 from nemoflows.engines.http.engine import RemoteEngine, announcing, forget_headers, refuse_variants
+from nemoflows.engines.http.errors import told_of
 from nemoflows.engines.http.learning import MOST_LEARNED, most_allowed, refused_field
 from nemoflows.engines.http.transport import FREE_ANSWER_S
 from nemoflows.engines.openai import completions
@@ -171,7 +172,11 @@ def _learned(rules: Rules, error: Exception, sent: dict[str, Any]) -> Rules | No
     if not field:
         return None
     asked = sent.get(field)
-    most = most_allowed(error, asked) if field in LIMITS and isinstance(asked, int) else None
+    others = [name for name in LIMITS if name != field and name not in rules.refused]
+    most = None
+    if field in LIMITS and isinstance(asked, int):
+        renamed = any(name in told_of(error).words for name in others)
+        most = None if renamed else most_allowed(error, asked)
     return without(rules, field, asked, most)
 
 
