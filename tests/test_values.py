@@ -36,6 +36,25 @@ def read_bill(text: str, **fields: tuple[str, Any]) -> Filled[Bill]:
         ("Result \u221245.00", "45.00", -45.0), ("Result 45.00-", "45.00", -45.0),
         ("Result 45.00", "45.00", 45.0), ("Result - 45.00", "45.00", 45.0),
         ("See note (45)", "45", 45.0), ("2024-45.00", "45.00", 45.0),
+        ("Total: (45.00)", "45.00", -45.0), ("Total: (45.00), Tax: 3.00", "45.00", -45.0),
+        ("Total: (45.00). Paid.", "45.00", -45.0), ("Total: EUR (45.00)\nDue", "(45.00)", -45.0),
+        ("| net | (45.00) | 3 |", "(45.00)", -45.0), ("net loss  (45.00)  3.00", "45.00", -45.0),
+        ("Net loss for 2024 (45.00) (3.10) 9.00", "45.00", -45.0),
+        ("(45.00)\n(3.10)", "45.00", -45.0),
+        ("net\t(45.00)\tEUR", "45.00", -45.0), ("Fees\n45.00-\nTotal", "45.00", -45.0),
+        ("| 45.00- | 3 |", "45.00", -45.0),
+        ("total: (45.00)\ncurrency: EUR", "45.00", -45.0), ("net\t(45.00)\ntax\t3", "45.00", -45.0),
+        ("Net loss (45.00)\n\nnotes", "45.00", -45.0),
+        ("The annual fee ($95.00) is waived.", "95.00", 95.0),
+        ("The annual fee ($95.00) is waived.", "annual fee ($95.00)", 95.0),
+        ("Shipping (12.50) is added", "(12.50)", 12.5),
+        ("The fee is waived (95.00).", "95.00", 95.0),
+        ("Customers pay the fee\n($95.00) at once.", "95.00", 95.0),
+        ("We charge a fee (95.00)\nto all.", "95.00", 95.0),
+        ("Fee: (95.00) is waived", "95.00", 95.0),
+        ("they have paid us a fee (95.00)", "95.00", 95.0),
+        ("It grew by 12.5-\nnext to none", "12.5", 12.5), ("Range 12.5-\n14.0", "12.5", 12.5),
+        ("It costs 12.50\u2014 a lot", "12.50", 12.5), ("From 12.5- to 14", "12.5", 12.5),
     ],
 )  # fmt: skip
 def test_an_amount_has_the_sign_that_the_document_writes(
@@ -53,6 +72,16 @@ def test_a_value_that_is_empty_beside_a_quote_is_read_from_it_or_named(value: An
     assert found.value == Bill(seller="ACME Ltd.", total=45.0)
     open_ = read_bill(text, seller=("ACME", "ACME"), due=("due in May", value))
     assert "due came empty beside the quote 'due in May'" in open_.problem
+
+
+@pytest.mark.parametrize(
+    "quote", ["Seller:", "Seller =", "Seller:\n", "Seller: ____", "Seller: ..."]
+)
+def test_an_empty_field_of_a_form_is_nothing(quote: str) -> None:
+    text = f"Form of May 7, 2024. {quote}\n"
+    day = ("May 7, 2024", "2024-05-07")
+    found = read_bill(text, seller=(quote, ""), total=(quote, None), due=day)
+    assert (found.value, found.problem) == (Bill(due=date(2024, 5, 7)), "")
 
 
 def test_the_documents_own_letters_are_returned() -> None:

@@ -127,6 +127,8 @@ class _Walk:
     def _value(self, leaf: Leaf, value: Any, quote: str, path: str, *, keep: bool) -> Any:
         """Return a value that comes with a quote, as the document has it."""
         value = values.filled(leaf, value, quote)
+        if value is None and values.is_blank(quote):
+            return _ABSENT
         if value is None:
             self.cut.append(f"{path} came empty beside the quote {quote[:80]!r}")
             return _ABSENT

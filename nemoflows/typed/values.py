@@ -21,12 +21,22 @@ _ORDER = re.compile(
 )
 """What a field's description says of which comes first."""
 _MINUS = r"[-\u2010-\u2015\u2212]"
-_NEGATIVE = (
-    r"\(\s*[^\s\w()]{0,3}\s*NUMBER\s*[^\s\w()]{0,3}\s*\)",
-    rf"(?<![\w.,)]){_MINUS}[^\s\w()]{{0,2}}NUMBER(?![\w.,]*\d)",
-    rf"NUMBER{_MINUS}(?!\w)",
+_MINUS_BEFORE = re.compile(rf"(?<![\w.,)]){_MINUS}[^\s\w()]{{0,2}}$")
+_MINUS_BEHIND = re.compile(rf"{_MINUS}(?!\w|\s*\n\s*\d)")
+_OPENS, _CLOSES = re.compile(r"\(\s*[^\s\w()]{0,3}\s*$"), re.compile(r"\s*[^\s\w()]{0,3}\s*\)")
+_UNIT = r"[^\S\n]*(?:[A-Z]{3}|[^\s\w()|.,:;!?]{1,3})?[^\S\n]*"
+_LINE_ENDS = r"(?:$|\n(?![^\S\n]*[a-z]))"
+_ALONE = (
+    (rf"(?:\t|\s\s|[|:;]){_UNIT}$", rf"{_UNIT}(?:$|\n|\t|\s\s|[|;])"),
+    (rf"^{_UNIT}$", rf"{_UNIT}(?:{_LINE_ENDS}|\t|\s\s|[|;])"),
+    (rf":{_UNIT}$", rf"{_UNIT}[.,]?(?=\s|$)(?!\s*[a-z])"),
+    (
+        r"^[^\w\n]*[^\W\d_a-z][^\s()]*(?: [^\s()]+){0,5}(?:\s+(?:[A-Z]{3}|[\d_]|[^\w\s])+)*\s*$",
+        rf"(?:[^\S\n]+(?:[A-Z]{{3}}|(?:[\d_]|[^\w\s])+))*[^\S\n]*{_LINE_ENDS}",
+    ),
 )
-"""How accounts write a negative amount: in parentheses, with the sign before it or after it."""
+"""What stands before and behind an amount of an account: the borders of a cell, of a field, or a
+line's few words and nothing but amounts. In a sentence parentheses and dashes are asides."""
 _AMOUNT = re.compile(r"\d[\d ,.'\u2019\u00a0]*[.,'\u2019]\d+|\d+")
 
 
@@ -36,7 +46,7 @@ def filled(leaf: Leaf, value: Any, quote: str) -> Any:
         return value
     kinds = {scalar.kind for scalar in leaf.scalars}
     if kinds == {"string"} and not any(scalar.hint for scalar in leaf.scalars):
-        return " ".join(quote.split())
+        return None if is_blank(quote) else " ".join(quote.split())
     numbers = _AMOUNT.findall(quote)
     if not kinds <= {"integer", "number"} or len(numbers) != 1:
         return None
@@ -44,6 +54,11 @@ def filled(leaf: Leaf, value: Any, quote: str) -> Any:
     if re.fullmatch(r"\d+(?:\.\d+)?", plain) is None:
         return None
     return float(plain) if "." in plain and "number" in kinds else int(float(plain))
+
+
+def is_blank(quote: str) -> bool:
+    """Return whether a quote is a form's field with its name alone: "Phone:", "Phone: ____"."""
+    return re.search(r"[:=\uff1a][\s_.\u2026]*$", quote) is not None
 
 
 def as_written(leaf: Leaf, value: Any, found: Evidence, passage: Passage) -> Any:
@@ -60,17 +75,28 @@ def as_written(leaf: Leaf, value: Any, found: Evidence, passage: Passage) -> Any
 
 def _is_negative(value: float, found: Evidence, passage: Passage) -> bool:
     """Return whether the document writes an amount of the quote as a negative one."""
-    start, end = found.start - passage.start, found.end - passage.start
-    around = passage.text[max(0, start - 4) : end + 4]
-    for number in _AMOUNT.findall(found.quote):
-        digits = re.sub(r"\D", "", number).strip("0")
-        bare = number.isdigit()  # "(3)" may be a note: only an amount is negative in parentheses
-        forms = _NEGATIVE[1:] if bare else _NEGATIVE
-        same = digits == re.sub(r"\D", "", f"{value:f}").strip("0")
-        patterns = (form.replace("NUMBER", re.escape(number)) for form in forms)
-        if same and any(re.search(pattern, around) for pattern in patterns):
+    for number in _AMOUNT.finditer(found.quote):
+        start, end = (found.start - passage.start + at for at in number.span())
+        before = passage.text[:start].rpartition("\n")[2]
+        same = _digits(number.group()) == _digits(f"{value:f}")
+        if same and _is_minus(number.group(), before, passage.text[end:]):
             return True
     return False
+
+
+def _is_minus(number: str, before: str, behind: str) -> bool:
+    """Return whether a number is written as accounts do: with a sign, or in parentheses."""
+    if _MINUS_BEFORE.search(before) and not re.match(r"[\w.,]*\d", behind):
+        return True
+    if minus := _MINUS_BEHIND.match(behind):
+        behind = behind[minus.end() :]
+    else:
+        opens, closes = _OPENS.search(before), _CLOSES.match(behind)
+        # "(3)" may be a note: only an amount is negative in parentheses.
+        if number.isdigit() or opens is None or closes is None:
+            return False
+        before, behind = before[: opens.start()], behind[closes.end() :]
+    return any(re.search(a, before) and re.match(b, behind) for a, b in _ALONE)
 
 
 def open_date(leaf: Leaf, found: Evidence, passage: Passage, said: str) -> str:
