@@ -20,6 +20,8 @@ MARK_CHARACTERS = 12
 """Of a unit's mark, with its brackets and the line end."""
 _PLAIN_ID = re.compile(r"[^<>\x00-\x1f\x7f\x85\u2028\u2029]{0,100}")
 """Ids that may stand in a delimiter; others are data: a column's name may be anybody's."""
+_FORGED = re.compile(r"\[(?=\s*[Pp]\d+\.\d+\s*\])")
+_LINE_ENDS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
 AGAIN = "That reply cannot be used, for the reason above. Answer the request again."
 
@@ -39,8 +41,11 @@ def render(part: Part) -> str:
     is_plain = _PLAIN_ID.fullmatch(part.id) is not None
     mark = part.id if is_plain and part.id else part.kind
     title = " > ".join(dict.fromkeys(filter(None, (part.document, part.heading))))
-    shown = [f"[{part.id}.{n}] {part.text[a:b]}" for n, (a, b) in enumerate(part.units, 1)]
-    text = "\n".join(shown) if part.units else part.text
+    text = part.text
+    if part.units:  # a document that writes marks, or breaks lines in a unit, has no more of them
+        shown = (_FORGED.sub("(", _LINE_ENDS.sub(" ", text[a:b])) for a, b in part.units)
+        text = "\n".join(f"[{part.id}.{n}] {unit}" for n, unit in enumerate(shown, 1))
+        title = _FORGED.sub("(", _LINE_ENDS.sub(" ", title))
     body = "\n\n".join(filter(None, ["" if is_plain else part.id, title, text]))
     word = fence(body)
     return f"<{word} {mark}>\n{body}\n</{word} {mark}>"

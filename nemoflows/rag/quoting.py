@@ -148,6 +148,9 @@ _MARK = re.compile(
     rf"(?:\s*(?:-|\u2013|\u2014|\.\.+|to|until)\s*(?:{_POINT.format(1)}|(?P<last>\d+)(?![\w.])))?"
 )
 
+_SHOWN_AS = re.compile(r"\((?=\s*[Pp]\d+\.\d+\s*\])")
+"""How a mark that a document itself writes begins where it is shown."""
+
 
 class Reader:
     """Reads one reply and, where that cannot be used, the one after it: what held stays."""
@@ -255,6 +258,7 @@ class Reader:
 
     def _copied(self, quote: str, named: str = "") -> list[Evidence]:
         """Return where copied words stand: in the passage named, else wherever they do."""
+        quote = _SHOWN_AS.sub("[", quote)
         marks = {f"P{n}": passage for n, passage in enumerate(self.passages, 1)}
         first = [marks[named]] if named in marks else []
         others = self.passages if len(quote.strip()) >= MIN_COPY_CHARACTERS else []
