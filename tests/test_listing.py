@@ -235,3 +235,11 @@ def test_a_repository_whose_settings_are_closed_is_refused(tmp_path: Path) -> No
     (top / ".git").chmod(0o000)
     with pytest.raises(BadInput, match="cannot be read"):
         trees.read(top)
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "src/usercustomize/__init__.py"])
+def test_what_python_runs_at_its_start_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "repo" / name).parent.mkdir(parents=True)
+    (tmp_path / "repo" / name).write_text("raise SystemExit")
+    with pytest.raises(BadInput, match=f"has {name}, which Python runs"):
+        snapshots.snapshot(str(tmp_path / "repo"), root=str(tmp_path / "kept"))

@@ -23,14 +23,31 @@ def snapshot(repo: str, *, root: str) -> Repository:
     """Keep a repository's files as they are now, addressed by their content.
 
     Raises:
-        BadInput: The folder is missing, empty or too large.
+        BadInput: The folder is missing, empty or too large, or has code that Python runs at its
+            start.
     """
     folder = Path(repo).expanduser()
     tree, left_out = _whole(folder)
+    _refuse_start_up(tree)
     kept = keep(tree, name=folder.resolve().name, root=root, left_out=left_out)
     base = Listing(folder.resolve()).base  # git reads diffs from the checkout's top
     update = {"origin": str(folder.resolve()), "prefix": f"{base}/" if base else ""}
     return kept.model_copy(update=update)
+
+
+def _refuse_start_up(tree: Tree) -> None:
+    """Refuse what an interpreter runs before the sandbox is there, where it finds the repository.
+
+    Raises:
+        BadInput: There is a module that Python's `site` imports by itself.
+    """
+    names = {"sitecustomize", "usercustomize"}
+    found = [p for p in tree.files if {part.partition(".")[0] for part in p.split("/")} & names]
+    if found:
+        raise BadInput(
+            f"The repository has {found[0]}, which Python runs whenever it starts, before the "
+            "sandbox is there. Take it out for this run. Nothing was run."
+        )
 
 
 def _whole(folder: Path, depth: int = 0) -> tuple[Tree, list[str]]:

@@ -1,9 +1,9 @@
 """The fork server: starts one confined process at a time, watches it, and leaves none behind.
 
-It runs in the repository's interpreter with pytest loaded and never runs a line of the repository:
-every run is a fork of it, confined before anything else happens. Requests and replies are JSON
-lines on its standard input and output; when its input ends, it kills what runs, removes its folder
-and ends, so that a caller who was killed leaves nothing behind.
+It runs in the repository's interpreter with pytest loaded. Every run is a fork of it, confined
+before a line of the repository is run: a snapshot has no module that an interpreter runs at its
+start. Requests and replies are JSON lines on its standard input and output; when its input ends, it
+kills what runs, removes its folder and ends, so that a caller who was killed leaves nothing behind.
 """
 
 from __future__ import annotations
