@@ -54,6 +54,13 @@ def test_runs_are_listed_with_what_they_paid_and_what_is_in_doubt(root: Path) ->
     assert rows["second"][-4:] == ["2", "0.000000", "2", "0"]
 
 
+def test_what_a_run_paid_of_unknown_price_is_unknown(root: Path) -> None:
+    told = run_command("nemoflows", "runs", "--root", root).stdout
+    rows = {line.split()[0]: line.split() for line in told.splitlines()[2:]}
+    assert rows["second"][3:6] == ["2", "unknown", "unknown"]
+    assert rows["p/d/first"][3:6] == ["3", "0.750000", "0.750000"]
+
+
 def test_an_empty_journal_has_no_runs(tmp_path: Path) -> None:
     assert "runs: none" in journal(tmp_path / "nothing", "runs")
 
@@ -145,7 +152,10 @@ def test_a_run_whose_attempts_cannot_be_read_is_listed(root: Path) -> None:
 def test_pruning_counts_first_and_removes_on_request(root: Path) -> None:
     assert "0 records older than 1 days" in journal(root, "prune", "--older-than-days", "1")
     told = journal(root, "prune", "--older-than-days", "0")
-    assert "5 records older than 0 days, worth $0.750000, would be removed" in told
+    assert (
+        "5 records older than 0 days, worth at least $0.75 (2 of unknown price), would be removed"
+        in told
+    )
     assert len(Journal(str(root)).keys()) == 5
     journal(root, "prune", "--older-than-days", "0", "--yes")
     assert Journal(str(root)).keys() == []

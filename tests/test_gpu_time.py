@@ -17,6 +17,8 @@ from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec
 from nemoflows.models import Endpoint
 from nemoflows.money.gpu_time import GpuClock, GpuUse, process_age_s
+from nemoflows.money.ledger import usd
+from nemoflows.reporting import assemble, notes_of
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 from tests.support import request
@@ -110,6 +112,9 @@ def test_calls_cost_their_share_and_the_run_what_lies_beside_them(tmp_path: Path
     assert used.load_s >= 0.2
     assert used.start_s == pytest.approx(process_age_s(), abs=5.0)
     assert engine.n_loads == 8
+    told = assemble(notes_of(llm.history), llm.history, llm.settings)
+    assert told.work_usd == pytest.approx(told.ledger.usd + used.overhead_usd)
+    assert str(told.ledger).startswith(f"cost: {usd(told.work_usd)} for 8 calls and ")
 
 
 def test_a_servers_waiting_is_not_this_runs(tmp_path: Path) -> None:

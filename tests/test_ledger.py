@@ -41,6 +41,20 @@ def test_what_has_no_price_is_never_told_as_nothing() -> None:
     assert "; paid now $0, 4 replayed" in str(fold(free))
 
 
+def test_what_was_paid_here_is_unknown_only_where_that_has_no_price() -> None:
+    old, new = spent("a", usd=None, replayed=True), spent("b", usd=None)
+    assert fold([old, spent("c")]).paid_now == "$1.00"
+    assert fold([new, spent("c", replayed=True)]).paid_now == "unknown"
+    assert fold([new, spent("c")]).paid_now == "at least $1.00"
+    assert "; paid now unknown, 1 replayed" in str(fold([new, spent("c", replayed=True)]))
+
+
+def test_gpu_time_beside_the_calls_is_in_the_cost_and_said() -> None:
+    told = str(fold([spent("a"), spent("b")], overhead_usd=0.5))
+    assert told.startswith("cost: $2.50 for 2 calls and $0.50 of GPU time beside them (")
+    assert "$0.50 of GPU time" in str(fold([], overhead_usd=0.5))
+
+
 def test_one_is_not_many_and_a_sample_is_not_the_work() -> None:
     told = str(fold([spent("a")], shadow=[spent("b"), spent("b")], n_in_doubt=1, n_unrecorded=1))
     assert told.startswith("cost: $1.00 for 1 call (")

@@ -129,7 +129,8 @@ def test_a_shadow_sample_is_noted_beside_the_run_and_never_in_it() -> None:
         shadow_share=1.0,
     ), run="mine") as client:  # fmt: skip
         client.ask_each("Which?\n{text}", ["row 1", "row 2"], returns=Verdict, step="numbers")
-        assert client.ledger.n_calls == 4
+        assert (client.ledger.n_calls, client.ledger.n_shadow) == (2, 2)
+        assert "cost: $0.00" in str(client.ledger)
     done = run_command("nemoflows", "report", "mine")
     assert done.returncode == 0, done.stdout
     page = Path(re.findall(r"\S+\.html", done.stdout)[-1]).expanduser().read_text()

@@ -99,7 +99,7 @@ def test_a_cost_that_nobody_knows_is_not_told_as_nothing() -> None:
     text = text_of(
         shown(call("a", usd=None), call("b", purpose="plan"), call("c", purpose="plan", usd=None))
     )
-    assert "unknownthe run's work unknownpaid now" in text
+    assert "unknownthe run's work at least $0.25paid now" in text
     assert "extractunknown · 1 call, 1 of unknown price" in text
     assert "planat least $0.25 · 2 calls, 1 of unknown price" in text
 

@@ -125,6 +125,17 @@ def test_an_unknown_price_leaves_the_scenario_unknown() -> None:
     assert scenario(found, "all small").usd is not None
 
 
+def test_tokens_that_nobody_counted_are_not_free_elsewhere() -> None:
+    near, far = call("a", usage=Usage(), usd=0.1), call("b", tier="frontier", usage=Usage())
+    for calls, names in (
+        ([near], ("all frontier", "all small")),
+        ([far], ("as run, with batches", "all small")),
+    ):
+        found = savings([call("c"), *calls])
+        assert [scenario(found, name).usd for name in names] == [None, None]
+    assert scenario(savings([near]), "as run").usd == 0.1
+
+
 def test_without_calls_there_is_nothing_to_compare() -> None:
     assert savings([]) == Savings()
 

@@ -15,6 +15,7 @@ from nemoflows.errors import NemoflowsError, printable
 from nemoflows.journal import Journal, Recorded
 from nemoflows.journal.summary import row, runs
 from nemoflows.llm.opening import journal_root
+from nemoflows.money.ledger import priced
 
 DAY_S = 86_400.0
 EXPORTED_AT_ONCE = 1_000
@@ -96,18 +97,22 @@ def check(book: Journal) -> None:
 def prune(book: Journal, older_than_days: float, *, yes: bool) -> None:
     """Remove old records: whoever asks the same again pays again."""
     before_s = time.time() - older_than_days * DAY_S
-    n_old, usd, runs_of_old, left = 0, 0.0, set(), set()
+    prices: list[float | None] = []
+    runs_of_old, left = set(), set()
     for record in book.each(Recorded):
         if record.ended_s >= before_s:
             left.add(record.run)
             continue
-        n_old, usd = n_old + 1, usd + (record.usd or 0.0)
+        prices.append(record.usd)
         runs_of_old.add(record.run)
         if yes:
             book.remove(record)
     for run in runs_of_old - left if yes else ():
         book.remove_lines(run or "run")
-    told = f"{n_old} records older than {older_than_days:g} days, worth ${usd:.6f}"
+    n_old, n_unknown = len(prices), prices.count(None)
+    worth = priced(sum(usd or 0.0 for usd in prices), n_old, n_unknown)
+    worth += f" ({n_unknown} of unknown price)" if n_unknown else ""
+    told = f"{n_old} records older than {older_than_days:g} days, worth {worth}"
     done = "were removed." if yes else "would be removed. Add --yes to do so."
     click.echo(f"{told}, {done}")
 

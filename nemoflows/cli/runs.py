@@ -120,7 +120,7 @@ def _row(root: str, run: str, at_s: float) -> dict[str, object]:
         "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s)) if at_s else "unknown",
         "calls": ledger.n_calls,
         "usd": shown.work_usd,
-        "paid_by_it_usd": ledger.paid_now_usd,
+        "paid_by_it_usd": None if ledger.n_unpriced_now else ledger.paid_now_usd,
         "all_frontier_usd": usd.get("all frontier", "not compared"),
         "all_small_usd": usd.get("all small frontier", "not compared"),
         "escalated": ledger.n_escalated + shown.n_to_builtin,

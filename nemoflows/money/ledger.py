@@ -67,6 +67,15 @@ class Ledger(Value):
     """Every distinct priced call once, whoever paid it."""
     paid_now_usd: float = 0.0
     """Of these, what this process paid; replays cost nothing."""
+    n_unpriced_now: int = 0
+    """Of the calls of unknown price, those that this process paid."""
+    overhead_usd: float = 0.0
+    """What GPUs cost beside the calls: starting, loading, waiting; not in the sums above."""
+
+    @property
+    def paid_now(self) -> str:
+        """Return what this process paid, in words; where the price of some is unknown, so."""
+        return priced(self.paid_now_usd, self.n_calls - self.n_replayed, self.n_unpriced_now)
 
     def __str__(self) -> str:
         """Return the cost line of a run: what is unknown is said, and never told as 0."""
@@ -80,6 +89,9 @@ class Ledger(Value):
             lost += f"; {counted(self.n_in_doubt, 'attempt')} cut off, perhaps billed{most}"
         if self.n_shadow:
             lost += f"; shadow sample: {counted(self.n_shadow, 'call')}, {usd(self.shadow_usd)}"
+        gpus = f"{usd(self.overhead_usd)} of GPU time beside" if self.overhead_usd else ""
+        if gpus and not self.n_calls:
+            return f"cost: {gpus} calls, of which there are none{lost}"
         if not self.n_calls:
             return f"cost: unknown{lost}" if lost else "cost: $0 (no model was called)"
         tokens = f"{self.usage.all_input_tokens} tokens in, {self.usage.output_tokens} out"
@@ -88,10 +100,10 @@ class Ledger(Value):
             return f"cost: unknown ({calls} of unknown price; {tokens}); {replayed}"
         unknown = f", {self.n_unpriced} of unknown price" if self.n_unpriced else ""
         least = "at least " if self.n_unpriced else ""
-        paid = f"{least if self.n_replayed < self.n_calls else ''}{usd(self.paid_now_usd)}"
+        beside = f" and {gpus} {'it' if self.n_calls == 1 else 'them'}" if gpus else ""
         return (
-            f"cost: {least}{usd(self.usd)} for {calls}{unknown} ({tokens}); paid now {paid}, "
-            + (replayed)
+            f"cost: {least}{usd(self.usd + self.overhead_usd)} for {calls}{unknown}{beside} "
+            f"({tokens}); paid now {self.paid_now}, {replayed}"
         )
 
 
@@ -108,6 +120,13 @@ def usd(amount: float | None) -> str:
     else:
         digits = f"less than ${SMALLEST_USD:.6f}" if size else "$0"
     return f"-{digits}" if amount < 0 else digits
+
+
+def priced(amount: float, n_calls: int, n_unpriced: int) -> str:
+    """Return what calls cost; where the price of some is unknown, that it is more."""
+    if n_unpriced == n_calls and n_calls:
+        return "unknown"
+    return f"at least {usd(amount)}" if n_unpriced else usd(amount)
 
 
 def counted(n: int, thing: str, things: str = "") -> str:
@@ -179,11 +198,13 @@ def fold(
     n_in_doubt: int = 0,
     in_doubt_usd: float | None = 0.0,
     shadow: Sequence[Spent] = (),
+    overhead_usd: float = 0.0,
 ) -> Ledger:
     """Add up calls, each key once.
 
     Args:
         shadow: Calls that only measured, which are no part of the run's work.
+        overhead_usd: What GPUs cost beside the calls.
     """
     own, measuring = distinct(calls), distinct(shadow)
     gone = discarded(own)
@@ -205,6 +226,8 @@ def fold(
         usage=sum((call.usage for call in own), Usage()),
         usd=_sum(own),
         paid_now_usd=_sum(call for call in own if not call.replayed),
+        n_unpriced_now=sum(call.usd is None and not call.replayed for call in own),
+        overhead_usd=overhead_usd,
     )
 
 

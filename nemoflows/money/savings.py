@@ -199,6 +199,7 @@ def _with_batches(
         if is_frontier(call, policy):
             at_s = call.started_s
             usd = price_usd(policy.frontier, frontier, call.usage, at_s=at_s, batch=True)
+            usd = usd if call.usage.all_input_tokens else None
         rows.append((call.purpose, usd))
     return Scenario(
         name="as run, with batches",
@@ -222,8 +223,12 @@ def tokens_per_byte(calls: Sequence[Spent]) -> dict[str, float]:
 def _predicted(
     call: Spent, model: ModelRef, endpoint_of: EndpointOf, per_byte: Mapping[str, float]
 ) -> float | None:
-    """Return what a call would cost on another model, nothing of it read from a cache."""
-    n_input = call.usage.all_input_tokens
+    """Return what a call would cost on another model, nothing of it read from a cache.
+
+    None where nobody knows its price, or how many tokens it took.
+    """
+    if not (n_input := call.usage.all_input_tokens):
+        return None
     if call.prompt_bytes and call.model in per_byte and str(model) in per_byte:
         n_input = round(n_input * per_byte[str(model)] / per_byte[call.model])
     usage = Usage(input_tokens=n_input, output_tokens=call.usage.output_tokens)

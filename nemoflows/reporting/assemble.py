@@ -33,6 +33,7 @@ def assemble(notes: ReportNotes, memory: CallHistory, settings: Settings) -> Rep
     shadow = [c for c in memory.calls(notes.shadow.calls) if c.key not in set(keys)]
     in_doubt = journal.in_doubt()
     gpus = _read(GpuUse, journal.gpu_notes())
+    overhead_usd = sum(use.overhead_usd for use in gpus)
     policy = _policy(notes, calls, settings)
     noted = [key for each in _read(_Keys, journal.notes("superseded")) for key in each.root]
     ledger = fold(
@@ -41,6 +42,7 @@ def assemble(notes: ReportNotes, memory: CallHistory, settings: Settings) -> Rep
         n_unrecorded=len(keys) - len(calls),
         n_in_doubt=len(in_doubt),
         in_doubt_usd=total([attempt.reserved_usd for attempt in in_doubt]),
+        overhead_usd=overhead_usd,
     )
     tiers = {"efficient": str(policy.efficient), "frontier": str(policy.frontier)}
     told = dict(notes) | {"tiers": tiers}
@@ -49,7 +51,7 @@ def assemble(notes: ReportNotes, memory: CallHistory, settings: Settings) -> Rep
         run=journal.run,
         calls=[*calls, *shadow],
         ledger=ledger,
-        savings=_savings(notes, calls, policy, gpus, noted, settings),
+        savings=_savings(notes, calls, policy, overhead_usd, noted, settings),
         gpus=gpus,
         in_doubt=in_doubt,
         durable=journal.durable,
@@ -106,7 +108,7 @@ def _savings(
     notes: ReportNotes,
     calls: Sequence[Spent],
     policy: Policy,
-    gpus: Sequence[GpuUse],
+    overhead_usd: float,
     noted: Sequence[str],
     settings: Settings,
 ) -> Savings:
@@ -119,7 +121,7 @@ def _savings(
         endpoint_of=settings.priced,
         superseded=again,
         shadow=notes.shadow,
-        overhead_usd=sum(use.overhead_usd for use in gpus),
+        overhead_usd=overhead_usd,
     )
 
 

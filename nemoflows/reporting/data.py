@@ -76,7 +76,8 @@ class ReportData(ReportNotes):
         """Return what the run's work cost, as its savings are held against it."""
         if self.savings.scenarios:
             return self.savings.scenarios[0].usd
-        return None if self.ledger.n_unpriced else self.ledger.usd
+        ledger = self.ledger
+        return None if ledger.n_unpriced else ledger.usd + ledger.overhead_usd
 
     @property
     def n_to_builtin(self) -> int:

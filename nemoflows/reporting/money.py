@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.money.ledger import Group, counted, grouped, usd
+from nemoflows.money.ledger import Group, counted, grouped, priced, usd
 from nemoflows.money.savings import Scenario
 from nemoflows.reporting.chart import Bar, Row, percent
 from nemoflows.reporting.data import ReportData
@@ -64,13 +64,6 @@ def _cost_row(step: str, groups: Sequence[Group], most: float) -> Row:
     ]
     cost = priced(sum(group.usd for group in groups), n_calls, n_unpriced)
     return Row(step, bars, f"{cost} · {counted(n_calls, 'call')}{unknown}")
-
-
-def priced(amount: float, n_calls: int, n_unpriced: int) -> str:
-    """Return what calls cost; where the price of some is unknown, that it is more."""
-    if n_unpriced == n_calls and n_calls:
-        return "unknown"
-    return f"at least {usd(amount)}" if n_unpriced else usd(amount)
 
 
 def scenarios(data: ReportData) -> list[Row]:

@@ -189,15 +189,22 @@ class AsyncClient:
 
     @property
     def ledger(self) -> Ledger:
-        """Return what the calls so far cost, each key once."""
-        keys = dict.fromkeys([*self._keys, *(call.key for call in self.llm.spent)])
+        """Return what the calls so far cost, each key once; those that only measured apart."""
+        keys, spent = self._own_keys(), [call.key for call in self.llm.spent]
+        measuring = dict.fromkeys([*self._shadow.calls, *spent])
         calls, in_doubt = self.llm.calls(list(keys)), self.llm.in_doubt()
         return fold(
             calls,
+            shadow=self.llm.calls([key for key in measuring if key not in keys]),
             n_unrecorded=len(keys) - len(calls),
             n_in_doubt=len(in_doubt),
             in_doubt_usd=total([attempt.reserved_usd for attempt in in_doubt]),
         )
+
+    def _own_keys(self) -> dict[str, None]:
+        """Return the keys of the calls so far, without those that only measured."""
+        spent = (call.key for call in self.llm.spent if call.task != SHADOW)
+        return dict.fromkeys([*self._keys, *spent])
 
     async def aclose(self) -> None:
         """Let what is in flight be recorded, note what the report shows, close the engines."""
@@ -234,13 +241,12 @@ class AsyncClient:
     def _notes(self) -> str:
         """Return what `nemoflows report` shows beside the calls, as its `ReportNotes` reads it."""
         policy = self.policy
-        own = [call.key for call in self.llm.spent if call.task != SHADOW]
         return json.dumps(
             {
                 "tiers": {"efficient": str(policy.efficient), "frontier": str(policy.frontier)},
                 "budget_usd": policy.budget_usd,
                 "shadow": self._shadow.model_dump(mode="json"),
-                "call_keys": list(dict.fromkeys([*self._keys, *own])),
+                "call_keys": list(self._own_keys()),
             }
         )
 
