@@ -48,7 +48,7 @@ def test_a_file_beyond_the_bounds_is_skipped_with_the_reason_and_the_rest_is_rea
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     if bound == "time":
-        monkeypatch.setattr(workers, "BASE_CPU_S", 0.5)
+        monkeypatch.setattr(workers, "BASE_CPU_S", 2)
         bad = {"bad.pdf": dear_pdf(3_000_000)}
     else:
         bad = {"bad.txt": b"zq" * 2**24 + b" word" * 2**22}
