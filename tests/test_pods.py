@@ -106,7 +106,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(corpus: Path, tmp_path:
         )
     found = value(done, "research")
     assert [finding.not_found for finding in found.findings] == [None] * 4, "one attempt was enough"
-    assert len(answered) == len(set(answered)) == 8, "no call was answered twice"
+    assert len(answered) == len(set(answered)) >= 8, "no call was answered twice"
     assert "does not answer since" in done.log
     assert "answers again" in done.log
 

@@ -127,7 +127,7 @@ def test_a_failure_can_end_with_a_failing_status(tmp_path: Path) -> None:
     done = run_command(*words, "--effort", '{"search_runs": 3}')
     assert (done.returncode, "Fixed(" in done.stdout) == (0, False), done.stdout
     assert """--target_tests '["test_m.py::test_g"]'""" in done.stdout, "the issue's own"
-    strict = run_command(*words, "--effort", '{"search_runs": 0}', "--unverified", "fail")
+    strict = run_command(*words, "--effort", '{"search_runs": 0, "unverified": "fail"}')
     assert strict.returncode != 0
     assert "nothing to try: --effort allowed it no test run" in strict.stdout
 

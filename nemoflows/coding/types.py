@@ -203,6 +203,8 @@ class Effort(Setting):
     """Changes that the frontier tier proposes where none passes."""
     search_runs: int = Field(default=300, ge=0)
     """Test runs of the search that repairs without a model."""
+    unverified: Unverified = "report"
+    """What to do where all that verified nothing: report it, or fail after the report."""
 
 
 class Patch(Value):

@@ -9,7 +9,7 @@ from flytekit import workflow
 from flytekit.types.file import FlyteFile
 
 from nemoflows import Patch, Policy, coding_task, function_task, report_change
-from nemoflows.coding.types import Effort, TestEdits, Unverified
+from nemoflows.coding.types import Effort, TestEdits
 from nemoflows.sandbox.levels import Level, Limits
 from nemoflows.tasks import POLICY
 from nemoflows.tasks.coding.solve import EFFORT, solve
@@ -35,7 +35,6 @@ def fix_issue(
     limits: Limits = LIMITS,
     min_sandbox: Level = "landlock",
     test_edits: TestEdits = "refuse",
-    unverified: Unverified = "report",
 ) -> Outcome:
     """Fix an issue of a repository, judged by its tests.
 
@@ -47,13 +46,12 @@ def fix_issue(
         target_tests: Tests that must pass; none for all that fail now.
         policy: How models are asked: both tiers' models, budget, thinking, and more; as JSON, YAML
             or the name of such a file.
-        effort: How much is tried: candidates, repairs, rounds, frontier_candidates, search_runs; as
-            JSON, YAML or a file.
+        effort: How much is tried: candidates, repairs, rounds, frontier_candidates, search_runs;
+            and unverified, "fail" to end so where nothing is; as JSON, YAML or a file.
         limits: What one test run may take: seconds, test_seconds, memory_mib, processes, file_mib;
             as JSON, YAML or a file.
         min_sandbox: The weakest containment to accept: weak, landlock, full.
         test_edits: Whether a candidate may change test files: refuse, allow.
-        unverified: What to do where no change is verified: report, or fail after the report.
 
     Returns:
         The patch and the report that shows how it came about.
@@ -69,7 +67,7 @@ def fix_issue(
         policy=policy,
     )
     change = solve(task=task, effort=effort, policy=policy)
-    page = report_change(change=change, policy=policy, unverified=unverified)
+    page = report_change(change=change, policy=policy, effort=effort)
     return Outcome(patch=change.patch, report=page)
 
 
@@ -80,7 +78,6 @@ def write_function(
     policy: Policy = POLICY,
     effort: Effort = EFFORT,
     min_sandbox: Level = "landlock",
-    unverified: Unverified = "report",
 ) -> Outcome:
     """Write or repair one function, judged by assertions.
 
@@ -89,15 +86,14 @@ def write_function(
         tests: Python that asserts, as in HumanEval (`check(function)`) or MBPP.
         policy: How models are asked: both tiers' models, budget, thinking, and more; as JSON, YAML
             or the name of such a file.
-        effort: How much is tried: candidates, repairs, rounds, frontier_candidates, search_runs; as
-            JSON, YAML or a file.
+        effort: How much is tried: candidates, repairs, rounds, frontier_candidates, search_runs;
+            and unverified, "fail" to end so where nothing is; as JSON, YAML or a file.
         min_sandbox: The weakest containment to accept: weak, landlock, full.
-        unverified: What to do where no change is verified: report, or fail after the report.
 
     Returns:
         The patch and the report that shows how it came about.
     """
     task = function_task(prompt=prompt, tests=tests, min_sandbox=min_sandbox)
     change = solve(task=task, effort=effort, policy=policy)
-    page = report_change(change=change, policy=policy, unverified=unverified)
+    page = report_change(change=change, policy=policy, effort=effort)
     return Outcome(patch=change.patch, report=page)

@@ -9,10 +9,11 @@ from pathlib import Path
 from flytekit.types.file import FlyteFile
 
 from nemoflows.coding.advice import apart, next_steps
-from nemoflows.coding.types import Change, Unverified
+from nemoflows.coding.types import Change, Effort
 from nemoflows.errors import BadInput, one_line
 from nemoflows.money.ledger import Ledger
 from nemoflows.reporting import ReportNotes
+from nemoflows.tasks.coding.solve import EFFORT
 from nemoflows.tasks.flyte.decorator import POLICY, task
 from nemoflows.tasks.flyte.session import in_pod
 from nemoflows.tasks.report import folder, keep, noted, page
@@ -20,9 +21,7 @@ from nemoflows.types import Policy
 
 
 @task(deck=True)
-def report_change(
-    change: Change, policy: Policy = POLICY, unverified: Unverified = "report"
-) -> FlyteFile:
+def report_change(change: Change, policy: Policy = POLICY, effort: Effort = EFFORT) -> FlyteFile:
     """Write a change's report: plan, candidates against tests, the diff, calls, cost.
 
     Beside it lies the diff as a file, which a local run names.
@@ -30,7 +29,7 @@ def report_change(
     Args:
         change: What `select` or `review` returned.
         policy: How models were asked, to be named.
-        unverified: What to do where the change is not verified: report, or fail after the report.
+        effort: What was tried; its `unverified` says whether to fail, after the report.
 
     Returns:
         One HTML file without external resources; a local run prints its path.
@@ -51,7 +50,7 @@ def report_change(
     if not in_pod():
         _tell(change, data.ledger, folder() / f"{name}.diff")
     shown = page(data, name, deck="change")
-    if unverified == "fail" and change.patch.status != "verified":
+    if effort.unverified == "fail" and change.patch.status != "verified":
         raise BadInput(f"unverified=fail: {change.patch.status}. The report shows why.")
     return shown
 
