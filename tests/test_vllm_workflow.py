@@ -41,7 +41,8 @@ def test_the_frontier_answers_what_a_fine_tune_in_process_cannot(
     cited = json.loads([line for line in lines if line.startswith('{"number"')][-1])
     text = (corpus / cited["document"]).read_text()
     assert text[cited["start"] : cited["end"]] == cited["quote"]
-    assert {"extract", "summarise", "synthesise"} <= set(purposes), "random weights find nothing"
+    # Random weights may name by chance what the builtin tier chose: then nobody looks again.
+    assert "synthesise" in purposes, "the answer is the frontier's"
     assert "Exception ignored" not in done.stdout
     assert "Traceback" not in done.stdout
     kept = [path.read_text() for path in (tmp_path / "home").rglob("calls/*/*.json")]
