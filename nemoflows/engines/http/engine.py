@@ -134,8 +134,7 @@ class RemoteEngine(Engine):
 
     def drain(self) -> None:
         """Send nothing from now on: attempts and retries that wait end unsent."""
-        transport = self.transport
-        transport.closed = transport.outage.is_ending = transport.limiter.is_ending = True
+        self.transport.ending.has_come = True
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
-from nemoflows.engines.http.outages import STEP_S
+from nemoflows.engines.http.outages import Ending
 
 START = 16
 """Calls at once before anything is known of an endpoint."""
@@ -150,11 +150,12 @@ class RateLimiter:
     was too high is given back, one that was too low is owed by the calls after it.
     """
 
-    def __init__(self, rpm: int | None, itpm: int | None, otpm: int | None) -> None:
+    def __init__(
+        self, rpm: int | None, itpm: int | None, otpm: int | None, ending: Ending | None = None
+    ) -> None:
         self._buckets = [_Bucket(limit) if limit else None for limit in (rpm, itpm, otpm)]
         self._turn = asyncio.Lock()
-        self.is_ending = False
-        """Nothing is sent any more, so that nobody waits any longer."""
+        self._ending = ending or Ending()
 
     async def take(self, input_tokens: float, output_tokens: float) -> None:
         """Wait until the call fits every limit, first come, first served, and take it."""
@@ -162,8 +163,7 @@ class RateLimiter:
             return
         wanted = (1.0, input_tokens, output_tokens)
         async with self._turn:
-            while (pause_s := self._wait_s(wanted)) > 0 and not self.is_ending:  # noqa: ASYNC110
-                await asyncio.sleep(min(pause_s, STEP_S))
+            await self._ending.pause(lambda: self._wait_s(wanted))
             self._take(wanted)
 
     def settle(self, taken: tuple[float, float], used: tuple[float, float]) -> None:

@@ -42,6 +42,18 @@ def first_pause_s() -> float:
 
 
 @dataclass(slots=True)
+class Ending:
+    """Whether this process is ending: nothing is sent any more, and nobody waits any longer."""
+
+    has_come: bool = False
+
+    async def pause(self, left_s: Callable[[], float]) -> None:
+        """Wait while there is time left, looked at in steps: what waits ends with the process."""
+        while (pause_s := left_s()) > 0 and not self.has_come:  # noqa: ASYNC110  (a clock)
+            await asyncio.sleep(min(pause_s, STEP_S))
+
+
+@dataclass(slots=True)
 class Outage:
     """What is known of whether one endpoint answers, by all calls to it."""
 
@@ -52,8 +64,7 @@ class Outage:
     since_s: float | None = None
     """Unix time since which it does not answer."""
     is_told: bool = False
-    is_ending: bool = False
-    """This process is ending, so that nobody waits any longer."""
+    ending: Ending = field(default_factory=Ending)
 
     def waiting(self, deadline_s: float) -> Wait:
         """Return the patience of one call, or of one question."""
@@ -137,14 +148,12 @@ class Wait:
     def _is_over(self, pause_s: float) -> bool:
         left_s = self.begun_s + self.patience_s() - time.time()
         is_short = self.patience_s() < self.deadline_s
-        return self.outage.is_ending or left_s <= (pause_s if is_short else 0.0)
+        return self.outage.ending.has_come or left_s <= (pause_s if is_short else 0.0)
 
     async def _pause(self, pause_s: float) -> None:
-        """Sleep, in steps: a process that is taken away ends what waits at once."""
         end_s = time.monotonic() + pause_s
         await asyncio.sleep(0)
-        while (left_s := end_s - time.monotonic()) > 0 and not self.outage.is_ending:  # noqa: ASYNC110
-            await asyncio.sleep(min(left_s, STEP_S))
+        await self.outage.ending.pause(lambda: end_s - time.monotonic())
 
     def patience_s(self) -> float:
         """Return how long this call waits at most."""

@@ -23,7 +23,7 @@ from nemoflows.calls.wire import estimated_tokens
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http import errors
 from nemoflows.engines.http.limits import AdaptiveConcurrency, RateLimiter
-from nemoflows.engines.http.outages import STEP_S, Outage, Wait
+from nemoflows.engines.http.outages import Ending, Outage, Wait
 from nemoflows.engines.http.told import MIN_KEY_CHARACTERS, quoted
 from nemoflows.engines.http.warm_up import PrefixWarmUp
 from nemoflows.errors import BadModel, EndpointDown, NemoflowsError
@@ -63,16 +63,16 @@ class Transport:
     concurrency: AdaptiveConcurrency = field(init=False)
     limiter: RateLimiter = field(init=False)
     warm_up: PrefixWarmUp = field(init=False)
-    closed: bool = False
-    """Nothing is sent any more: this process is ending."""
+    ending: Ending = field(default_factory=Ending)
     outage: Outage = field(init=False)
     _resume_s: float = field(default=0.0)
     _told: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.concurrency = AdaptiveConcurrency(self.most)
-        self.limiter = RateLimiter(self.endpoint.rpm, self.endpoint.itpm, self.endpoint.otpm)
-        self.outage = Outage(self.where())
+        rpm, itpm, otpm = self.endpoint.rpm, self.endpoint.itpm, self.endpoint.otpm
+        self.limiter = RateLimiter(rpm, itpm, otpm, self.ending)
+        self.outage = Outage(self.where(), ending=self.ending)
         self.warm_up = PrefixWarmUp(self.deadline_s * PATIENCE)
 
     def key(self) -> str:
@@ -245,7 +245,7 @@ class Transport:
         used = (0.0, 0.0)
         try:
             async with self.concurrency.slot():
-                if self.closed:
+                if self.ending.has_come:
                     raise _ClosedError
                 try:
                     reply = await _reported(call, number, on_attempt)
@@ -265,13 +265,12 @@ class Transport:
 
     async def _pause(self) -> None:
         """Wait out what a refusal asked of all calls; another may lengthen it meanwhile."""
-        while (left_s := self._resume_s - time.monotonic()) > 0 and not self.closed:  # noqa: ASYNC110
-            await asyncio.sleep(min(left_s, STEP_S))
+        await self.ending.pause(lambda: self._resume_s - time.monotonic())
 
     def _is_retried(self, error: BaseException) -> bool:
         """Return whether another attempt is worth making here: not after too long a pause."""
         return (
-            not self.closed
+            not self.ending.has_come
             and errors.is_transient(error, self.connection_errors)
             and (errors.retry_after_s(error) or 0.0) <= RETRY_AFTER_CAP_S
         )
