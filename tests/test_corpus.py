@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.folder import pdf
 from nemoflows.errors import CorpusError
 from nemoflows.search import chunks, readers
 from nemoflows.search.corpus import scan
@@ -32,25 +33,7 @@ def outline(name: str, data: str | bytes) -> list[tuple[str, str]]:
 
 
 def make_pdf(*pages: str) -> bytes:
-    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(pages)))
-    objects = [
-        "<</Type/Catalog/Pages 2 0 R>>",
-        f"<</Type/Pages/Count {len(pages)}/Kids[{kids}]>>",
-        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-    ]
-    for number, text in enumerate(pages):
-        stream = f"BT /F1 12 Tf 72 700 Td ({text}) Tj ET"
-        font = "/Resources<</Font<</F1 3 0 R>>>>/MediaBox[0 0 612 792]"
-        objects.append(f"<</Type/Page/Parent 2 0 R{font}/Contents {5 + 2 * number} 0 R>>")
-        objects.append(f"<</Length {len(stream)}>>stream\n{stream}\nendstream")
-    body, offsets = b"%PDF-1.4\n", []
-    for number, content in enumerate(objects, start=1):
-        offsets.append(len(body))
-        body += f"{number} 0 obj{content}endobj\n".encode()
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    head = f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}"
-    tail = f"trailer<</Size {len(objects) + 1}/Root 1 0 R>>\nstartxref\n{len(body)}\n%%EOF"
-    return body + (head + tail).encode()
+    return pdf([[(72, 700, 12, text)] for text in pages])
 
 
 def names(corpus: Path) -> list[str]:

@@ -7,6 +7,7 @@ nodes of a cascade are found through the task that they are parts of.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from importlib import import_module
@@ -71,9 +72,9 @@ class RowTask(PythonInstanceTask):  # type: ignore[misc]  # flytekit has no type
         given = {"policy": self.binding.policy} | inputs
         return translated(self.work)(rows=listed, **given)
 
+    @abstractmethod
     def work(self, **inputs: Any) -> Any:
         """Do what the task is for."""
-        raise NotImplementedError
 
     def _get_container(self, settings: Any) -> Any:
         remedy = "give what that returns to the step's factory as bound="

@@ -39,6 +39,8 @@ _TELLS = re.compile(
 """A line of code that says what is done: no import, decorator, bracket or bare literal."""
 MAX_CODE_LINES = 3
 _ELLIPSIS = "\u2026"
+_STOPS = set(".!?\u2026\u3002\uff01\uff1f\u061f\u0964")
+"""What a whole sentence ends with, in any script."""
 
 _SIGNS = re.compile(
     r"[{}=;|\\]|<[^>\s]*>?|->|\w\(|\w_\w|[\"']\s*:|\w\.\w+\(|\"\w+\"|\bself\b|\w\[", re.ASCII
@@ -95,9 +97,5 @@ def _clean(quote: str) -> str:
 
 
 def _ended(text: str) -> str:
-    whole = text[-1:] in set(".!?\u2026\u3002\uff01\uff1f\u061f\u0964") or text[-2:-1] in {
-        ".",
-        "!",
-        "?",
-    }
+    whole = text[-1:] in _STOPS or text[-2:-1] in set(".!?")
     return text if whole or not text else text.rstrip(":;,") + "."
