@@ -23,7 +23,7 @@ from benchmarks.answers import Row, read
 from benchmarks.repair import LIMITS
 from benchmarks.statistics import interval
 from nemoflows.coding import functions
-from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import CodingTask, Repository
 from nemoflows.errors import BadInput

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from nemoflows.coding import functions
 from nemoflows.coding.mutation.search import MAX_RUNS, search
-from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import CodingTask, Repository
 from nemoflows.errors import BadInput

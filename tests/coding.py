@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import (
     Baseline,

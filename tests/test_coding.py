@@ -11,7 +11,7 @@ import pytest
 
 from nemoflows.coding import edits, snapshots, testing
 from nemoflows.coding.candidates import candidate
-from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import Change, Edit, Effort, Patch
 from nemoflows.llm.client import LLMClient

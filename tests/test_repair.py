@@ -12,7 +12,7 @@ import pytest
 from nemoflows.coding import functions, snapshots
 from nemoflows.coding.mutation import mutate
 from nemoflows.coding.mutation.search import Found, search
-from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import Baseline, Suspect
 from nemoflows.errors import BadInput

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.coding import commands, edits, test_runs
-from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
+from nemoflows.coding import commands, edits, runs
+from nemoflows.coding.runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import Edit
 from nemoflows.coding.verdict import passes
@@ -225,7 +225,7 @@ def test_a_repository_may_have_the_name_of_this_library() -> None:
 def test_a_report_that_nobody_can_read_is_no_end_of_the_flow() -> None:
     def told(line: str) -> Ran:
         ended = Ended("ended", 0, "", line, 1.0)
-        return test_runs.read(ended, key="k", token="t", copy_python="p")
+        return runs.read(ended, key="k", token="t", copy_python="p")
 
     assert not told("[" * 200_000).complete
     for line in (

@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from nemoflows.coding.test_runs import Ran
+from nemoflows.coding.runs import Ran
 from nemoflows.coding.types import CodingTask, TestReport, TestResult
 from nemoflows.sandbox.listing import Listing
 from nemoflows.sandbox.trees import Tree

@@ -14,8 +14,8 @@ from nemoflows.coding.candidates import candidate, changed, differing, winner, w
 from nemoflows.coding.mutation import faults
 from nemoflows.coding.mutation.search import MAX_RUNS, search
 from nemoflows.coding.protected import is_test
+from nemoflows.coding.runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.snapshots import opened, with_tree
-from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Patch, Suspect, TestReport
 from nemoflows.errors import BadInput
 from nemoflows.llm.client import LLMClient

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemoflows.coding.protected import Protection
-from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
+from nemoflows.coding.runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, Ending, TestReport, TestResult
 from nemoflows.sandbox.inside.suite import N_CANARIES
 from nemoflows.sandbox.trees import Tree

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from nemoflows.coding.protected import is_test, runs_tests
-from nemoflows.coding.test_runs import Ran
+from nemoflows.coding.runs import Ran
 from nemoflows.coding.types import Suspect
 from nemoflows.sandbox.trees import Tree
 

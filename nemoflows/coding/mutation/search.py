@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from nemoflows.coding.mutation import mutate
-from nemoflows.coding.test_runs import Ran, RunOptions, TestRuns
+from nemoflows.coding.runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.types import Baseline, CodingTask, TestReport
 from nemoflows.coding.verdict import judge, passes
 from nemoflows.progress import progress

@@ -42,6 +42,11 @@ def map_onto(copy: str, origin: str, more: list[str]) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(paths)
 
 
+def installed_places() -> set[str]:
+    """Return the folders that packages are installed in."""
+    return {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}
+
+
 class _Mapping:
     def __init__(self, origin: str, copy: str) -> None:
         self._origin, self._copy = origin.rstrip("/"), copy.rstrip("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import pkgutil
 import signal
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from _pytest.assertion.rewrite import rewrite_asserts
 
-from .suite import Identities, Report, changed, installed_places
+from .identities import Identities, changed
+from .origins import installed_places
 
 TEXT_CHARACTERS = 4000
 """Kept of a failure's text: its end says what was wrong, its beginning where."""
@@ -33,6 +35,20 @@ OUTPUTS = (
 
 Source: pytest's own, and pytest-html, -reportlog and -json-report, allure-pytest.
 """
+
+
+class Report:
+    """Writes lines; what it needs was bound before any code of the repository ran."""
+
+    def __init__(self, fd: int, token: str) -> None:
+        self._fd, self._token = fd, token
+        self._write, self._dumps = os.write, json.dumps
+
+    def line(self, **content: Any) -> None:
+        """Write one line."""
+        data = (self._dumps({"token": self._token, **content}) + "\n").encode()
+        while data:
+            data = data[self._write(self._fd, data) :]
 
 
 class Reporter:

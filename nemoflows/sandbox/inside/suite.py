@@ -18,48 +18,23 @@ documentation of a source. All this is for the review.
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import pkgutil
-import site
 import sys
-import sysconfig
-import types
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from . import origins
+from . import identities, origins
 
 NO_PYTEST = 97
 """Exit code of a run whose interpreter has no pytest."""
 N_CANARIES = 3
 """Per module: one for each way in which a test says that something is wrong."""
-_WATCHED = ("_pytest", "pytest", "pluggy", "unittest", "builtins")
 _LENIENT = {"xdist": ["-n0"], "pytest_cov": ["--no-cov"], "pytest_randomly": ["-p", "no:randomly"]}
 """Plugins that would start other processes, write beside the tests or change their order."""
-_PYTESTS_OWN = {("_pytest.config.Config", "_getini_unknown_type")}
-"""What pytest itself changes while it starts."""
-Place = tuple[str, str]
-Identities = dict[Place, tuple[int, int]]
-
-
-class Report:
-    """Writes lines; what it needs was bound before any code of the repository ran."""
-
-    def __init__(self, fd: int, token: str) -> None:
-        self._fd, self._token = fd, token
-        self._write, self._dumps = os.write, json.dumps
-
-    def line(self, **content: Any) -> None:
-        """Write one line."""
-        data = (self._dumps({"token": self._token, **content}) + "\n").encode()
-        while data:
-            data = data[self._write(self._fd, data) :]
 
 
 def preload() -> None:
@@ -84,12 +59,7 @@ def _is_installed(module: str) -> bool:
     """
     spec = importlib.util.find_spec(module.partition(".")[0])
     origin = str(spec.origin) if spec else ""
-    return any(origin.startswith(f"{place}{os.sep}") for place in installed_places())
-
-
-def installed_places() -> set[str]:
-    """Return the folders that packages are installed in."""
-    return {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}
+    return any(origin.startswith(f"{place}{os.sep}") for place in origins.installed_places())
 
 
 def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
@@ -117,10 +87,9 @@ def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
     paths = [f"{copy}/{path}" for path in options.get("paths") or ()]
     origins.map_onto(copy, str(options.get("origin") or ""), paths)
     sys.path[:0] = [path for path in (copy, f"{copy}/src") if os.path.isdir(path)]
-    report = Report(report_fd, str(options["token"]))
-    watchers: list[object] = [
-        plugins.Reporter(options, report, _identities() if options.get("canaries") else {})
-    ]
+    report = plugins.Report(report_fd, str(options["token"]))
+    before = identities.found() if options.get("canaries") else {}
+    watchers: list[object] = [plugins.Reporter(options, report, before)]
     if options.get("test_seconds"):
         cpu_seconds = float(options.get("cpu_seconds") or 0)
         watchers.append(plugins.Clock(float(options["test_seconds"]), cpu_seconds))
@@ -143,33 +112,3 @@ def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
 def _lenient() -> list[str]:
     found = (words for name, words in _LENIENT.items() if importlib.util.find_spec(name))
     return [word for words in found for word in words]
-
-
-def changed(before: Identities) -> list[str]:
-    """Return some of the watched functions that are no longer what they were."""
-    now = _identities()
-    return [".".join(place) for place, known in before.items() if now.get(place) != known][:8]
-
-
-def _identities() -> Identities:
-    """Return which functions stand where in the watched modules."""
-    return {place: (id(found), id(getattr(found, "__code__", None))) for place, found in _watched()}
-
-
-def _watched() -> Iterator[tuple[Place, object]]:
-    kinds = (types.FunctionType, types.BuiltinFunctionType, type, property)
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] not in _WATCHED or module is None:
-            continue
-        for owner, content in _owners(name, module):
-            for key, value in list(content.items()):
-                if isinstance(value, kinds) and (owner, key) not in _PYTESTS_OWN:
-                    yield (owner, key), value
-
-
-def _owners(name: str, module: types.ModuleType) -> Iterator[tuple[str, dict[str, Any]]]:
-    content = vars(builtins) if name == "builtins" else vars(module)
-    yield name, content
-    for key, value in list(content.items()):
-        if isinstance(value, type) and value.__module__ == name and name != "builtins":
-            yield f"{name}.{key}", dict(vars(value))

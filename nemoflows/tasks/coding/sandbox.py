@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nemoflows.coding import functions, snapshots, testing
 from nemoflows.coding.candidates import solved
 from nemoflows.coding.commands import located
-from nemoflows.coding.test_runs import TestRuns
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Repository, TestEdits
 from nemoflows.sandbox.levels import Level, Limits
 from nemoflows.tasks.flyte.decorator import POLICY, body_of, task
