@@ -30,13 +30,24 @@ _ALONE = (
     (rf"(?:\t|\s\s|[|:;]){_UNIT}$", rf"{_UNIT}(?:$|\n|\t|\s\s|[|;])"),
     (rf"^{_UNIT}$", rf"{_UNIT}(?:{_LINE_ENDS}|\t|\s\s|[|;])"),
     (rf":{_UNIT}$", rf"{_UNIT}[.,]?(?=\s|$)(?!\s*[a-z])"),
-    (
-        r"^[^\w\n]*[^\W\d_a-z][^\s()]*(?: [^\s()]+){0,5}(?:\s+(?:[A-Z]{3}|[\d_]|[^\w\s])+)*\s*$",
-        rf"(?:[^\S\n]+(?:[A-Z]{{3}}|(?:[\d_]|[^\w\s])+))*[^\S\n]*{_LINE_ENDS}",
-    ),
 )
-"""What stands before and behind an amount of an account: the borders of a cell, of a field, or a
-line's few words and nothing but amounts. In a sentence parentheses and dashes are asides."""
+"""What stands before and behind an amount of an account: the borders of a cell or of a field. In a
+sentence parentheses and dashes are asides."""
+_LABELLED = (
+    r"^[^\w\n]*[^\W\d_a-z][^\s()]*(?: [^\s()]+){0,5}(?:\s+(?:[A-Z]{3}|[\d_]|[^\w\s])+)*\s*$",
+    rf"(?:[^\S\n]+(?:[A-Z]{{3}}|(?:[\d_]|[^\w\s])+))*[^\S\n]*{_LINE_ENDS}",
+)
+"""The same for a line's few words and nothing but amounts, which may be a statement's or a list of
+prices: "Shipping (12.50)"."""
+_BALANCED = re.compile(
+    r"\b(?:net|gross|total|subtotal|sum|balance|result|results|profit|loss|losses|income|earnings|"
+    r"revenue|deficit|surplus|cash|equity|tax|taxes|credit|refund|depreciation|amortisation|"
+    r"amortization|change|changes|difference|variance|adjustments?|Ergebnis|Saldo|Verlust|Summe)\b",
+    re.IGNORECASE,
+)
+"""What a statement has below zero, and a list of prices does not."""
+_PLAIN = re.compile(r"[^\W\d][^\n()]*\s[^\w\s(]?\d[\d,.'\u2019]*[.,]\d\d\b[^()\w]*(?:[A-Z]{3})?\s*")
+"""A line of words and an amount without parentheses, as a statement's others are."""
 _AMOUNT = re.compile(r"\d[\d ,.'\u2019\u00a0]*[.,'\u2019]\d+|\d+")
 
 
@@ -79,15 +90,16 @@ def _is_negative(value: float, found: Evidence, passage: Passage) -> bool:
         start, end = (found.start - passage.start + at for at in number.span())
         before = passage.text[:start].rpartition("\n")[2]
         same = _digits(number.group()) == _digits(f"{value:f}")
-        if same and _is_minus(number.group(), before, passage.text[end:]):
+        if same and _is_minus(number.group(), before, passage.text[end:], passage.text):
             return True
     return False
 
 
-def _is_minus(number: str, before: str, behind: str) -> bool:
+def _is_minus(number: str, before: str, behind: str, whole: str) -> bool:
     """Return whether a number is written as accounts do: with a sign, or in parentheses."""
     if _MINUS_BEFORE.search(before) and not re.match(r"[\w.,]*\d", behind):
         return True
+    of_accounts = True
     if minus := _MINUS_BEHIND.match(behind):
         behind = behind[minus.end() :]
     else:
@@ -96,7 +108,11 @@ def _is_minus(number: str, before: str, behind: str) -> bool:
         if number.isdigit() or opens is None or closes is None:
             return False
         before, behind = before[: opens.start()], behind[closes.end() :]
-    return any(re.search(a, before) and re.match(b, behind) for a, b in _ALONE)
+        line = before + behind.partition("\n")[0]
+        of_accounts = bool(_BALANCED.search(line) or re.search(r"\d[.,]\d\d\b", line))
+        of_accounts = of_accounts or any(map(_PLAIN.fullmatch, whole.splitlines()))
+    borders = (*_ALONE, _LABELLED) if of_accounts else _ALONE
+    return any(re.search(a, before) and re.match(b, behind) for a, b in borders)
 
 
 def open_date(leaf: Leaf, found: Evidence, passage: Passage, said: str) -> str:
