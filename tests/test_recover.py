@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nemoflows.calls import Answered, Reply, ToolCall
+from nemoflows.calls import Answered, Reply, ToolCall, Unusable
 from nemoflows.calls.contract import a_list, a_string, an_object
-from nemoflows.calls.recover import recovered, without_thoughts
+from nemoflows.calls.recover import finished, recovered, without_thoughts
 from nemoflows.engines.fake import FakeEngine, Rule
 from nemoflows.llm.bound import BoundClient
-from nemoflows.llm.results import INVALID, CallSpec, Failure, read_outcome
+from nemoflows.llm.results import INVALID, CallSpec, Failure, Success, read_outcome
 from nemoflows.rag import steps
 from nemoflows.types import Evidence, Finding, ModelRef
 from tests.support import make_llm, request
@@ -188,3 +188,37 @@ def test_what_is_read_is_not_asked_for_again(tmp_path: Path) -> None:
     answer = asyncio.run(steps.synthesise("Q?", [finding], client=client))
     assert answer.text == "It is so. [1]"
     assert len(engine.asked) == 2
+
+
+CUT = {
+    "white space behind it": (TEXT + "\n" * 40, True),
+    "words behind it": (f"```json\n{LINES}\n```\n\nThe first one asks for the", True),
+    "thoughts before it": (f"<think>{{}}</think>{TEXT} ", True),
+    "the last bracket is gone": (TEXT[:-1], False),
+    "in the middle": (TEXT[:30], False),
+    "a draft in thoughts without an end": (f"<think>{TEXT} or rather", False),
+    "an object inside it": ('{"plan": ' + TEXT, False),
+    "another object": ('{"first": 1} {"questions": ["How', False),
+    "words alone": ("The Elbe", False),
+    "endless nesting": ("[" * 100_000, False),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_was_cut_off_behind_a_whole_object_is_answered(name: str) -> None:
+    text, whole = CUT[name]
+    cut = Unusable(reason="truncated", detail="Cut off.", reply=Reply(text=text, stop="length"))
+    assert isinstance(finished(cut, PLAN), Answered) is whole
+    assert finished(cut, None) is cut
+
+
+def test_a_whole_object_is_not_asked_for_again(tmp_path: Path) -> None:
+    engine = FakeEngine([Rule(fault="truncated", reply=TEXT + " " * 99)])
+    asked = request().model_copy(update={"json_schema": PLAN})
+    for _ in range(2):
+        llm = make_llm(engine, tmp_path / "j")
+        found = asyncio.run(llm.complete(CallSpec(asked, lambda reply, _: json.loads(reply.text))))
+        assert isinstance(found, Success)
+        assert found.value == ASKED
+        assert [spent.reason for spent in llm.spent] == [""], "it is no reply that is of no use"
+    assert len(engine.asked) == 1

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from nemoflows.calls import coerce
-from nemoflows.calls.values import Reply
+from nemoflows.calls.values import Answered, Reply, Unusable
 
 MOST_CHARACTERS = 1_000_000
 """Longest text that is searched; far more than any limit of output tokens lets through."""
@@ -54,6 +54,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
 _CLOSES = {"{": "}", "[": "]"}
 _OPENS = re.compile(r"[{\[]")
+_BEGINS_JSON = re.compile(r"\s*+(?:```\w*+\s++)?(?=[{\[])")
 _KEY = re.compile(r"\s*+:")
 _ESCAPED = re.compile(r'\\u[0-9a-fA-F]{4}|\\.|"', re.DOTALL)
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
@@ -96,6 +97,22 @@ def recovered(reply: Reply, schema: dict[str, Any] | None) -> Reply | None:
             told = json.dumps(fitted[best], ensure_ascii=False)
             return reply.model_copy(update={"text": told})
     return None
+
+
+def finished(cut: Unusable, schema: dict[str, Any] | None) -> Answered | Unusable:
+    """Return a reply that was cut off as answered, where the object that was asked for is whole.
+
+    What the limit cut is the white space or the words that a model wrote behind it.
+    """
+    text = without_thoughts(cut.reply.text)
+    begins = _BEGINS_JSON.match(text)
+    if schema is None or begins is None:
+        return cut
+    try:
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text, begins.end())
+    except (ValueError, RecursionError):
+        return cut
+    return Answered(reply=cut.reply) if coerce.score(value, schema) == 1 else cut
 
 
 def _places(reply: Reply) -> Iterator[str]:

@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request, Unanswered, Unusable
+from nemoflows.calls import (
+    Answered,
+    Attempt,
+    Outcome,
+    Reply,
+    Request,
+    Unanswered,
+    Unusable,
+    recover,
+)
 from nemoflows.engines.base import SENDING, Engine
 from nemoflows.errors import NemoflowsError, OverBudget
 from nemoflows.journal import Intent, Record, Recorded
@@ -69,7 +78,13 @@ class Call:
 
     def read(self, came: Reply) -> Outcome:
         """Return what a recorded body of the engine's says."""
-        return self.served.engine.read(came)
+        return self.whole(self.served.engine.read(came))
+
+    def whole(self, outcome: Outcome) -> Outcome:
+        """Return what came, answered also where a limit cut only what stands behind the answer."""
+        if isinstance(outcome, Unusable) and outcome.reason == "truncated":
+            return recover.finished(outcome, self.request.json_schema)
+        return outcome
 
     async def result(self) -> Recorded | Unanswered:
         """Wait for the outcome; a caller who is cancelled stops no call, for it is paid."""

@@ -103,7 +103,8 @@ class LLMClient:
                 self.in_flight.place(only_waits=call.resumes),
                 call.announced(),  # (4) announce each attempt, right before it is sent
             ):
-                outcome, gpu_s = await self._ask(call)  # (5) call, with the engine's deadline
+                came, gpu_s = await self._ask(call)  # (5) call, with the engine's deadline
+                outcome = call.whole(came)
                 if isinstance(outcome, Unanswered):
                     return outcome
                 return await call.record(outcome, gpu_s)  # (6) record; (7) receipt
