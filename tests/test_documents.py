@@ -203,6 +203,52 @@ def test_one_text_in_many_files_is_one_passage_that_names_them(tmp_path: Path) -
     assert open_index(built).document_text("v5/rules.md") == text
 
 
+SITE = "We use cookies to make the shop better; read our refund policy."
+ADDRESS = "Torvik Outdoor, Hafenweg 3, 24103 Kiel"
+PAGES = {
+    "tents": "A tent for two weighs 1.9 kg.",
+    "boots": "Boots are waxed by hand. They last for nine years.",
+    "stoves": "The stove boils a litre in four minutes.",
+    "refunds": "Goods may be sent back within 14 days for a refund.",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("How long do boots last?", "They last for nine years."),
+        ("How many days do I have for a refund?", PAGES["refunds"]),
+        ("What is the refund policy?", ""),
+        ("Do you use cookies in the shop?", ""),
+        ("Where is Torvik Outdoor?", ADDRESS),
+    ],
+)
+@pytest.mark.parametrize("title", ["Torvik Outdoor", "{name}"])
+def test_what_stands_on_every_page_of_a_site_is_no_answer_of_one(
+    question: str, answer: str, title: str, tmp_path: Path
+) -> None:
+    files: dict[str, str | bytes] = {
+        f"{name}.html": f"<title>{title.format(name=name)}</title><div>Ships free above 50 euros"
+        f"</div><h1>{name}</h1><p>{text}</p><div><div>{SITE}</div><div>{ADDRESS}</div></div>"
+        for name, text in PAGES.items()
+    }
+    built = build_index(str(corpus(tmp_path / "c", files)), str(tmp_path / "root"))
+    found = extract(question, open_index(built).search(question, 8))
+    assert [piece.quote for piece in found[:1]] == ([answer] if answer else [])
+
+
+def test_a_page_that_is_copied_whole_answers_and_so_does_what_pages_say_alike(
+    tmp_path: Path,
+) -> None:
+    said = "<p>It is sewn in Ulm.</p><p>The warranty of a tent lasts two years.</p><p>It is {}.</p>"
+    files: dict[str, str | bytes] = {f"v{n}/tent.html": f"<title>Tent</title>{said.format('red')}" for n in range(5)}  # fmt: skip
+    files |= {f"{name}.html": f"<title>{name}</title><h1>{name}</h1><p>{name} is new.</p>{said.format(name)}" for name in ("red", "blue", "grey")}  # fmt: skip
+    built = build_index(str(corpus(tmp_path / "c", files)), str(tmp_path / "root"))
+    question = "How long does the warranty last?"
+    found = extract(question, open_index(built).search(question, 8))
+    assert found[0].quote == "The warranty of a tent lasts two years."
+
+
 def test_names_that_only_signs_tell_apart_are_no_copies(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {f"{n}.md": f"Taught: {name}" for n, name in enumerate(("C", "C++", "C#", "1.10", "110"))}  # fmt: skip
     assert build_index(str(corpus(tmp_path / "c", files)), str(tmp_path / "r")).n_passages == 5

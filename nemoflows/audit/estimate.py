@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemoflows.calls import Request
-from nemoflows.calls.contract import checked_question
+from nemoflows.calls.contract import MAX_QUOTES, checked_question
 from nemoflows.llm.bound import BoundClient
 from nemoflows.rag import prompts, quoting
 from nemoflows.search.chunks import TARGET_CHARS
@@ -24,7 +24,7 @@ def frontier_most(
     """
     question = checked_question(question)
     passages = [_passage(number) for number in range(k)]
-    quotes = [_quote(passages[0])] * quoting.MAX_QUOTES
+    quotes = [_quote(passages[0])] * MAX_QUOTES
     found = Finding(
         question=question, summary="x" * prompts.MAX_SUMMARY_CHARACTERS, evidence=quotes
     )

@@ -61,14 +61,14 @@ def request(
     step: Step,
     parts: Sequence[Part],
     words: str,
-    schema: dict[str, Any],
+    schema: dict[str, Any] | None,
     *,
     n_shared: int = 0,
 ) -> Request:
     """Return a step's request: its parts as data, then its own words; a client names the model.
 
     Args:
-        schema: JSON schema of the reply.
+        schema: JSON schema of the reply; None where it is read as text.
         n_shared: Leading parts that other requests of the run begin with too.
     """
     return Request(
@@ -144,6 +144,8 @@ def a_list(items: dict[str, Any], n: int) -> dict[str, Any]:
     return {"type": "array", "items": items, "maxItems": n}
 
 
+MAX_QUOTES = 4
+"""That answer one question, whoever chooses them, a model or the builtin tier beside it."""
 SHOWN_CHARACTERS = 80
 """Most of a reply that an error quotes."""
 SHOWN = 5

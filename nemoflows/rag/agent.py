@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from nemoflows.calls.contract import evidence
+from nemoflows.calls.contract import MAX_QUOTES, evidence
 from nemoflows.engines import builtin
 from nemoflows.language.sentences import sentences
 from nemoflows.language.terms import terms
@@ -180,7 +180,7 @@ async def _quote(
     is_own = client.model.is_builtin or bool(result.budget_note or result.stand_in)
     if not is_own:
         near = state.hops[0] if shared else passages
-        state.own = builtin.extract(state.question, near, k=builtin.MAX_QUOTES)
+        state.own = builtin.extract(state.question, near, k=MAX_QUOTES)
     if result.value or not state.evidence:
         stands_in = is_own and not client.model.is_builtin
         told = {"calls": [] if is_own else result.calls, "builtin": stands_in}

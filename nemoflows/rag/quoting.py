@@ -13,6 +13,7 @@ from typing import Any
 
 from nemoflows.calls import Reply, Request
 from nemoflows.calls.contract import (
+    MAX_QUOTES,
     SHOWN,
     Step,
     a_list,
@@ -34,7 +35,6 @@ from nemoflows.rag.types import Passages, Quotes
 from nemoflows.types import Evidence, Passage
 
 EXTRACT = Step("extract", 256, priority=2)
-MAX_QUOTES = 4
 MAX_UNIT_CHARACTERS = 600
 """Where a sentence is longer, its parts have numbers of their own."""
 MAX_CHOICES = 250

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -22,6 +22,12 @@ MAX_JOINED_CHARACTERS = 600
 LETTERS = 0.6
 """Least share of letters and digits in a sentence."""
 
+MANY_PAGES = 3
+"""Web pages on which a line at the edge is the site's.
+
+Source: chosen by reading, not calibrated.
+"""
+_PAGE = re.compile(r"\.(?:x?html?|php|aspx?|jsp)$", re.IGNORECASE)
 _ADDRESS = re.compile(r"https?://[^\s)>\]]+")
 _PAIR = re.compile(r"[^\W_][^\n:]{0,40}: \S[^\n]*$")
 """One line "key: value", which needs no third word."""
@@ -52,6 +58,8 @@ class Candidate:
     """Whether the passage begins or ends within it."""
     step: Step = ""
     """What a question for a procedure is after: an item of a list, or the whole list."""
+    furniture: bool = False
+    """Whether it is the site's: a footer, a notice on cookies."""
 
 
 def candidates(passages: Sequence[Passage]) -> list[Candidate]:
@@ -60,7 +68,51 @@ def candidates(passages: Sequence[Passage]) -> list[Candidate]:
     for passage in passages:
         sections.setdefault((passage.document, passage.heading), []).append(passage)
     ranked = enumerate(sections.values())
-    return [each for rank, section in ranked for each in _of_section(section, rank)]
+    found = [each for rank, section in ranked for each in _of_section(section, rank)]
+    furniture = _furniture(passages)
+    return (
+        [
+            replace(each, furniture=_is_any(each, furniture.get(each.passage.id, [])))
+            for each in found
+        ]
+        if furniture
+        else found
+    )
+
+
+def _furniture(passages: Sequence[Passage]) -> dict[str, list[Sentence]]:
+    """Return what stands alike at the edge of many web pages: a site's words, not a page's."""
+    pages = [each for each in passages if _PAGE.search(each.document)]
+    read = {each.id: sentences(each.text) for each in pages}
+    seen: dict[str, set[str]] = {}
+    for each in pages:
+        for sentence in read[each.id]:
+            seen.setdefault(_alike(sentence), set()).update(_names(each))
+    shared = {text for text, names in seen.items() if len(names) >= MANY_PAGES}
+    return {key: _at_edges(found, shared) for key, found in read.items()} if shared else {}
+
+
+def _names(page: Passage) -> set[str]:
+    """Return what tells the pages apart that hold a text: copies of one page are one."""
+    names = (place.rpartition(":")[0] for place in page.also)
+    title = page.heading.partition(" > ")[0]
+    return {f"{title}/{name.rpartition('/')[2]}" for name in (page.document, *names)}
+
+
+def _at_edges(found: Sequence[Sentence], shared: Collection[str]) -> list[Sentence]:
+    is_shared = [_alike(each) in shared for each in found]
+    first = next((n for n, known in enumerate(is_shared) if not known), len(found))
+    behind = next((n for n, known in enumerate(is_shared[::-1]) if not known), 0)
+    return [*found[:first], *found[len(found) - behind :]]
+
+
+def _alike(sentence: Sentence) -> str:
+    return " ".join(words(sentence.text))
+
+
+def _is_any(candidate: Candidate, furniture: Sequence[Sentence]) -> bool:
+    sentence = candidate.sentence
+    return any(sentence.start < each.end and each.start < sentence.end for each in furniture)
 
 
 def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nemoflows.calls import Answered, Outcome, Part, Reply, Request, Unusable
+from nemoflows.calls.contract import MAX_QUOTES
 from nemoflows.engines.base import Engine, OnAttempt
 from nemoflows.engines.builtin.answers import compose
 from nemoflows.engines.builtin.fields import fill
@@ -20,7 +21,6 @@ from nemoflows.types import Evidence, Finding, Passage
 CHARACTERS_PER_TOKEN = 4
 """Rough, as everywhere in English; holds a reply to its `max_output_tokens`."""
 CHAT_SENTENCES = 3
-MAX_QUOTES = 6
 MAX_QUESTIONS = 8
 
 

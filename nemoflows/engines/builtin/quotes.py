@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from nemoflows.engines.builtin.candidates import Candidate, candidates
 from nemoflows.engines.builtin.weights import Asked, Bag, ask, coverage
-from nemoflows.language.answer_types import answers
+from nemoflows.language.answer_types import AnswerType, answers
 from nemoflows.language.terms import terms
 from nemoflows.language.titles import subjects
 from nemoflows.types import Evidence, Passage
@@ -61,7 +61,8 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
     Covered means: the passage of one of the best sentences, with its headings, holds `COVERED` of
     what the question needs and `NAMED` of its names, and the sentence itself says `SAID` of it.
     Where the question names a document, only what speaks of it is served. Code is quoted, by
-    whole blocks, only where no sentence covers the question.
+    whole blocks, only where no sentence covers the question. What stands on every page of a site is
+    quoted only where nothing else answers, and it holds what kind of answer is asked for.
 
     Args:
         question: What is asked.
@@ -72,14 +73,22 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
     found = [each for each in candidates(passages) if procedure or each.step != "list"]
     said = [each.bag.terms for each in found if each.sentence.kind != "code"]
     asked = ask(question, said, subjects=_named(question, passages))
-    scored = sorted(found, key=lambda each: -_score(asked, each))
+    ordered = sorted(found, key=lambda each: -_score(asked, each))
+    scored = [each for each in ordered if not each.furniture]
     for code in (False, True) if asked.kind != "definition" else (False,):
         ranked = [each for each in scored if (each.sentence.kind == "code") is code]
         ranked = [each for each in ranked if _about(asked, each)]
         if any(_covers(asked, each) for each in ranked[:AMONG]):
             kept = _kept(asked, ranked, k)
             return [_evidence(each) for each in (_in_order(kept) if procedure else kept)]
-    return []
+    return [_evidence(each) for each in ordered if _is_sites_own(asked, each)][:1]
+
+
+def _is_sites_own(asked: Asked, each: Candidate) -> bool:
+    """Tell whether what stands on every page says what is asked itself, as an address does."""
+    kinds: list[AnswerType] = ["place", "name"] if asked.kind == "place" else [asked.kind]
+    says = any(answers(kind, asked.text, each.sentence.text) for kind in kinds)
+    return each.furniture and says and _covers(asked, each)
 
 
 def _in_order(kept: Sequence[Candidate]) -> list[Candidate]:
