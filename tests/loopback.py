@@ -372,6 +372,8 @@ def purpose_of(body: dict[str, Any]) -> str:
     """Return what a request is for, told by the schema it asks for."""
     names = _schema(body).get("properties", {})
     found = next((purpose for name, purpose in _PURPOSES.items() if name in names), "chat")
+    if not names and any(kind == "file" for kind, _, _ in data_parts(body)):
+        found = "propose"  # one function is asked for as text
     tried = found == "propose" and any(kind == "change" for kind, _, _ in data_parts(body))
     return "repair" if tried else found
 

@@ -306,6 +306,7 @@ def test_a_function_is_written_and_one_is_repaired(providers: Providers) -> None
     head = 'def double(x):\n    """Return twice x."""\n'
     for prompt, wanted, tests in (
         (head, json.dumps({"why": "w", "function": body}), "assert double(2) == 4"),
+        (head, f"It was not written.\n```python\n{body}```\n", "assert double(2) == 4"),
         (head, edit, "def check(f):\n    assert f(2) == 4\n    assert f(0) == 0\ncheck(double)"),
         ("Write a function double that doubles.", new, "assert double(3) == 6"),
     ):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from nemoflows.coding import compiling
-from nemoflows.coding.compiling import problems
+from nemoflows.coding.compiling import Compiler, problems
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,18 @@ def test_a_source_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(compiling, "_CHILD", "while True: pass")
     monkeypatch.setattr(compiling, "LIMIT_S", 0.3)
     assert problems([("a.py", "x = 1\n")]) == ["compiling it takes more than 0.3 s or 2 GiB"]
+
+
+def test_a_source_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def counting(sources: list[tuple[str, str]]) -> list[str | None]:
+        counted.append(len(sources))
+        return problems(sources)
+
+    monkeypatch.setattr(compiling, "problems", counting)
+    compiler = Compiler()
+    fine, broken = ("a.py", "x = 1\n"), ("b.py", "x =\n")
+    assert compiler.problems([fine])[0] is None
+    assert [bool(told) for told in compiler.problems([broken, fine, broken])] == [True, False, True]
+    assert counted == [1, 1]

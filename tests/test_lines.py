@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nemoflows.coding.compiling import Compiler
 from nemoflows.coding.lines import LineEdit, as_edits, numbered, with_function
 from nemoflows.errors import BadReply
 
@@ -16,7 +17,7 @@ def line(first: int, last: int, replace: str, path: str = "a.py") -> LineEdit:
 
 
 def written(*edits: LineEdit, text: str = TEXT) -> str:
-    [edit] = as_edits(edits, {"a.py": text}, ALL)
+    [edit] = as_edits(edits, {"a.py": text}, ALL, Compiler())
     assert edit.search == text, "one edit of the whole file, which stands there once"
     return edit.replace
 
@@ -47,19 +48,19 @@ def test_lines_are_taken_out_and_line_ends_are_kept() -> None:
 
 
 def test_a_file_that_is_not_there_is_new() -> None:
-    [edit] = as_edits([line(0, 0, "x = 1", "new.py")], {}, {})
+    [edit] = as_edits([line(0, 0, "x = 1", "new.py")], {}, {}, Compiler())
     assert (edit.search, edit.replace) == ("", "x = 1")
 
 
 @pytest.mark.parametrize("edits", [[line(0, 0, "x")], [line(9, 9, "x")], [line(4, 99, "x")]])
 def test_lines_that_were_not_shown_are_refused_with_those_that_were(edits: list[LineEdit]) -> None:
     with pytest.raises(BadReply, match=r"not shown; it has lines 1 to 3, 5 to 7\."):
-        as_edits(edits, {"a.py": TEXT}, {"a.py": {1, 2, 3, 5, 6, 7}})
+        as_edits(edits, {"a.py": TEXT}, {"a.py": {1, 2, 3, 5, 6, 7}}, Compiler())
 
 
 def test_two_edits_of_one_line_are_refused() -> None:
     with pytest.raises(BadReply, match="both of line 5"):
-        as_edits([line(4, 5, "x"), line(5, 6, "y")], {"a.py": TEXT}, ALL)
+        as_edits([line(4, 5, "x"), line(5, 6, "y")], {"a.py": TEXT}, ALL, Compiler())
 
 
 def test_shown_lines_keep_their_numbers_over_a_gap() -> None:
@@ -68,12 +69,14 @@ def test_shown_lines_keep_their_numbers_over_a_gap() -> None:
 
 def test_a_function_takes_the_place_of_its_namesake() -> None:
     source = "import math\n\n@staticmethod\ndef f(x):\n    return 1\n\n\ndef g():\n    return 2\n"
-    found = with_function("s.py", source, "```\ndef f(x):\n    return math.e\n```").replace
+    found = with_function(
+        "s.py", source, "```\ndef f(x):\n    return math.e\n```", Compiler()
+    ).replace
     assert found == ("import math\n\ndef f(x):\n    return math.e\n\n\ndef g():\n    return 2\n")
-    assert with_function("s.py", "", "def f():\n    return 1").search == ""
+    assert with_function("s.py", "", "def f():\n    return 1", Compiler()).search == ""
 
 
 @pytest.mark.parametrize("text", ["def h():\n    pass", "def f(:", "x = 1"])
 def test_a_function_of_another_name_is_sent_back(text: str) -> None:
     with pytest.raises(BadReply, match=r"must define f|does not compile"):
-        with_function("s.py", "def f():\n    return 1\n", text)
+        with_function("s.py", "def f():\n    return 1\n", text, Compiler())

@@ -28,6 +28,20 @@ for path, text in sources:
 """
 
 
+class Compiler:
+    """Finds out what is wrong with sources, with each of them once."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._told: dict[tuple[str, str], str | None] = {}
+
+    def problems(self, sources: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Return what is wrong with each source, by path and text; None where nothing is."""
+        new = [source for source in dict.fromkeys(sources) if source not in self._told]
+        self._told.update(zip(new, problems(new), strict=True))
+        return [self._told[source] for source in sources]
+
+
 def problems(sources: Sequence[tuple[str, str]]) -> list[str | None]:
     """Return what is wrong with each source, by path and text; None where nothing is."""
     if not sources:

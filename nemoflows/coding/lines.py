@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from nemoflows.coding.compiling import problems
+from nemoflows.coding.compiling import Compiler
 from nemoflows.coding.edits import indented_like
 from nemoflows.coding.types import Edit
 from nemoflows.errors import BadReply
@@ -39,7 +39,10 @@ def numbered(rows: Sequence[str], kept: Collection[int], gap: str) -> str:
 
 
 def as_edits(
-    wanted: Sequence[LineEdit], texts: Mapping[str, str | None], shown: Mapping[str, set[int]]
+    wanted: Sequence[LineEdit],
+    texts: Mapping[str, str | None],
+    shown: Mapping[str, set[int]],
+    compiler: Compiler,
 ) -> list[Edit]:
     """Return edits of lines as one edit of each file.
 
@@ -59,9 +62,9 @@ def as_edits(
             continue
         _refuse_unseen(path, edits, shown.get(path, set()))
         new = _written(text, edits, aligned=False)
-        if path.endswith(".py") and not _compiles(path, new) and _compiles(path, text):
+        if path.endswith(".py") and compiler.problems([(path, new)])[0]:
             moved = _written(text, edits, aligned=True)  # small models lose the indentation
-            new = moved if _compiles(path, moved) else new
+            new = new if compiler.problems([(path, moved)])[0] else moved
         found.append(Edit(path=path, search=text, replace=new))
     return found
 
@@ -106,25 +109,21 @@ def _bare(replace: str) -> str:
     return "\n".join(lines)
 
 
-def _compiles(path: str, text: str) -> bool:
-    return not problems([(path, text)])[0]
-
-
-def with_function(path: str, source: str, written: str) -> Edit:
+def with_function(path: str, source: str, written: str, compiler: Compiler) -> Edit:
     """Return a file with a function in the place of the one that has its name.
 
     Raises:
         BadReply: It does not compile, or is no function of the file.
     """
     new = _bare(written)
-    if problem := next(filter(None, problems([(path, new), (path, source)])), ""):
-        raise BadReply(f"`function` does not compile: {problem}.")
+    if problem := next(filter(None, compiler.problems([(path, new), (path, source)])), ""):
+        raise BadReply(f"The function does not compile: {problem}.")
     body, old = ast.parse(new).body, ast.parse(source).body
     names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined = [node for node in old if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     taken = [node for node in defined if node.name in names]
     if not taken and defined:
-        raise BadReply(f"`function` must define {' or '.join(node.name for node in defined)}.")
+        raise BadReply(f"The reply must define {' or '.join(node.name for node in defined)}.")
     rows = source.split("\n")
     place = min((_first(node) for node in taken), default=len(rows) + 1)
     for node in reversed(taken):

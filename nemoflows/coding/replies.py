@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,13 +11,16 @@ from pydantic import ValidationError
 from nemoflows.calls import Reply
 from nemoflows.calls.contract import SHOWN, content, field
 from nemoflows.coding import edits, functions, lines
-from nemoflows.coding.compiling import problems
+from nemoflows.coding.compiling import Compiler
 from nemoflows.coding.protected import Protection
 from nemoflows.coding.types import Baseline, ChangePlan, Edit, Review
 from nemoflows.errors import BadReply
 from nemoflows.sandbox.trees import Tree
 
 MAX_EDITS = 100
+_BLOCK = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_JSON = re.compile(r"\s*[{\[]")
+_DEFINES = re.compile(r"^(?:async )?(?:def|class) ", re.MULTILINE)
 Shown = Mapping[str, set[int]]
 
 
@@ -47,15 +51,22 @@ def read_edits(reply: Reply, tree: Tree, baseline: Baseline, shown: Shown) -> Ch
     Raises:
         BadReply: There are none, one is refused, they change nothing, or a file no longer compiles.
     """
-    wanted = _wanted(reply, tree, shown)
+    compiler = Compiler()
+    why, code = _written(reply) if functions.is_one(tree) else ("", "")
+    if code:
+        source = tree.text(functions.SOLUTION) or ""
+        wanted = [lines.with_function(functions.SOLUTION, source, code, compiler)]
+    else:
+        wanted, why = _wanted(reply, tree, shown, compiler), field(reply, "why", str)
     result = edits.apply(tree, wanted, Protection.of(baseline))
     if not isinstance(result, Tree):
         told = "; ".join(str(each) for each in result[:SHOWN])
         raise BadReply(f"Edits that cannot be applied: {told}.")
     if result.hash == tree.hash:
         raise BadReply("The edits change nothing.")
-    _refuse_broken({edit.path for edit in wanted if edit.path.endswith(".py")}, tree, result)
-    return Changed(result, field(reply, "why", str)[:400])
+    sources = {edit.path for edit in wanted if edit.path.endswith(".py")}
+    _refuse_broken(sources, tree, result, compiler)
+    return Changed(result, why[:400])
 
 
 def read_review(reply: Reply) -> Review:
@@ -70,12 +81,21 @@ def _texts(reply: Reply, name: str) -> list[str]:
     return [text for text in field(reply, name, list) if isinstance(text, str) and text.strip()]
 
 
-def _wanted(reply: Reply, tree: Tree, shown: Shown) -> list[Edit]:
+def _written(reply: Reply) -> tuple[str, str]:
+    """Return a reply's words and the function it writes; no code where it is JSON or has none."""
+    blocks = [block for block in _BLOCK.findall(reply.text) if not _JSON.match(block)]
+    if blocks:
+        words = " ".join(reply.text.partition("```")[0].split())
+        return words, next((b for b in reversed(blocks) if _DEFINES.search(b)), blocks[-1])
+    return "", reply.text if _DEFINES.search(reply.text) and not _JSON.match(reply.text) else ""
+
+
+def _wanted(reply: Reply, tree: Tree, shown: Shown, compiler: Compiler) -> list[Edit]:
     """Return a reply's edits: a whole function, lines by their numbers, or by what they say."""
     told = content(reply)
     if functions.is_one(tree) and isinstance(told, dict) and isinstance(told.get("function"), str):
         source = tree.text(functions.SOLUTION) or ""
-        return [lines.with_function(functions.SOLUTION, source, told["function"])]
+        return [lines.with_function(functions.SOLUTION, source, told["function"], compiler)]
     rows = field(reply, "edits", list)
     if not 0 < len(rows) <= MAX_EDITS:
         raise BadReply(f"`edits` has {len(rows):,} items; it needs 1 to {MAX_EDITS}.")
@@ -83,7 +103,7 @@ def _wanted(reply: Reply, tree: Tree, shown: Shown) -> list[Edit]:
     by_line = [edit for edit in found if isinstance(edit, lines.LineEdit)]
     texts = {edit.path: tree.text(edit.path) for edit in by_line if edit.path in tree.files}
     by_text = [edit for edit in found if isinstance(edit, Edit)]
-    return [*lines.as_edits(by_line, texts, shown), *by_text]
+    return [*lines.as_edits(by_line, texts, shown, compiler), *by_text]
 
 
 def _edit(row: Any) -> Edit | lines.LineEdit:
@@ -97,13 +117,16 @@ def _edit(row: Any) -> Edit | lines.LineEdit:
         ) from error
 
 
-def _refuse_broken(paths: Collection[str], before: Tree, after: Tree) -> None:
+def _refuse_broken(paths: Collection[str], before: Tree, after: Tree, compiler: Compiler) -> None:
     """Refuse a change after which a file does not compile that did, or that is new."""
     changed = [(path, after.text(path) or "") for path in sorted(paths)]
     broken = {
-        path: told for (path, _), told in zip(changed, problems(changed), strict=True) if told
+        path: told
+        for (path, _), told in zip(changed, compiler.problems(changed), strict=True)
+        if told
     }
     known = [(path, text) for path in broken if (text := before.text(path)) is not None]
-    was_broken = {path for (path, _), told in zip(known, problems(known), strict=True) if told}
+    told = compiler.problems(known)
+    was_broken = {path for (path, _), problem in zip(known, told, strict=True) if problem}
     for path in broken.keys() - was_broken:
         raise BadReply(f"{path} does not compile any more: {broken[path]}.")
