@@ -28,9 +28,9 @@ from nemoflows.calls.contract import MAX_QUOTES
 from nemoflows.coding import context, functions, replies, snapshots, testing
 from nemoflows.coding.candidates import solved
 from nemoflows.coding.prompts import propose
+from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.steps import plan_change
 from nemoflows.coding.steps import propose as proposed
-from nemoflows.coding.test_runs import TestRuns
 from nemoflows.coding.types import Change, CodingTask
 from nemoflows.engines.builtin import extract
 from nemoflows.engines.registry import Engines
