@@ -156,12 +156,18 @@ def serve(model: Path, log: Path) -> Iterator[str]:
         "--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}',
         "--enable-prompt-tokens-details", "--override-generation-config", '{"temperature": 0}',
     ]  # fmt: skip
-    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    url = f"http://127.0.0.1:{port}"
+    with started(command, f"http://127.0.0.1:{port}", "/health", log) as url:
+        yield url
+
+
+@contextmanager
+def started(command: list[str], url: str, ready: str, log: Path, **env: str) -> Iterator[str]:
+    """Run a server of vLLM's CPU build until a path of it answers, and give its address."""
+    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", **env}
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
         try:
-            _wait(process, f"{url}/health", log)
+            _wait(process, url + ready, log)
             yield url
         finally:
             process.terminate()
@@ -177,7 +183,7 @@ def n_running(url: str) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    for _ in range(1200):
+    for _ in range(2400):
         assert process.poll() is None, log.read_text(errors="replace")[-3000:]
         try:
             urllib.request.urlopen(url).close()
@@ -185,4 +191,4 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             time.sleep(0.1)
         else:
             return
-    raise AssertionError(f"no server after two minutes: {log.read_text(errors='replace')[-3000:]}")
+    raise AssertionError(f"no server after four minutes: {log.read_text(errors='replace')[-3000:]}")

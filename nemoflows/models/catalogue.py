@@ -114,7 +114,7 @@ def _nemotron(name: str, precisions: str, *, tools: str = "qwen3_coder", **more:
         reasoning_parsers={
             "vllm": "nemotron_v3", "sglang": "nemotron_3", "trtllm": "nano-v3",
         },
-        tool_parsers={"vllm": tools, "nim": "qwen3_coder"},
+        tool_parsers={"vllm": tools, "nim": "qwen3_coder", "sglang": "qwen3_coder"},
         **more,
     )  # fmt: skip
 

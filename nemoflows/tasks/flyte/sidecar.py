@@ -14,14 +14,14 @@ from flytekit import PodTemplate
 
 from nemoflows.errors import BadInput
 from nemoflows.gpus import Plan
-from nemoflows.gpus.serving import PERIOD_S, VLLM_IMAGE, start_s, vllm_command, vllm_flags
+from nemoflows.gpus.serving import PERIOD_S, SERVERS, VLLM_IMAGE, nim_variables, start, start_s
 from nemoflows.models import SIDECARS
 from nemoflows.settings import Settings
 from nemoflows.tasks.flyte.pods import CACHE, cache_environment, mounts, placement
 from nemoflows.tasks.flyte.secrets import FOR_WEIGHTS, place
 from nemoflows.types import ModelRef
 
-_READY = {"vllm": "/health", "nim": "/v1/health/ready", "ollama": "/"}
+_READY = {"ollama": "/"} | {kind: own.ready for kind, own in SERVERS.items()}
 """Paths that answer once a server can be asked."""
 
 _PULL_THEN_SERVE = (
@@ -111,7 +111,7 @@ def _command(
 ) -> tuple[list[str] | None, list[str] | None]:
     """Return a container's command and arguments; None leaves the image's own."""
     if settings.hardware.server == "vllm":
-        return vllm_command(), vllm_flags(model, plan, settings)
+        return [*SERVERS["vllm"].command], start("vllm", model, plan, settings).args
     if settings.hardware.server == "ollama":
         return ["/bin/sh", "-c", _PULL_THEN_SERVE], None
     return None, None
@@ -132,15 +132,10 @@ def _variables(settings: Settings, model: ModelRef, plan: Plan) -> list[Any]:
 
     named: dict[str, str] = {}
     if settings.hardware.server == "vllm":
-        named = {"VLLM_NO_USAGE_STATS": "1", **plan.environment()}
+        named = start("vllm", model, plan, settings).env
         named |= cache_environment() if settings.hardware.pod.volume_claim else {}
     elif settings.hardware.server == "nim":
-        named = {
-            "NIM_SERVED_MODEL_NAME": model.name,
-            "NIM_MAX_MODEL_LEN": str(plan.context_tokens),
-            "NIM_TENSOR_PARALLEL_SIZE": str(plan.count),
-            "NIM_CACHE_PATH": CACHE,
-        }
+        named = nim_variables(model, plan, CACHE)
     else:
         named = {"MODEL": model.name, "OLLAMA_CONTEXT_LENGTH": str(plan.context_tokens)}
         named |= {"OLLAMA_MODELS": f"{CACHE}/ollama"} if settings.hardware.pod.volume_claim else {}
