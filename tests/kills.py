@@ -41,10 +41,7 @@ def whole(corpus: str, root: str, result: Path) -> list[object]:
 
 def main() -> None:
     """Print one JSON line: the unkilled build, then per kill the build that followed."""
-    import bm25s  # noqa: F401 - loaded once, for all children
-    import fsspec.implementations.local  # noqa: F401
-    import pandas as pd  # noqa: F401 - pyarrow asks it about missing values
-    import pyarrow.ipc  # noqa: F401
+    import fsspec.implementations.local  # noqa: F401 - loaded once, for all children
 
     corpus, folder, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     result = folder / "result.json"

@@ -130,7 +130,7 @@ def test_a_file_that_is_gone_since_the_scan_is_an_error_of_its_own(tmp_path: Pat
 
 def test_a_fresh_file_has_no_signature_to_trust(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("text")
-    assert scan(str(tmp_path)).files[0].signature == ()
+    assert scan(str(tmp_path)).files[0].signature == ""
 
 
 def test_line_ends_and_a_byte_order_mark_keep_their_offsets(tmp_path: Path) -> None:

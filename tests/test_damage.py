@@ -15,7 +15,9 @@ import pytest
 
 from nemoflows.errors import BadInput, CorpusError
 from nemoflows.search import build_index, fragments, open_index
+from nemoflows.search.prune import prune
 from nemoflows.storage.integrity import add_checksum
+from nemoflows.storage.store import open_store
 from nemoflows.types import Index
 from tests.support import ROOT
 from tests.test_search import embed
@@ -93,7 +95,8 @@ def test_a_damaged_index_gives_the_same_text_or_a_clear_error(
     index = build_index(corpus, root)
     whole = dict(served(index))
     assert len(whole) == 10
-    for path in sorted(path for path in Path(index.uri).rglob("*") if path.is_file()):
+    files = [*Path(index.uri).rglob("*"), *Path(root, "segments").rglob("*")]
+    for path in sorted(path for path in files if path.is_file()):
         before = path.read_bytes()
         path.write_bytes(damage(before))
         for name, text in served(index):
@@ -106,7 +109,7 @@ def test_the_next_build_makes_a_damaged_index_anew(corpus: str, root: str, damag
     index = build_index(corpus, root)
     before = results(index)
     for name in sorted(p.relative_to(root) for p in Path(root).rglob("*") if p.is_file()):
-        if name.suffix == ".arrow":
+        if name.suffix == ".z":
             continue
         path = Path(root) / name
         path.write_bytes(damage(path.read_bytes()))
@@ -121,8 +124,10 @@ def test_a_damaged_fragment_is_made_again_from_its_file(
 ) -> None:
     index = build_index(corpus, root)
     before = results(index)
-    for path in sorted(Path(root).rglob("*.arrow"))[:3]:
+    for path in sorted(Path(root).rglob("*.json.z"))[:3]:
         path.write_bytes(damage(path.read_bytes()))
+    # Segments hold what was read, so that fragments are not even looked at while those are whole.
+    shutil.rmtree(Path(root) / "segments")
     (Path(corpus) / "new.txt").write_text("A new file is common.")
     again = build_index(corpus, root)
     # Three that were damaged and the one that is new; the first look made only the latter.
@@ -141,7 +146,7 @@ def test_damaged_vectors_are_embedded_again(corpus: str, root: str) -> None:
     vectors = sorted(Path(root).glob("fragments/*/*.npy"))
     vectors[0].write_bytes(one_bit(vectors[0].read_bytes()))
     vectors[1].write_bytes(b"")
-    shutil.rmtree(index.uri)
+    shutil.rmtree(Path(root) / "segments")
     asked: list[str] = []
 
     def counted(texts: list[str]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -217,17 +222,14 @@ def test_a_full_disk_is_named_and_a_build_after_it_is_whole(
     assert results(build_index(corpus, root))
 
 
-def test_an_abandoned_piece_of_a_fragment_is_swept_with_the_next_index(
-    corpus: str, root: str
-) -> None:
+def test_an_abandoned_piece_of_a_fragment_is_swept_with_old_indexes(corpus: str, root: str) -> None:
     build_index(corpus, root)
     left = next(Path(root).glob("fragments/*")) / ".tmp-nemoflows-killed"
     fresh = left.with_name(".tmp-nemoflows-running")
     left.write_bytes(b"half")
     fresh.write_bytes(b"half")
     os.utime(left, (0, 0))
-    (Path(corpus) / "new.txt").write_text("new")
-    build_index(corpus, root)
+    prune(open_store(root))
     assert (left.exists(), fresh.exists()) == (False, True)
 
 
@@ -258,12 +260,16 @@ def test_what_is_no_manifest_makes_no_index(corpus: str, root: str, manifest: st
 
 
 @pytest.mark.parametrize(
-    "notes", [b"", b"{", b"[]", b'{"000.txt": 7}', b'{"000.txt": [[], 1, 2]}', b"\xff\xfe\0"]
+    "notes", [b"", b"{", b"[]", b'{"000.txt": 7}', b'["000.txt",7]\n[[],1,2]', b"\xff\xfe\0"]
 )
 def test_broken_notes_on_a_corpus_count_as_none(corpus: str, root: str, notes: bytes) -> None:
     index = build_index(corpus, root)
-    (path,) = Path(root).glob("catalogues/*.json")
-    path.write_bytes(notes)
+    for path in Path(root).glob("catalogues/*.json*"):
+        path.write_bytes(notes)
     again = build_index(corpus, root)
     assert (again.uri, again.n_indexed) == (index.uri, 0)
-    assert json.loads(path.read_bytes()).keys() == {f"{n:03}.txt" for n in range(12)}
+    (path,) = Path(root).glob("catalogues/*.jsonl")
+    names = [json.loads(line)[0] for line in path.read_text().splitlines()]
+    assert names == [f"{n:03}.txt" for n in range(12)]
+    (path,) = Path(root).glob("catalogues/*.json")
+    assert list(json.loads(path.read_text())["indexes"].values()) == [index.corpus_hash]

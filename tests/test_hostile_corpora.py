@@ -125,7 +125,7 @@ def test_what_a_user_may_not_read_is_named_and_the_rest_indexed(public: Path) ->
     root = public / "root"
     root.mkdir()
     root.chmod(0o777)
-    for name in ("fragments", "indexes", "catalogues"):
+    for name in ("fragments", "indexes", "segments", "catalogues"):
         (root / name).mkdir()
         (root / name).chmod(0o777)
     index = json.loads(as_nobody(public, str(corpus), root))

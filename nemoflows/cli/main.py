@@ -11,6 +11,7 @@ import click
 from nemoflows import settings as settings_module
 from nemoflows.cli.doctor import doctor
 from nemoflows.cli.gpus import gpus
+from nemoflows.cli.index import index
 from nemoflows.cli.journal import journal
 from nemoflows.cli.manifest import manifest
 from nemoflows.cli.runs import list_runs, report
@@ -37,6 +38,7 @@ def _as_flyte_opens(scheme: str) -> dict[str, Any]:
 
 main.add_command(doctor)
 main.add_command(gpus)
+main.add_command(index)
 main.add_command(journal)
 main.add_command(manifest)
 main.add_command(list_runs)

@@ -6,27 +6,23 @@ nothing half written is ever served: see `store`.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemoflows.errors import BadInput, BadReply, CorpusError
-from nemoflows.search import fragments, index, readers
+from nemoflows.search import fragments, layout, reading, segments
 from nemoflows.search.catalogue import Catalogue
-from nemoflows.search.corpus import Corpus, File, scan
+from nemoflows.search.corpus import Corpus, scan
 from nemoflows.search.fragments import Entry
-from nemoflows.search.merge import SETTINGS, Progress, merge
+from nemoflows.search.layout import Known, Progress
+from nemoflows.search.prune import prune_many
 from nemoflows.search.vectors import require_lancedb
-from nemoflows.search.workers import Ended, Workers
-from nemoflows.storage.integrity import Damaged, damaged
+from nemoflows.storage.integrity import Damaged
 from nemoflows.storage.loading import load_lazy_modules
 from nemoflows.storage.store import Store, open_store
 from nemoflows.types import Index, Skipped
@@ -39,13 +35,7 @@ Embed = Callable[[list[str]], Vectors]
 EMBED_BATCH = 256
 """Passages embedded between two writes: what a killed build loses at most."""
 
-_REQUESTS = 16
-"""To an object store at once."""
-
 _SHOWN_SKIPPED = 100
-
-_OWN = re.compile(r"(?:fragments/[0-9a-f]{2}|indexes|catalogues)/(?:[0-9a-f]{64}\b|\.)")
-"""What builds write under a root, which may lie inside the corpus or around it."""
 
 
 def build_index(
@@ -78,18 +68,17 @@ def build_index(
         require_lancedb()
     report = progress or (lambda stage, done, total: None)  # noqa: ARG005
     store = open_store(root, bulk=True)
-    files = scan(corpus)
-    read = _read(store, files, report)
-    if not read.fragments:
-        raise _empty(corpus, read.skipped)
+    build = _Build(store, corpus, scan(corpus), embed, embedder, report)
     try:
-        folder, manifest = _made(store, read.fragments, embed, embedder, report)
+        read = build.read(build.base())
+        name, manifest = build.made(read.fragments)
     except Damaged:
         fragments.drop_damaged(store)
-        read = _read(store, files, report)
-        folder, manifest = _made(store, read.fragments, embed, embedder, report)
+        read = build.read([])
+        name, manifest = build.made(read.fragments)
+    prune_many(store)
     return Index(
-        uri=f"{store.uri}/{folder}",
+        uri=f"{store.uri}/{layout.FOLDER}/{name}",
         corpus=corpus,
         corpus_hash=manifest["corpus_hash"],
         embedder=embedder,
@@ -102,151 +91,82 @@ def build_index(
     )
 
 
-def _made(
-    store: Store, keys: Sequence[str], embed: Embed | None, embedder: str, report: Progress
-) -> tuple[str, dict[str, Any]]:
-    """Return the folder and the manifest of the index of these fragments, made where need be.
+@dataclass
+class _Build:
+    store: Store
+    name: str
+    """Of the corpus, as it was given."""
+    corpus: Corpus
+    embed: Embed | None
+    embedder: str
+    report: Progress
+    _base: Sequence[Known] = ()
+    _known: dict[str, Known | None] = field(default_factory=dict)
+    """By name what was looked at, which takes reading all of it."""
 
-    Raises:
-        Damaged: A fragment is not what was written.
-    """
-    folder = f"indexes/{_hash(keys, embedder)}"
-    manifest = _whole(store, folder)
-    if manifest is None:
-        if embed is not None:
-            _embed(store, keys, embed, embedder, report)
-        manifest = merge(store, folder, keys, embedder, report)
-    return folder, manifest
+    def base(self) -> list[Known]:
+        """Return the whole segments of the corpus' newest index."""
+        name = self._notes().newest().get(self.embedder, "")
+        folder = f"{layout.FOLDER}/{name}"
+        manifest = segments.whole(self.store, folder) if name else None
+        if manifest is None:
+            return []
+        self.store.touch(f"{folder}/{segments.MANIFEST}")
+        found = map(self._segment, manifest["segments"])
+        return [segment for segment in found if segment]
 
+    def read(self, base: Sequence[Known]) -> reading.Read:
+        """Read the corpus; what these segments hold is there."""
+        self._base = base
+        keys = {key for segment in base for key in segment.keys}
+        read = reading.read(self.store, self.corpus, self._notes(), keys, self.report)
+        if not read.fragments:
+            raise _empty(self.name, read.skipped)
+        return read
 
-def _whole(store: Store, folder: str) -> dict[str, Any] | None:
-    """Return the manifest of an index that is there undamaged; else see that none is in the way."""
-    name = f"{folder}/{index.MANIFEST}"
-    try:
-        manifest = index.read_manifest(store, name)
-        wrong = damaged(store, folder, manifest["files"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        wrong = [index.MANIFEST]
-    if not wrong:
-        return manifest
-    store.remove(name)
-    return None
+    def made(self, keys: list[str]) -> tuple[str, dict[str, Any]]:
+        """Return name and manifest of the index of these fragments, made where need be.
 
+        Raises:
+            Damaged: A fragment or a segment is not what was written.
+        """
+        name = layout.address(self.embedder, keys)
+        folder = f"{layout.FOLDER}/{name}"
+        manifest = segments.whole(self.store, folder)
+        if manifest and not all(map(self._segment, manifest["segments"])):
+            self.store.remove(f"{folder}/{segments.MANIFEST}")
+            manifest = None
+        manifest = manifest or self._written(folder, keys)
+        self._notes().save_newest(self.embedder, name)
+        return name, manifest
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What came of one file: a fragment's key, or why there is none."""
+    def _written(self, folder: str, keys: list[str]) -> dict[str, Any]:
+        staying, new = layout.kept(self._base, keys)
+        if self.embed is not None:
+            _embed(self.store, new, self.embed, self.embedder, self.report)
+        written = layout.written(self.store, new, self.embedder, self._segment, self.report)
+        names = [*(segment.name for segment in staying), *written]
+        sums = layout.summed([self._small(name) for name in names], keys)
+        return layout.write(self.store, folder, self.embedder, names, sums)
 
-    fragment: str
-    reason: str
-    """Of a fragment that is there: notes on the file, a line each."""
-    n_new: int = 0
-    lasting: bool = True
-    """Whether it holds as long as the file stays as it is; a failed read may be gone next time."""
+    def _notes(self) -> Catalogue:
+        return Catalogue(self.store, self.corpus.uri)
 
+    def _segment(self, name: str) -> Known | None:
+        """Return a segment; None where it is missing or damaged."""
+        if name not in self._known:
+            manifest = segments.whole(self.store, f"{segments.FOLDER}/{name}")
+            self._known[name] = None
+            if manifest:
+                keys = segments.keys_of(segments.array(self._small(name) / segments.FILES))
+                self._known[name] = Known(name, keys, manifest["is_full"])
+        return self._known[name]
 
-@dataclass(slots=True)
-class _Read:
-    """What reading a corpus came to."""
-
-    fragments: list[str] = field(default_factory=list)
-    """Keys, in the order of the files' names."""
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[Skipped] = field(default_factory=list)
-    n_indexed: int = 0
-
-
-def _read(store: Store, corpus: Corpus, report: Progress) -> _Read:
-    """Make the fragments that are missing; a file whose signature is known is not even opened."""
-    with closing(Workers()) as workers:
-        return _read_by(workers, store, corpus, report)
-
-
-def _read_by(workers: Workers, store: Store, corpus: Corpus, report: Progress) -> _Read:
-    catalogue = Catalogue(store, corpus.uri)
-    there = set(store.names(fragments.FOLDER))
-    read = _Read(skipped=list(corpus.skipped))
-    files = _candidates(store, corpus, read)
-
-    def one(file: File) -> _Result:
-        known = catalogue.get(file)
-        if known is not None and (not known[0] or fragments.path(known[0]) in there):
-            return _Result(*known)
-        return _fragment(store, corpus, file, there, workers)
-
-    for number, (file, result) in enumerate(_each(one, files, store, corpus), start=1):
-        if result.lasting:
-            catalogue.put(file, (result.fragment, result.reason))
-        if result.fragment:
-            read.fragments.append(result.fragment)
-            read.notes += [
-                Skipped(document=file.name, reason=n) for n in result.reason.split("\n") if n
-            ]
-        else:
-            read.skipped.append(Skipped(document=file.name, reason=result.reason))
-        read.n_indexed += result.n_new
-        report("read", number, len(files))
-    catalogue.save()
-    read.skipped.sort(key=lambda skipped: skipped.document)
-    return read
-
-
-def _each(
-    one: Callable[[File], _Result], files: Sequence[File], store: Store, corpus: Corpus
-) -> Iterator[tuple[File, _Result]]:
-    """Yield files and results in order; where one end is remote, many requests are under way."""
-    if store.is_local and corpus.filesystem is None:
-        yield from ((file, one(file)) for file in files)
-        return
-    with ThreadPoolExecutor(_REQUESTS) as pool:
-        yield from zip(files, pool.map(one, files), strict=True)
-
-
-def _fragment(
-    store: Store, corpus: Corpus, file: File, there: set[str], workers: Workers
-) -> _Result:
-    """Return what came of one file: a fragment, new or there already, or why there is none."""
-    try:
-        data = corpus.read(file, limit_bytes=readers.limit_bytes(file.name))
-    except CorpusError as error:
-        return _Result("", error.message, lasting=False)
-    key = fragments.key(file.name, data)
-    if fragments.path(key) in there:
-        return _Result(key, _notes(store, key, file, data))
-    try:
-        made = workers.make(file.name, data)
-    except CorpusError as error:
-        return _Result("", error.message, lasting=not isinstance(error, Ended))
-    if not made.n_passages:
-        return _Result("", "empty")
-    fragments.save(store, key, made)
-    return _Result(key, made.notes, n_new=made.n_documents)
-
-
-def _notes(store: Store, key: str, file: File, data: bytes) -> str:
-    """Return the notes on a file whose fragment is there; most files can have none."""
-    plain = data.isascii() and not readers.is_table(file.name)
-    return "" if plain else fragments.notes(store, key)
-
-
-def _candidates(store: Store, corpus: Corpus, read: _Read) -> list[File]:
-    """Return the files to read: not the index's own, and none that is named like a row."""
-    same_place = store.is_local == (corpus.filesystem is None)
-    own = f"{os.path.realpath(store.root) if store.is_local else store.root}/"
-    tables = {file.name for file in corpus.files if readers.is_table(file.name)}
-    found = []
-    for file in corpus.files:
-        table, _, row = file.name.rpartition("#")
-        if table in tables and row.isdecimal():
-            reason = f"its name is that of a row of {table}; rename it"
-            read.skipped.append(Skipped(document=file.name, reason=reason))
-        elif not (
-            same_place and file.path.startswith(own) and _OWN.match(file.path.removeprefix(own))
-        ):
-            found.append(file)
-    return found
+    def _small(self, name: str) -> Path:
+        """Return a local folder with the small files of a segment."""
+        folder = f"{segments.FOLDER}/{name}"
+        manifest = segments.read_manifest(self.store, folder)
+        return segments.small_files(self.store, folder, manifest, segments.CACHE.expanduser())
 
 
 def _empty(corpus: str, skipped: Sequence[Skipped]) -> CorpusError:
@@ -258,16 +178,12 @@ def _empty(corpus: str, skipped: Sequence[Skipped]) -> CorpusError:
     )
 
 
-def _hash(keys: Sequence[str], embedder: str) -> str:
-    return hashlib.sha256("\n".join((SETTINGS, embedder, *keys)).encode()).hexdigest()
-
-
 def _embed(
     store: Store, keys: Sequence[str], embed: Embed, embedder: str, report: Progress
 ) -> None:
     """Embed the passages of all fragments that have no vectors, some fragments at a time."""
-    there = set(store.names(fragments.FOLDER))
-    missing = [key for key in keys if fragments.path(key, embedder=embedder) not in there]
+    there = reading.There(store, ())
+    missing = [key for key in keys if not there.stored(key, embedder=embedder)]
     pending: list[tuple[str, list[str]]] = []
     for number, key in enumerate(missing, start=1):
         pending.append((key, _texts(fragments.load(store, key))))

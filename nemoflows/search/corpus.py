@@ -13,7 +13,7 @@ import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from nemoflows.errors import CorpusError
 from nemoflows.storage.beneath import Root
@@ -26,16 +26,22 @@ _SETTLED_S = 2.0
 """A file changed more recently may change again within one tick of its file system's clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file that may hold documents; nothing of it has been read."""
 
     name: str
     """Path relative to the corpus, with `/`."""
-    path: str
     size_bytes: int
-    signature: tuple[int | str, ...] = ()
+    signature: str
     """Same signature, same content; empty where that cannot be promised."""
+    folder: str
+    target: str = ""
+    """The path where it is not the name in the folder: of a link, of an object."""
+
+    @property
+    def path(self) -> str:
+        """Return where the file lies."""
+        return self.target or f"{self.folder}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,8 @@ class Corpus:
 
     def _read(self, file: File, limit_bytes: int) -> bytes:
         """Read beneath the corpus, where a link may have come since it was listed."""
-        folder = self.uri if Path(self.uri).is_dir() else str(Path(self.uri).parent)
-        with Root(folder) as root:
-            name = Path(file.path).relative_to(folder).as_posix()
+        with Root(file.folder or "/") as root:
+            name = file.path.removeprefix(f"{file.folder}/")
             return root.read(name, limit_bytes=limit_bytes)[0]
 
     def _fetch(self, file: File) -> bytes:
@@ -82,6 +87,8 @@ class Corpus:
 
 @dataclass(slots=True)
 class _Found:
+    folder: str
+    """That the names are relative to."""
     files: list[File] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
@@ -119,9 +126,9 @@ def _sorted(uri: str, found: _Found, filesystem: object) -> Corpus:
 
 
 def _walk(root: Path) -> _Found:
-    found = _Found()
+    found = _Found(str(root if root.is_dir() else root.parent).rstrip("/"))
     if not root.is_dir():
-        _visit(root, root.name, root.parent, found)
+        _visit(root.name, root.lstat(), root.parent, found)
         return found
     os.scandir(root).close()  # an unreadable root is the caller's error, not a skipped folder
     folders = [""]
@@ -129,23 +136,21 @@ def _walk(root: Path) -> _Found:
         while folders:
             folder = folders.pop()
             try:
-                entries = opened.entries(folder)
+                entries = opened.statuses(folder)
             except OSError as error:
                 found.skip(folder, f"unreadable: {error.strerror}")
                 continue
-            for name, is_folder in entries:
-                path = f"{folder}/{name}" if folder else name
+            start = f"{folder}/" if folder else ""
+            for name, status in entries:
                 if _hidden(name):
                     continue
-                if is_folder:
+                path = start + name
+                if isinstance(status, OSError):
+                    found.skip(path, f"unreadable: {status.strerror}")
+                elif stat.S_ISDIR(status.st_mode):
                     folders.append(path)
-                    continue
-                try:
-                    (root / path).lstat()
-                except OSError as error:
-                    found.skip(path, f"unreadable: {error.strerror}")
                 else:
-                    _visit(root / path, path, root, found)
+                    _visit(path, status, root, found)
     return found
 
 
@@ -153,11 +158,13 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") or name in _PASSED_OVER
 
 
-def _visit(path: Path, name: str, root: Path, found: _Found) -> None:
+def _visit(name: str, status: os.stat_result, root: Path, found: _Found) -> None:
     """Add one path that is no folder, or say why not."""
+    target = ""
     try:
-        target = _target(path, root) if path.is_symlink() else path
-        status = target.stat()
+        if stat.S_ISLNK(status.st_mode):
+            linked = _target(root / name, root)
+            target, status = str(linked), linked.stat()
         name.encode()
     except (OSError, RuntimeError, CorpusError) as error:
         loop = isinstance(error, RuntimeError) or getattr(error, "errno", 0) == errno.ELOOP
@@ -167,7 +174,8 @@ def _visit(path: Path, name: str, root: Path, found: _Found) -> None:
         found.skip(name, "its name is not UTF-8")
     else:
         if stat.S_ISREG(status.st_mode):
-            found.files.append(File(name, str(target), status.st_size, _signature(status)))
+            signature = _signature(status)
+            found.files.append(File(name, status.st_size, signature, found.folder, target))
         else:
             found.skip(name, f"not a regular file but {_kind(status.st_mode)}")
 
@@ -189,11 +197,10 @@ def _kind(mode: int) -> str:
     return names.get(stat.S_IFMT(mode), "a device")
 
 
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    changed_s = max(status.st_mtime, status.st_ctime)
-    if time.time() - changed_s < _SETTLED_S:
-        return ()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+def _signature(status: os.stat_result) -> str:
+    if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_S:
+        return ""
+    return f"{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 
 
 def _too_long(size_bytes: int, limit_bytes: int) -> str:
@@ -207,11 +214,11 @@ def _scan_remote(corpus: str) -> Corpus:
         # A resumed or concurrent build must not see a listing from before the upload.
         files.invalidate_cache()
         listed = files.find(root, detail=True)
-    found = _Found()
+    found = _Found(root)
     for path, info in listed.items():
         name = path.removeprefix(root).strip("/") or PurePosixPath(path).name
         if not any(_hidden(part) for part in name.split("/")) and not path.endswith("/"):
             tag = str(info.get("ETag") or "")
-            signature = (info["size"], tag) if tag else ()
-            found.files.append(File(name, path, info["size"], signature))
+            signature = f"{info['size']}.{tag}" if tag else ""
+            found.files.append(File(name, info["size"], signature, root, path))
     return _sorted(corpus.rstrip("/"), found, files)

@@ -1,25 +1,21 @@
 """Open an index in place and search it.
 
-    <root>/indexes/<corpus hash>/
-      manifest.json                     written last: without it the folder is no index
-      passages.jsonl  .offsets.npy      one passage per record; where each starts, its CRC-32
-      documents.txt   .offsets.npy      one document's decoded text per record
-      names.jsonl     .offsets.npy      document, its first passage, how many it has
-      names.hashes.npy                  hash of a name, record of that name; sorted
-      also.json                         row of a passage to the other places of its text
-      lexical/                          bm25s's arrays
-      vectors/                          LanceDB, where an embedder was named
+  <root>/indexes/<corpus hash>/
+    manifest.json         written last: without it the folder is no index; names the segments
+    ranks-<hash>.npy      by segment and file its place among all of the index, -1 where it is gone
+    copies-<hash>.npy     passages with the same text: the first one of it, another one
 
-Local files are mapped. From an object store, passages and texts are read stretch by stretch and
-the small files are fetched once to a cache that the corpus hash addresses.
+The rest lies in the segments (see `segments`), which indexes share. Local files are mapped. From
+an object store, passages and texts are read stretch by stretch and the small files are fetched once
+to a cache, each segment's once for all indexes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +24,24 @@ from numpy.typing import NDArray
 
 from nemoflows.errors import BadInput, NemoflowsError
 from nemoflows.language.terms import terms
+from nemoflows.search import lexical, segments
 from nemoflows.search.fusion import fuse
-from nemoflows.storage.blobs import RecordReader, offsets_path, open_blob
-from nemoflows.storage.integrity import Damaged, wrong_sizes
+from nemoflows.search.layout import COPIES, FOLDER, RANKS, place
+from nemoflows.search.segments import Segment, is_damaged, small_files
 from nemoflows.storage.store import Store, open_store
 from nemoflows.types import Index, Passage
 
-FORMAT = 3
-"""Of the folder above; raised whenever an older reader would misread it."""
-
-MANIFEST = "manifest.json"
-PASSAGES = "passages.jsonl"
-DOCUMENTS = "documents.txt"
-NAMES = "names.jsonl"
-HASHES = "names.hashes.npy"
-ALSO = "also.json"
-LEXICAL = "lexical"
-VECTORS = "vectors"
-
 FUSION_DEPTH = 100
 """Passages of each leg that are fused, or `k` where that is more."""
+MAX_ALSO = 20
+"""Places named beside the first one of a text."""
+TOUCHED_S = 3600.0
+"""After so long a reader says again that it uses the index."""
 
 Vector = NDArray[np.float32]
 
 
-def open_index(index: Index | str, *, cache: str = "~/.cache/nemoflows") -> SearchIndex:
+def open_index(index: Index | str, *, cache: str = str(segments.CACHE)) -> SearchIndex:
     """Open an index in place; nothing of it is loaded whole.
 
     Args:
@@ -64,71 +53,53 @@ def open_index(index: Index | str, *, cache: str = "~/.cache/nemoflows") -> Sear
         CorpusError: Its files are damaged.
     """
     uri = index if isinstance(index, str) else index.uri
-    store = open_store(uri, bulk=True)
+    root, _, name = uri.rstrip("/").rpartition(f"/{FOLDER}/")
+    store = open_store(root or uri, bulk=True)
+    folder = f"{FOLDER}/{name}"
     try:
-        manifest = read_manifest(store, MANIFEST)
+        manifest = segments.read_manifest(store, folder)
     except (FileNotFoundError, ValueError) as error:
         raise BadInput(
-            f"There is no whole index at {uri!r} ({type(error).__name__} on {MANIFEST}). "
+            f"There is no whole index at {uri!r} ({type(error).__name__} on {segments.MANIFEST}). "
             "Give the uri that build_index returned, or build it again."
         ) from error
-    if manifest["format"] != FORMAT:
+    if manifest["format"] != segments.FORMAT:
         raise BadInput(
-            f"The index at {uri!r} has format {manifest['format']}, this version reads {FORMAT}. "
-            "Build it again with build_index."
+            f"The index at {uri!r} has format {manifest['format']}, this version reads "
+            f"{segments.FORMAT}. Build it again with build_index."
         )
     try:
-        return SearchIndex(store, manifest, _local(store, manifest, Path(cache).expanduser()))
+        return SearchIndex(store, folder, manifest, Path(cache).expanduser())
     except NemoflowsError:
         raise
     except Exception as error:
-        # What reading changed bytes raises is up to numpy, bm25s and lancedb.
-        raise _damaged(uri, f"{type(error).__name__}: {error}") from error
-
-
-def read_manifest(store: Store, name: str) -> dict[str, Any]:
-    """Return a manifest.
-
-    Raises:
-        FileNotFoundError: There is none.
-        ValueError: It is none of ours.
-    """
-    data = store.read(name)
-    if data is None:
-        raise FileNotFoundError(name)
-    manifest = json.loads(data)
-    if not isinstance(manifest, dict) or "format" not in manifest:
-        raise ValueError(f"{name} is no manifest")
-    return manifest
-
-
-def _damaged(uri: str, found: str) -> Damaged:
-    return Damaged(
-        f"The index at {uri!r} is damaged ({found}). "
-        "Run build_index again: it makes a damaged index anew."
-    )
+        # What reading changed bytes raises is up to numpy and lancedb.
+        raise is_damaged(uri, f"{type(error).__name__}: {error}") from error
 
 
 class SearchIndex:
     """An open index; any number of threads may ask at once."""
 
-    def __init__(self, store: Store, manifest: dict[str, Any], small: Store) -> None:
-        from nemoflows.search.lexical import Lexical
-
-        self.uri = store.uri
+    def __init__(self, store: Store, folder: str, manifest: dict[str, Any], cache: Path) -> None:
+        self.uri = f"{store.uri}/{folder}"
         self.embedder: str = manifest["embedder"]
+        self._store, self._folder, self._touched_s = store, folder, 0.0
+        self._totals = {name: manifest[name] for name in ("n_passages", "n_terms")}
+        self._n_documents: int = manifest["n_documents"]
+        self._n_bytes: int = manifest["n_bytes"]
         self._n_dimensions: int = manifest["n_dimensions"]
-        self._passages = _records(store, PASSAGES, small)
-        self._documents = _records(store, DOCUMENTS, small)
-        self._names = _records(small, NAMES, small)
-        self._hashes = np.load(small.path(HASHES), mmap_mode="r")
-        self._also: dict[str, list[str]] = json.loads(small.read(ALSO) or b"{}")
-        self._lexical = Lexical(Path(small.path(LEXICAL)))
-        self._dense = None
+        own = small_files(store, folder, manifest, cache)
+        ranks, self._copies = (
+            segments.array(next(own / name for name in manifest["files"] if name.startswith(kind)))
+            for kind in (RANKS, COPIES)
+        )
+        self._segments = list(_opened(store, manifest["segments"], ranks, self._copies, cache))
+        self._dense: list[Any] = []
         if self._n_dimensions:
             from nemoflows.search.vectors import Dense
 
-            self._dense = Dense(f"{store.uri}/{VECTORS}")
+            self._dense = [Dense(f"{s.uri}/{segments.VECTORS}") for s in self._segments]
+        self._touch()
 
     def search(self, query: str, k: int = 8, *, vector: Vector | None = None) -> list[Passage]:
         """Return the `k` best passages, best first; fewer where fewer share a term.
@@ -144,13 +115,14 @@ class SearchIndex:
         """
         if k < 1:
             raise BadInput(f"k is {k}; ask for at least one passage.")
+        self._touch()
         if vector is None:
-            rows, scores = self._lexically(query, k)
-            return self._read(rows.tolist(), scores.tolist())
-        depth = max(FUSION_DEPTH, min(k, len(self._passages)))
-        lexical, _ = self._lexically(query, depth)
-        fused = fuse((lexical.tolist(), self._nearest(vector, depth)))[:k]
-        return self._read([row for row, _ in fused], [score for _, score in fused])
+            return self._read(self._lexically(query, k))
+        depth = max(FUSION_DEPTH, min(k, self._totals["n_passages"]))
+        legs = [self._lexically(query, depth), self._nearest(vector, depth)]
+        rows = {hit[2]: hit[:2] for leg in legs for hit in leg}
+        fused = fuse([[hit[2] for hit in leg] for leg in legs])[:k]
+        return self._read([(*rows[at], at, score) for at, score in fused])
 
     def document_text(self, document: str) -> str:
         """Return the decoded text that the offsets refer to.
@@ -158,90 +130,99 @@ class SearchIndex:
         Raises:
             BadInput: There is no such document.
         """
-        return self._documents.read([self._find(document)])[0].decode()
+        for segment in self._segments:
+            text = segment.document(document)
+            if text is not None:
+                return text
+        raise BadInput(
+            f"The index at {self.uri} has no document {document!r} among its {self._n_documents}. "
+            "Ask for one that a passage names; if this is one, run build_index again."
+        )
 
     @property
     def n_bytes(self) -> int:
         """Return the length of all documents' decoded texts together, in bytes of UTF-8."""
-        return self._documents.n_bytes
+        return self._n_bytes
 
     def passages(self) -> list[Passage]:
         """Return every passage: documents by file name, each from its beginning to its end."""
-        rows = range(len(self._passages))
-        return self._read(rows, [0.0] * len(rows))
+        rows = [segment.live_rows() for segment in self._segments]
+        scores = [np.zeros(len(some)) for some in rows]
+        return self._read(_ranked(self._segments, zip(rows, scores, strict=True)))
 
-    def _lexically(self, query: str, depth: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    def _lexically(self, query: str, depth: int) -> list[_Hit]:
         try:
-            return self._lexical.best(terms(query), depth)
-        except (IndexError, ValueError) as error:
-            raise _damaged(self.uri, f"{LEXICAL}: {error}") from error
+            scored = lexical.score(self._segments, terms(query), **self._totals)
+            best = [_NONE if some is None else lexical.top(some, depth) for some in scored]
+            return _ranked(self._segments, best)[:depth]
+        except (IndexError, ValueError, OverflowError) as error:
+            raise is_damaged(self.uri, f"{lexical.POSTINGS}: {error}") from error
 
-    def _nearest(self, vector: Vector, depth: int) -> list[int]:
+    def _nearest(self, vector: Vector, depth: int) -> list[_Hit]:
         flat = np.asarray(vector, dtype=np.float32).reshape(-1)
-        if self._dense is None or flat.size != self._n_dimensions:
+        if not self._dense or flat.size != self._n_dimensions:
             raise BadInput(
                 f"A vector of {flat.size} dimensions does not fit the index at {self.uri}, whose "
                 f"embedder is {self.embedder or 'none'} ({self._n_dimensions} dimensions). "
                 "Embed the query with the embedder the index was built with."
             )
-        rows: list[int] = self._dense.best(flat, depth)[0].tolist()
-        return rows
+        tables = zip(self._dense, self._segments, strict=True)
+        best = [dense.best(flat, depth, segment.live) for dense, segment in tables]
+        return _ranked(self._segments, best)[:depth]
 
-    def _read(self, rows: Sequence[int], scores: Sequence[float]) -> list[Passage]:
-        records = map(json.loads, self._passages.read(rows))
+    def _read(self, hits: Sequence[_Hit]) -> list[Passage]:
+        """Return passages; of each segment all are read at the same time."""
+        records: dict[tuple[int, int], dict[str, Any]] = {}
+        also = [self._also(place(segment, row)) for segment, row, _, _ in hits]
+        wanted = [hit[:2] for hit in hits] + [copy for copies in also for copy in copies]
+        for number, segment in enumerate(self._segments):
+            rows = list(dict.fromkeys(row for of, row in wanted if of == number))
+            found = zip(rows, segment.passages.read(rows), strict=True)
+            records |= {(number, row): json.loads(record) for row, record in found}
         return [
-            Passage(**record, score=score, also=self._also.get(str(row), []))
-            for row, record, score in zip(rows, records, scores, strict=True)
+            Passage(**records[hit[:2]], score=hit[3], also=[records[c]["id"] for c in copies])
+            for hit, copies in zip(hits, also, strict=True)
         ]
 
-    def _find(self, document: str) -> int:
-        """Return the number of a document's record."""
-        wanted = name_hash(document)
-        at = int(np.searchsorted(self._hashes[:, 0], wanted))
-        while at < len(self._hashes) and self._hashes[at, 0] == wanted:
-            row = int(self._hashes[at, 1])
-            if json.loads(self._names.read([row])[0])[0] == document:
-                return row
-            at += 1
-        raise BadInput(
-            f"The index at {self.uri} has no document {document!r} among its {len(self._names)}. "
-            "Ask for one that a passage names; if this is one, run build_index again."
-        )
+    def _also(self, first: int) -> list[tuple[int, int]]:
+        start = int(np.searchsorted(self._copies[:, 0], first))
+        copies = self._copies[start : start + MAX_ALSO]
+        places = copies[copies[:, 0] == first, 1].tolist()
+        return [(at >> 40, at & (2**40 - 1)) for at in places]
+
+    def _touch(self) -> None:
+        """Say that the index is in use, so that it is not removed."""
+        if time.monotonic() - self._touched_s > TOUCHED_S or not self._touched_s:
+            self._touched_s = time.monotonic()
+            self._store.touch(f"{self._folder}/{segments.MANIFEST}")
 
 
-def name_hash(document: str) -> int:
-    """Return the 64-bit number under which a document is looked up."""
-    digest = hashlib.blake2b(document.encode("utf-8", "replace"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+_Hit = tuple[int, int, int, float]
+"""Segment, row, place among all passages, score."""
+_NONE = (np.empty(0, np.intp), np.empty(0))
 
 
-def _records(store: Store, name: str, small: Store) -> RecordReader:
-    # A plain view of the mapped memory: a memmap's own subscripts cost microseconds each.
-    table = np.asarray(np.load(offsets_path(Path(small.path(name))), mmap_mode="r"))
-    return RecordReader(open_blob(store, name), table, name=name)
+def _ranked(parts: Sequence[Segment], found: Iterable[tuple[Any, Any]]) -> list[_Hit]:
+    """Return rows and scores of all segments, best first, equal ones in the order of the files."""
+    hits: list[_Hit] = []
+    for number, (part, (rows, scores)) in enumerate(zip(parts, found, strict=True)):
+        places = part.places(rows).tolist()
+        hits += zip([number] * len(places), rows.tolist(), places, scores.tolist(), strict=True)
+    return sorted(hits, key=lambda hit: (-hit[3], hit[2]))
 
 
-def _local(store: Store, manifest: dict[str, Any], cache: Path) -> Store:
-    """Return a local folder that holds the index's small files, after a look at their lengths."""
-    if store.is_local:
-        if wrong := wrong_sizes(store, "", manifest["files"]):
-            raise _damaged(store.uri, f"{wrong[0]} is missing or cut short")
-        return store
-    folder = cache / "indexes" / str(manifest["corpus_hash"])
-    try:
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-    except OSError:  # a pod's home may be read-only
-        folder = Path(tempfile.mkdtemp(prefix="nemoflows-index-"))
-    small = {name: known for name, known in manifest["files"].items() if is_small(name)}
-    local = open_store(str(folder), bulk=True)
-    for name in wrong_sizes(local, "", small):
-        data = store.read(name)
-        if data is None:
-            raise _damaged(store.uri, f"{name} is missing")
-        local.write(name, data)
-    return local
-
-
-def is_small(name: str) -> bool:
-    """Tell whether a reader of an object store keeps that file locally."""
-    return name not in {PASSAGES, DOCUMENTS} and not name.startswith(f"{VECTORS}/")
+def _opened(
+    store: Store,
+    names: Sequence[str],
+    ranks: NDArray[np.int32],
+    copies: NDArray[np.int64],
+    cache: Path,
+) -> Iterator[Segment]:
+    manifests = [segments.read_manifest(store, f"{segments.FOLDER}/{name}") for name in names]
+    bounds = np.cumsum([0, *(manifest["n_files"] for manifest in manifests)]).tolist()
+    bad = np.sort(copies[:, 1])
+    for number, (name, (start, end)) in enumerate(zip(names, pairwise(bounds), strict=True)):
+        small = small_files(store, f"{segments.FOLDER}/{name}", manifests[number], cache)
+        first, last = np.searchsorted(bad, [place(number, 0), place(number + 1, 0)])
+        rows = bad[first:last] - place(number, 0)
+        yield Segment(store, name, small, ranks[start:end], rows)

@@ -6,7 +6,6 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from nemoflows.errors import CorpusError
 from nemoflows.search import outlines
@@ -77,7 +76,7 @@ def limit_bytes(name: str) -> int:
 
 def is_table(name: str) -> bool:
     """Tell whether the rows of a file of that name are documents of their own."""
-    return _suffix(name) in _TABLES
+    return suffix_of(name) in _TABLES
 
 
 def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[Document]:
@@ -89,7 +88,7 @@ def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[D
     Raises:
         CorpusError: The file is binary, broken, encrypted or in an unknown encoding.
     """
-    suffix = _suffix(name)
+    suffix = suffix_of(name)
     if suffix in _TABLES:
         return _rows(name, suffix, data, note)
     if suffix == ".pdf" or data.startswith(b"%PDF-"):
@@ -186,7 +185,7 @@ def _declared(data: bytes, name: str) -> str:
     """
     head = data[:_HEAD_BYTES]
     found = next(filter(None, (pattern.match(head) for pattern in _DECLARED)), None)
-    if found is None and (_suffix(name) in _HTML or head.lstrip()[:1] == b"<"):
+    if found is None and (suffix_of(name) in _HTML or head.lstrip()[:1] == b"<"):
         found = _DECLARED_HTML.search(head)
     encoding = found[1].decode("ascii", "replace").lower() if found else ""
     try:
@@ -220,8 +219,11 @@ def _clean(text: str) -> str:
     return text
 
 
-def _suffix(name: str) -> str:
-    return PurePosixPath(name).suffix.lower()
+def suffix_of(name: str) -> str:
+    """Return what a name ends with from its last dot on, in small letters, as a path's suffix."""
+    base = name.rpartition("/")[2]
+    dot = base.rfind(".")
+    return base[dot:].lower() if 0 < dot < len(base) - 1 else ""
 
 
 _OUTLINES: dict[str, Callable[[str, str], list[Section]]] = {

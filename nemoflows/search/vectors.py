@@ -71,12 +71,25 @@ class Dense:
         self._table: Any = lancedb.connect(uri).open_table(_TABLE)
 
     def best(
-        self, vector: NDArray[np.float32], depth: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the rows and similarities of the nearest passages, nearest first."""
-        query = self._table.search(vector).distance_type("dot").bypass_vector_index()
-        found = query.limit(depth).select(["row", "_distance"]).to_arrow()
-        rows = found["row"].to_numpy()
-        similarities = 1 - found["_distance"].to_numpy()
-        order = np.lexsort((rows, -similarities))
+        self, vector: NDArray[np.float32], depth: int, live: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the rows and similarities of the nearest passages that count, nearest first.
+
+        Args:
+            vector: The query's.
+            depth: How many at most.
+            live: By row whether a passage counts; None where all do.
+        """
+        asked = depth
+        while True:
+            query = self._table.search(vector).distance_type("dot").bypass_vector_index()
+            found = query.limit(asked).select(["row", "_distance"]).to_arrow()
+            rows = found["row"].to_numpy()
+            similarities = 1 - found["_distance"].to_numpy().astype(np.float64)
+            counts = np.ones(len(rows), bool) if live is None else live[rows]
+            if counts.sum() >= depth or len(rows) < asked:
+                break
+            asked *= 4  # those that do not count stood in the way
+        rows, similarities = rows[counts], similarities[counts]
+        order = np.lexsort((rows, -similarities))[:depth]
         return rows[order], similarities[order]

@@ -16,11 +16,11 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from nemoflows.errors import CorpusError
-from nemoflows.search import fragments
+from nemoflows.search import fragments, readers
 from nemoflows.search.fragments import Made
 
 MAX_MEMORY_BYTES = 2 * 2**30
@@ -46,7 +46,7 @@ class Ended(CorpusError):
 
 def is_dear(name: str, data: bytes) -> bool:
     """Tell whether a file may cost far more than its length says."""
-    limit = _CHEAP_BYTES.get(PurePosixPath(name).suffix.lower(), 2**20)
+    limit = _CHEAP_BYTES.get(readers.suffix_of(name), 2**20)
     return len(data) > limit or data.startswith(b"%PDF-")
 
 

@@ -65,6 +65,15 @@ class Root:
         with self.folder(folder) as fd, os.scandir(fd) as found:
             return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
 
+    def statuses(self, folder: str = "") -> list[tuple[str, os.stat_result | OSError]]:
+        """Return what lies in a folder, by name, and what each is, a link itself among them.
+
+        Raises:
+            OSError: As `entries` does.
+        """
+        with self.folder(folder) as fd, os.scandir(fd) as found:
+            return sorted(((each.name, _status(each)) for each in found), key=lambda each: each[0])
+
     def read(self, name: str, *, limit_bytes: int) -> tuple[bytes, os.stat_result]:
         """Return a regular file's content, and what it is.
 
@@ -83,3 +92,10 @@ class Root:
             if status.st_size > limit_bytes or len(data) > limit_bytes:
                 raise OSError(errno.EFBIG, f"longer than {limit_bytes:,} bytes", name)
         return data, status
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | OSError:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from zlib import crc32
@@ -14,6 +15,9 @@ from nemoflows.storage.integrity import Damaged
 from nemoflows.storage.objects import ObjectStore
 from nemoflows.storage.store import Store, translated
 
+MAPPED_BYTES = 2**18
+"""A file up to here is read whole."""
+
 Blob = Callable[[Sequence[int], Sequence[int]], list[bytes]]
 """Returns the bytes of one file from each start to its end."""
 
@@ -22,8 +26,7 @@ def open_blob(store: Store, name: str) -> Blob:
     """Open a file: a local one is mapped, of an object all ranges are fetched at the same time."""
     path = store.path(name)
     if not isinstance(store, ObjectStore):
-        with Path(path).open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = map_file(Path(path))
         return lambda starts, ends: [mapped[a:b] for a, b in zip(starts, ends, strict=True)]
 
     def fetch(starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
@@ -35,6 +38,17 @@ def open_blob(store: Store, name: str) -> Blob:
         return found
 
     return fetch
+
+
+def map_file(path: Path) -> bytes | mmap.mmap:
+    """Return a file's content: mapped where it is long, read where it is short.
+
+    Each mapped file holds a descriptor.
+    """
+    with path.open("rb") as file:
+        if path.stat().st_size <= MAPPED_BYTES:
+            return file.read()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 class RecordReader:
@@ -90,8 +104,7 @@ class RecordWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("wb")
-        self._starts = [0]
-        self._crcs: list[int] = []
+        self._starts, self._crcs = array("q", [0]), array("q")
 
     def add(self, record: bytes) -> None:
         """Append one record."""
@@ -102,8 +115,9 @@ class RecordWriter:
     def close(self) -> None:
         """Finish both files."""
         self._file.close()
-        table = np.array([self._starts, [*self._crcs, 0]], dtype=np.int64).T
-        np.save(offsets_path(self._path), np.ascontiguousarray(table))
+        self._crcs.append(0)
+        table = np.stack([np.frombuffer(a, np.int64) for a in (self._starts, self._crcs)], axis=1)
+        np.save(offsets_path(self._path), table)
 
 
 def offsets_path(path: Path) -> Path:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from nemoflows.storage.filesystem import filesystem
 from nemoflows.storage.store import Store, open_store, translated
+
+_TOUCHED_S = 6 * 3600.0
+"""So old an object says of itself that it is in use no more than this ago."""
 
 _older: dict[str, str] = {}
 
@@ -47,10 +54,16 @@ class ObjectStore(Store):
     def _write(self, name: str, data: bytes) -> None:
         self.fs.pipe_file(self.path(name), data)
 
-    def _list(self, folder: str) -> dict[str, int]:
+    def _list(self, folder: str) -> dict[str, tuple[int, float]]:
         self.fs.invalidate_cache()  # another process may have written since
         found = self.fs.find(self.path(folder), detail=True)
-        return {path: int(info["size"]) for path, info in found.items()}
+        return {path: (int(info["size"]), _changed_s(info)) for path, info in found.items()}
+
+    def touch(self, name: str) -> None:
+        """Write it again, but seldom: nothing else sets the time of an object's change."""
+        with suppress(Exception):
+            if time.time() - _changed_s(self.fs.info(self.path(name))) > _TOUCHED_S:
+                self._write(name, self._read(name))
 
     def _move(self, name: str, to: str) -> None:
         self.fs.mv(self.path(name), self.path(to))
@@ -63,3 +76,11 @@ class ObjectStore(Store):
         for path in sorted(files, key=lambda path: path.name == last):
             where = self.path(f"{name}/{path.relative_to(work).as_posix()}")
             self.fs.put_file(str(path), where)
+
+
+def _changed_s(info: dict[str, Any]) -> float:
+    """Return when an object was written; now where its store does not say."""
+    found = info.get("LastModified") or info.get("mtime") or info.get("created")
+    if isinstance(found, datetime):
+        return found.timestamp()
+    return float(found) if isinstance(found, int | float) else time.time()

@@ -120,10 +120,17 @@ class Store(ABC):
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the lengths of all files below `folder` in bytes, by name."""
+        return {name: size_bytes for name, (size_bytes, _) in self.listed(folder).items()}
+
+    def listed(self, folder: str) -> dict[str, tuple[int, float]]:
+        """Return lengths in bytes and times of the last change of all files below `folder`."""
         with translated(f"{self.path(folder)} cannot be listed", local=self.is_local):
-            start = len(self.root) + 1
-            found = {path[start:]: size_bytes for path, size_bytes in self._list(folder).items()}
-        return {name: size for name, size in found.items() if not _is_temporary(name)}
+            found, at = self._list(folder), len(self.root) + 1
+        return {path[at:]: found[path] for path in found if not _is_temporary(path[at:])}
+
+    @abstractmethod
+    def touch(self, name: str) -> None:
+        """Say that a file is in use, by the time of its change, where that may be done."""
 
     def move(self, name: str, to: str) -> None:
         """Give what lies under `name` another name."""
@@ -151,7 +158,7 @@ class Store(ABC):
             with translated(f"{self.path(name)} cannot be written", local=self.is_local):
                 parent.mkdir(0o700, parents=True, exist_ok=True)
                 work.mkdir(0o700)
-                _sweep(parent, f"{_TEMPORARY}*")
+                sweep(parent, f"{_TEMPORARY}*")
                 yield work
                 self._publish(work, name, last)
         finally:
@@ -162,7 +169,7 @@ class Store(ABC):
     @abstractmethod
     def _write(self, name: str, data: bytes) -> None: ...
     @abstractmethod
-    def _list(self, folder: str) -> dict[str, int]: ...
+    def _list(self, folder: str) -> dict[str, tuple[int, float]]: ...
     @abstractmethod
     def _move(self, name: str, to: str) -> None: ...
     @abstractmethod
@@ -177,10 +184,7 @@ class LocalStore(Store):
     is_local = True
 
     def __init__(self, root: Path, *, links: bool = False) -> None:
-        """Take a folder, and whether a file in it may be a link to elsewhere.
-
-        Only its owner may read what is written there, whatever the umask.
-        """
+        """Take a folder of its owner's alone; whether a file may be a link to elsewhere."""
         self.root = self.uri = str(root)
         self._follow = 0 if links else os.O_NOFOLLOW
         """What is private is no link to elsewhere."""
@@ -246,13 +250,18 @@ class LocalStore(Store):
         finally:
             _regain()
 
-    def _list(self, folder: str) -> dict[str, int]:
+    def _list(self, folder: str) -> dict[str, tuple[int, float]]:
         found = {}
         for parent, _, names in os.walk(self.path(folder)):
             for path in (f"{parent}/{name}" for name in names):
                 with suppress(FileNotFoundError):  # removed since, by another process
-                    found[path] = os.lstat(path).st_size
+                    found[path] = (status := os.lstat(path)).st_size, status.st_mtime
         return found
+
+    def touch(self, name: str) -> None:
+        """Set the time of a file's change."""
+        with suppress(OSError):
+            os.utime(self.path(name))
 
     def _move(self, name: str, to: str) -> None:
         target = Path(self.path(to))
@@ -263,7 +272,6 @@ class LocalStore(Store):
         Path(self.path(name)).unlink()
 
     def _publish(self, work: Path, name: str, last: str) -> None:
-        _sweep(Path(self.root), f"*/*/{_TEMPORARY}*")
         for path in work.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
         target = Path(self.path(name))
@@ -330,7 +338,7 @@ def _regain() -> None:
             _spare.append(os.open(os.devnull, os.O_RDONLY))
 
 
-def _sweep(folder: Path, pattern: str) -> None:
+def sweep(folder: Path, pattern: str = f"*/*/{_TEMPORARY}*") -> None:
     """Remove what processes that were killed long ago left; others may be sweeping too."""
     with suppress(OSError):
         for path in folder.glob(pattern):
