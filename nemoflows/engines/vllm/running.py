@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nemoflows.engines.vllm.adapters import Adapter
+from nemoflows.engines.vllm.bucket import at_hand
 from nemoflows.engines.vllm.fingerprint import installed, is_nemotron
 from nemoflows.errors import BadModel, EndpointDown
 from nemoflows.types import ModelRef
@@ -104,8 +105,10 @@ def start(model: ModelRef, arguments: dict[str, Any], log: Path) -> Running:
 
     Raises:
         BadModel: vLLM cannot start it: wrong arguments, no such model, not enough memory.
-        EndpointDown: The hub with the weights could not be reached.
+        CorpusError: The bucket with the weights refuses.
+        EndpointDown: The hub or the bucket with the weights could not be reached.
     """
+    arguments_here = {**arguments, "model": at_hand(arguments.get("model", model.name))}
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     before = {child.pid for child in multiprocessing.active_children()}
     try:
@@ -113,7 +116,7 @@ def start(model: ModelRef, arguments: dict[str, Any], log: Path) -> Running:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            told = AsyncEngineArgs(**_engine_arguments(model, arguments))
+            told = AsyncEngineArgs(**_engine_arguments(model, arguments_here))
             engine = AsyncLLM.from_engine_args(told)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         kind = EndpointDown if is_of_the_network(error) else BadModel

@@ -338,6 +338,4 @@ def _engine_arguments(binding: Binding) -> dict[str, Any]:
     arguments: dict[str, Any] = binding.plan.engine_arguments() if binding.plan else {}
     if hardware.weights:
         arguments |= {"model": hardware.weights}
-        if "://" in hardware.weights:
-            arguments |= {"load_format": "runai_streamer"}
     return arguments | hardware.engine_arguments

@@ -32,6 +32,20 @@ _PULL_THEN_SERVE = (
 """Ollama answers long before it has a model: it listens where it is asked only with the model."""
 
 
+_AS_FLYTE_OPENS = (
+    'if [ -n "$FLYTE_AWS_ENDPOINT" ]; then export AWS_ENDPOINT_URL="$FLYTE_AWS_ENDPOINT" '
+    'RUNAI_STREAMER_S3_ENDPOINT="$FLYTE_AWS_ENDPOINT" RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING=0 '
+    "AWS_EC2_METADATA_DISABLED=true; fi; "
+    'if [ -n "$FLYTE_AWS_ACCESS_KEY_ID" ]; then '
+    'export AWS_ACCESS_KEY_ID="$FLYTE_AWS_ACCESS_KEY_ID" '
+    'AWS_SECRET_ACCESS_KEY="$FLYTE_AWS_SECRET_ACCESS_KEY"; fi; exec "$@"'
+)
+"""Gives vLLM's streamer of weights what Flyte opens S3 with, in containers that are told it.
+
+Source: vLLM's documentation of its Run:ai loader, for S3-compatible stores.
+"""
+
+
 def with_server(settings: Settings, model: ModelRef, plan: Plan) -> PodTemplate:
     """Return the template of a task whose model runs on a server beside it.
 
@@ -111,7 +125,10 @@ def _command(
 ) -> tuple[list[str] | None, list[str] | None]:
     """Return a container's command and arguments; None leaves the image's own."""
     if settings.hardware.server == "vllm":
-        return [*SERVERS["vllm"].command], start("vllm", model, plan, settings).args
+        is_in_s3 = settings.hardware.weights.startswith("s3://")
+        opening = ["/bin/sh", "-c", _AS_FLYTE_OPENS, "sh"] if is_in_s3 else []
+        command = [*opening, *SERVERS["vllm"].command]
+        return command, start("vllm", model, plan, settings).args
     if settings.hardware.server == "ollama":
         return ["/bin/sh", "-c", _PULL_THEN_SERVE], None
     return None, None
