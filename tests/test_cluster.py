@@ -12,10 +12,12 @@ from pydantic import BaseModel
 
 import nemoflows
 from nemoflows import settings as settings_module
+from nemoflows.engines.vllm import installed
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.journal import Journal
 from nemoflows.models import Endpoint
 from nemoflows.models.hardware import Hardware
+from nemoflows.rag.types import Passages
 from nemoflows.settings import Settings
 from nemoflows.tasks.flyte import images
 from nemoflows.tasks.flyte.binding import bound, digest, environment, secrets
@@ -120,6 +122,23 @@ def test_a_missing_key_is_told_in_the_clusters_words(server: ModelServer, tmp_pa
     ):
         assert words in done.error.message, done.error.message
     assert server.requests == []
+
+
+@pytest.mark.skipif(installed() is not None, reason="vLLM is installed here")
+def test_a_gpu_pod_says_what_its_image_lacks_before_anything_else(tmp_path: Path) -> None:
+    passages = Passages(question="q", passages=[])
+    env = {"NEMOFLOWS_EFFICIENT": str(NANO.efficient), "NEMOFLOWS_GPU": "h100"}
+    done = run_pod(nemoflows.extract, tmp_path / "pod", env, passages=passages, policy=NANO)
+    assert done.error is not None
+    for words in (
+        "its image has no vLLM",
+        "`image` in NEMOFLOWS_HARDWARE names your own",
+        "`nemoflows doctor --cluster`",
+        "A pod of the image image:t in the namespace p-d",
+        "No call was made",
+    ):
+        assert words in done.error.message, done.error.message
+    assert done.error.kind == done.error.NON_RECOVERABLE
 
 
 def test_prices_are_asked_before_a_person(

@@ -66,7 +66,7 @@ def ready(model: ModelRef, policy: Policy, *, task: str, efficient: bool) -> Ses
     Raises:
         BadModel: The endpoint is unknown, the model cannot follow an explicit wish, or nobody
             knows what it can cost, and there is a budget.
-        NoGpu: The model runs in process and the task, or this machine, has no GPU.
+        NoGpu: The model runs in process, and the task, this machine or the pod has no GPU or vLLM.
     """
     current = session()
     asked = (model, efficient, policy.thinking, policy.budget_usd is None)
@@ -77,6 +77,8 @@ def ready(model: ModelRef, policy: Policy, *, task: str, efficient: bool) -> Ses
     provide(endpoint.key_env, current.settings)
     if current.settings.runs_in_task(model):
         refuse_without_gpu(model, task, efficient=efficient)
+    if in_pod() and current.settings.needs_gpu(model):
+        refuse_without_engine(model)
     current.fit.add(asked)
     return current
 
@@ -108,6 +110,27 @@ def refuse_without_gpu(model: ModelRef, task_name: str, *, efficient: bool) -> N
     raise NoGpu(
         f"{str(model)!r} runs inside the task and needs a GPU; the task {task_name!r} is {bound}. "
         f"{remedy} No call was made."
+    )
+
+
+def refuse_without_engine(model: ModelRef) -> None:
+    """Refuse a pod that lacks what runs the model, before weights are loaded or a call is begun.
+
+    Raises:
+        NoGpu: Its image has no vLLM, or its node gave it no GPU.
+    """
+    if installed() is None:
+        lacks = (
+            "its image has no vLLM. Take one with vLLM and nemoflows: NEMOFLOWS_REGISTRY has one "
+            "built, `image` in NEMOFLOWS_HARDWARE names your own"
+        )
+    elif not _has_engine():
+        lacks = "it has no NVIDIA GPU: its node's driver or device plugin gave it none"
+    else:
+        return
+    raise NoGpu(
+        f"{str(model)!r} runs inside this pod, and {lacks}. `nemoflows doctor --cluster` looks "
+        "into each kind of pod before anything is paid. No call was made here."
     )
 
 

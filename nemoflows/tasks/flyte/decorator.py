@@ -17,6 +17,7 @@ from flytekit.core.python_auto_container import default_task_resolver
 from nemoflows.errors import BadInput
 from nemoflows.tasks.flyte import pods
 from nemoflows.tasks.flyte.binding import Binding, declared, environment, of_environment, secrets
+from nemoflows.tasks.flyte.places import IMAGE
 from nemoflows.tasks.flyte.registration import mend_registration
 from nemoflows.tasks.flyte.session import translated
 from nemoflows.tasks.flyte.text import register_texts
@@ -92,7 +93,9 @@ class HouseTask(PythonFunctionTask):  # type: ignore[misc]  # flytekit has no ty
         remedy = f"call bound.{self.body.__name__}"
         if "policy" in self.python_interface.inputs:
             refuse_unknown_binding(self.name, self.binding, remedy=remedy)
-        return super()._get_container(settings)
+        made = super()._get_container(settings)
+        made.env.setdefault(IMAGE, made.image)  # a pod knows nothing else of where it comes from
+        return made
 
 
 def task(**uses: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:

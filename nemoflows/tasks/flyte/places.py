@@ -21,6 +21,8 @@ from nemoflows.storage.filesystem import local_path
 from nemoflows.storage.objects import ObjectStore
 from nemoflows.storage.store import open_store
 
+IMAGE = "FLYTE_INTERNAL_IMAGE"
+"""Variable with a pod's image, as flytekit reads it; our tasks set it."""
 _HOME = ("PROJECT", "DOMAIN")
 _SHARD = "[0-9a-z]{2}"
 
@@ -37,7 +39,7 @@ def where_and_what_next() -> str:
     project, domain, execution = (
         os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in (*_HOME, "ID")
     )
-    image = os.environ.get("FLYTE_INTERNAL_IMAGE", "")
+    image = os.environ.get(IMAGE, "")
     return (
         f" (A pod{f' of the image {image}' if image else ''} in the namespace {namespace()}. Once "
         f"that is mended, `pyflyte execution -p {project} -d {domain} --execution-id {execution} "
