@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from nemoflows.coding import functions
@@ -74,9 +75,11 @@ def _task(tree: Tree) -> CodingTask:
     return CodingTask(repository=repository, issue="It is wrong.", limits=LIMITS)
 
 
-async def measure(items: Sequence[dict[str, Any]], gate: Gate, cores: int) -> dict[str, Any]:
+async def measure(
+    items: Sequence[dict[str, Any]], gate: Gate, cores: int, records: str
+) -> dict[str, Any]:
     """Return the counts of one gate over all functions."""
-    runs = TestRuns("", n=cores)
+    runs = TestRuns(records, n=cores)
     started_s = time.monotonic()
     try:
         tried = [await _told(item, gate, runs, cores) for item in items]
@@ -95,6 +98,7 @@ async def measure(items: Sequence[dict[str, Any]], gate: Gate, cores: int) -> di
             sum(each.plausible and not each.correct for each in tried) / len(items), 3
         ),
         "max_runs": MAX_RUNS,
+        "median_runs": median(each.n_runs for each in tried),
         "test_runs": runs.n_run,
         "seconds": round(time.monotonic() - started_s, 1),
     }
@@ -113,12 +117,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--gate", choices=["full", "examples"], action="append")
+    parser.add_argument("--records", default="", help="a folder that keeps test runs and replays")
     parser.add_argument("--only", type=int, default=0, help="the first N functions alone")
     given = parser.parse_args()
     lines = (given.folder / "tasks.jsonl").read_text("utf-8").splitlines()
     items = [json.loads(line) for line in lines][: given.only or None]
     for gate in given.gate or ["full", "examples"]:
-        print(json.dumps(asyncio.run(measure(items, gate, given.cores))), flush=True)
+        print(json.dumps(asyncio.run(measure(items, gate, given.cores, given.records))), flush=True)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_quotes_that_stand_for_inches_do_not_swallow_the_table() -> None:
     assert [text.splitlines()[-1] for text in texts] == [f"price: {n}" for n in (4, 5, 6, 7, 8)]
     assert '2" wide' in texts[0]
     assert '5" wide' in texts[3]
-    assert texts[4].startswith("pipe: E\nE2\n")
+    assert texts[4].startswith("pipe: E E2\n")
     assert notes == []
 
 

@@ -49,13 +49,13 @@ _EDITS = (
     f"and their settings stay as they are. {_WHY}"
 )
 _FUNCTION = (
-    "Say in one sentence what was wrong. Then write the function again as a whole, under its own "
-    "name, every line of it, with what it imports, in one block:\n```python\n…\n```"
+    "Write the function again as a whole, under its own name, with what it imports. Answer with "
+    "one block of Python and nothing else:\n```python\n…\n```"
 )
 """Code is asked for as code.
 
 Source: `benchmarks.models`, a 0.5B model: of functions inside a JSON text it writes the head alone,
-or a line of the tests; in a block it writes them whole.
+or a line of the tests; asked for a sentence first, it ends behind that. A block it writes whole.
 """
 
 

@@ -57,6 +57,7 @@ def read_edits(reply: Reply, tree: Tree, baseline: Baseline, shown: Shown) -> Ch
         source = tree.text(functions.SOLUTION) or ""
         wanted = [lines.with_function(functions.SOLUTION, source, code, compiler)]
     else:
+        _refuse_no_code(reply, tree)
         wanted, why = _wanted(reply, tree, shown, compiler), field(reply, "why", str)
     result = edits.apply(tree, wanted, Protection.of(baseline))
     if not isinstance(result, Tree):
@@ -88,6 +89,14 @@ def _written(reply: Reply) -> tuple[str, str]:
         words = " ".join(reply.text.partition("```")[0].split())
         return words, next((b for b in reversed(blocks) if _DEFINES.search(b)), blocks[-1])
     return "", reply.text if _DEFINES.search(reply.text) and not _JSON.match(reply.text) else ""
+
+
+def _refuse_no_code(reply: Reply, tree: Tree) -> None:
+    if functions.is_one(tree) and not _JSON.match(reply.text):
+        raise BadReply(
+            "The reply holds no code. Write the whole function, with its `def`, in one block that "
+            "begins with ```python and ends with ```."
+        )
 
 
 def _wanted(reply: Reply, tree: Tree, shown: Shown, compiler: Compiler) -> list[Edit]:

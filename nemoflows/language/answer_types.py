@@ -97,6 +97,7 @@ _IS = (
     r"(?:\s*\([^)]*\))?[,`*]*\s+(?:\w+\s+)?(?:(?:is|are|was|were) (?:an?|the|one|any|used)\b|"
     r"(?:refers? to|means?|stands for|provides?|denotes?)\b)"
 )
+_DATE = re.compile(r"\b(?:\d{4}-\d\d-\d\d|\d\d?[./]\d\d?[./]\d{4})\b")
 _LETTERS = re.compile(r"[a-z]+")
 _ASKED_BY = STOP_WORDS | {"mean", "means", "used", "use", "stand", "stands"}
 
@@ -121,6 +122,8 @@ def answers(kind: AnswerType, question: str, sentence: str) -> bool:
     how = next(iter(kind_words(question)), "") if kind == "number" else ""
     if how == "often":
         return _OFTEN.search(sentence) is not None
+    if how in _MEASURES:
+        sentence = _DATE.sub(" ", sentence)
     known = set(words(question))
     found = _HOLDS[kind].finditer(sentence) if kind else iter(())
     new = any(not set(words(match.group())) <= known for match in found)

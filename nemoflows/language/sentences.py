@@ -49,7 +49,13 @@ _STATEMENT = re.compile(
 )
 """A line that reads as code wherever it stands."""
 _LOOKS = {
-    "bullet": re.compile(r"\s*(?:[-*+•]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S"),
+    "bullet": re.compile(
+        r"\s*(?:[-*+•]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S|"
+        # An entry of a log or a chat: its time, and who.
+        r"\[(?:[\d./-]+,? )?\d\d?:\d\d[^\]\n]{0,12}\]\s+\S|\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S*\s+\S|"
+        r"(?:\d\d?[./]\d\d?[./]\d\d(?:\d\d)?,? )?\d\d?:\d\d(?::\d\d)?\s+"
+        r"(?:- )?[^\W\d][^:\n]{0,30}:\s"
+    ),
     "table": re.compile(r"\s*\|.*\||\s*[+|][-=+|:\s]{3,}$"),
     "underline": _UNDERLINE,
     # A title's marks, or one or two words and a colon, alone on a line.
@@ -64,6 +70,16 @@ _KEYED = re.compile(
     r"[\"']?(?:\*\*|__)? ?[:\uff1a](?:\*\*|__)?(?P<value>[ \t]+\S.*|[ \t]*$)"
 )
 """A line "key: value", or a key above indented ones."""
+_LEADER = re.compile(
+    r"[ \t]*[^\W_][^\n:|=]{0,48}?[ \t]*(?:\.{4,}|_{4,}|…{2,}|(?: \.){4,})[ \t]*(?P<value>\S.*|$)"
+)
+"""A form's line whose field and value dots or a rule join."""
+_PAGE = re.compile(r"\d{1,4}\s*$")
+"""What such a line leads to in a table of contents."""
+_SECTION = re.compile(r"\[[^\W\d][\w.:\- \"'/@]*\]\s*$")
+_SETTING = re.compile(r"(?:export )?[^\W\d][\w.\-]* ?= ?\S")
+_UPPER = re.compile(r"(?:export )?[A-Z][A-Z\d_]{2,}=\S")
+_COMMENT = re.compile(r"[#;]")
 _ITEM = re.compile(r"[ \t]*[-*+\u2022] +\S|[ \t]+\S")
 MAX_KEY_WORDS = 6
 MAX_RECORD_CHARACTERS = 300
@@ -155,24 +171,45 @@ def _records(raw: Sequence[str], places: Sequence[str]) -> dict[int, str]:
 
     A record is a stretch of lines without an empty one, of which at least two are "key: value".
     """
-    found: dict[int, str] = {}
+    found = _settings(raw, places)
     run: list[int] = []
     for number in range(len(raw) + 1):
         line = raw[number] if number < len(raw) and not places[number] else ""
         if _keyed(line) or (run and line.strip() and _ITEM.match(line)):
             run.append(number)
             continue
-        keyed = [place for place in run if (match := _keyed(raw[place])) and match["value"].strip()]
-        if len(keyed) >= 2 and _indent(raw[run[0]]) == 0 and 2 * len(keyed) >= len(run):
+        keyed = [match for place in run if (match := _keyed(raw[place])) and match["value"].strip()]
+        contents = all(match.re is _LEADER and _PAGE.match(match["value"]) for match in keyed)
+        enough = len(keyed) >= 2 and 2 * len(keyed) >= len(run) and not contents
+        if enough and _indent(raw[run[0]]) == 0:
             found |= _parted(raw, run)
         run = []
     return found
 
 
+def _settings(raw: Sequence[str], places: Sequence[str]) -> dict[int, str]:
+    """Return the lines of settings "key = value": a section's, with its name, or of a shell."""
+    found: dict[int, str] = {}
+    run: list[int] = []
+    more = _UPPER
+    for number in range(len(raw) + 1):
+        line = raw[number] if number < len(raw) and not places[number] else ""
+        if run and (more.match(line) or _COMMENT.match(line)):
+            run.append(number)
+            continue
+        if len(run) >= 2:
+            found |= dict.fromkeys(run, "record") | {run[0]: "record start"}
+        more = _SETTING if _SECTION.match(line) else _UPPER
+        run = [number] if more is _SETTING or _UPPER.match(line) else []
+    return found
+
+
 def _keyed(line: str) -> re.Match[str] | None:
-    match = _KEYED.match(line.rstrip())
+    line = line.rstrip()
+    match = _KEYED.match(line) or _LEADER.match(line)
     key = match.group()[: -len(match["value"]) or None] if match else ""
-    return match if match and len(key.split()) <= MAX_KEY_WORDS else None
+    named = [word for word in key.split() if any(map(str.isalnum, word))]
+    return match if len(named) <= MAX_KEY_WORDS else None
 
 
 def _parted(raw: Sequence[str], run: Sequence[int]) -> dict[int, str]:

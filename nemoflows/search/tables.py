@@ -32,6 +32,9 @@ _NONE = "\x1f"
 _MAX_RECORD_LINES = 200
 """Of one record whose quoted field holds line ends."""
 
+_LINE_END = re.compile(r"\s*[\r\n]\s*")
+_MAX_ONE_LINE = 300
+
 Row = tuple[str, str]
 """Title and text."""
 
@@ -67,7 +70,7 @@ def render(row: Mapping[str, Any]) -> Row:
     body = next((names[name] for name in _BODIES if name in names), None)
     title = next((names[name] for name in _TITLES if name in names), None)
     lines = [
-        f"{name}: {value}"
+        f"{name}: {_one_line(value)}"
         for name in row
         if name != body and (name != title or body is None) and (value := _text(row[name]))
     ]
@@ -76,6 +79,11 @@ def render(row: Mapping[str, Any]) -> Row:
     if len(heading) > MAX_HEADING_CHARS and body is not None:
         parts.append(f"{title}: {heading}")
     return shortened(heading), "\n\n".join(part for part in parts if part)
+
+
+def _one_line(value: str) -> str:
+    """Return a short value without line ends, which would part it from its name."""
+    return _LINE_END.sub(" ", value.strip()) if len(value) <= _MAX_ONE_LINE else value
 
 
 def _text(value: object) -> str:
@@ -122,14 +130,19 @@ def _below_header(
     names: list[str] = []
     for line, row in records:
         filled = _filled(row)
-        if not names and 0 < filled < width:
+        if not names and 0 < filled < width and not _lacks_a_name(row, filled, width):
             skip(f"line {line} stands above the header: {' '.join(row)[:80]!r}")
         elif not names and filled:
-            names = _named(row)
+            names = _named([*row, *[""] * (width - len(row))])
         elif filled > len(names):
             skip(f"line {line} has {filled} fields, the header {len(names)}")
         elif filled:
             yield dict(zip(names, row, strict=False))
+
+
+def _lacks_a_name(row: Sequence[str], filled: int, width: int) -> bool:
+    """Tell whether a row is a header of which the last column alone has no name."""
+    return filled > 1 and filled == width - 1 and not any(map(str.isdigit, "".join(row)))
 
 
 def _delimiter(lines: Sequence[str]) -> str:

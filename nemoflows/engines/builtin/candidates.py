@@ -33,6 +33,8 @@ _PAIR = re.compile(r"[^\W_][^\n:]{0,40}: \S[^\n]*$")
 """One line "key: value", which needs no third word."""
 _LISTED = re.compile(r"\s*(?:[-*+\u2022]|\(?\d{1,3}[.)])\s+\S")
 _ORDERED = re.compile(r"(?:first|second|third|then|next|after|finally|last|step)\b", re.IGNORECASE)
+_RULE = re.compile(r"[._…]{4,}|(?: \.){4,}")
+"""Dots or a line that join a form's field and its value."""
 _ROW = re.compile(r"\|.*\w.*\|")
 _STUB = re.compile(r"@[\w.]*overload\b|\.\.\.$|^(?:if|elif) (?:typing\.|t\.)?TYPE_CHECKING")
 """Code for a type checker: it does nothing."""
@@ -162,8 +164,8 @@ def _states(sentence: Sentence) -> bool:
         short = len(text) <= MAX_CODE_CHARACTERS
         return short and bool(readable(text)) and not _STUB.search(text)
     if sentence.kind == "table":
-        return len(text) <= MAX_JOINED_CHARACTERS and text.startswith("|")
-    if sum(map(_is_letter, text)) < LETTERS * len("".join(text.split())):
+        return len(text) <= MAX_JOINED_CHARACTERS and text.startswith(("|", "+"))
+    if sum(map(_is_letter, text)) < LETTERS * len("".join(_RULE.sub("", text).split())):
         return False
     if sentence.kind == "record" or _PAIR.match(text):
         return len(text) <= MAX_CODE_CHARACTERS

@@ -46,8 +46,9 @@ STEPS = 2.0
 """What a whole list gains where a procedure is asked for."""
 _PRONOUN = re.compile(r"\W*(?:It|He|She|They|This|These|Its|His|Her|Their)\b")
 """A sentence's first word that stands for what the sentence before it speaks of."""
-TORN, LEADS_ON = 1.5, 1.0
-"""What a sentence loses that the passage's edge cuts, or that promises what is not quoted."""
+TORN, LEADS_ON, ASKS = 1.5, 1.0, 8.0
+"""What a sentence loses that the passage's edge cuts, that promises what is not quoted, or that
+asks itself."""
 EXACT = 3.0
 """What a sentence gains that holds the names with signs as they are asked for: 1.10 is not 10.1."""
 SUBJECT, OPENS = 1.5, 1.0
@@ -186,7 +187,8 @@ def _score(asked: Asked, each: Candidate) -> float:
         held = [(n in each.bag.terms) + (n in each.around.terms) for n in asked.exact]
         worth += EXACT * sum(held) / len(held) / 2
     worth += STEPS * (each.step == "list")
-    return worth - LEADS_ON * each.sentence.text.endswith(":") - TORN * each.torn
+    said = each.sentence.text.rstrip("*_\"'`) ")
+    return worth - LEADS_ON * said.endswith(":") - ASKS * said.endswith("?") - TORN * each.torn
 
 
 def _grams(asked: Asked, bag: Bag) -> float:

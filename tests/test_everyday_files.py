@@ -1,0 +1,113 @@
+"""Tables, forms, settings, logs and chats as people keep them: what a question gets of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nemoflows.engines.builtin import extract
+from nemoflows.engines.builtin.confidence import SURE, confidence
+from nemoflows.language.sentences import sentences
+from nemoflows.search import build_index, open_index
+from nemoflows.types import Evidence
+
+HIRE = 'Tool,Note,Hook\r\nAuger,"Sharp,\r\nkeep it covered",K4\r\nAdze,none,K9\r\n'
+DEPTHS = "Well,Depth,Level,\nNorth,14 m,9 m,x\nSouth,11 m,8 m,y\n"
+GRID = """Keys
+====
+
++------+----------------+
+| Key  | Meaning        |
++======+================+
+| F6   | lifts the gate |
++------+----------------+
+"""
+SETTINGS = """[pump.east]
+# in bar
+max_pressure = 6
+keeper = Jana Wirth
+
+[pump.west]
+max_pressure = 4
+keeper = Ole Brandt
+"""
+FORM = """APPLICATION FOR A BERTH
+
+Surname ............ Kowalska
+Length of boat _____ 7.4 m
+Draught . . . . . .  1.1 m
+"""
+CHAT = """[10:04] Anna: who has the key to the shed?
+[10:06] Bo: the key is in the blue box under the stairs
+[10:07] Anna: thanks, and the code of the alarm?
+[10:09] Bo: alarm code is 7731
+"""
+LOG = """2031-02-03 04:11:09 INFO worker 3 begins
+2031-02-03 04:12:44 ERROR the disk /var/spool is full
+2031-02-03 04:15:01 INFO worker 3 ends
+"""
+NOTE = "---\ntitle: The dyke\nraised: 2029-10-02\n---\n\nThe dyke is 11 km long.\n"
+
+
+def asked(folder: Path, name: str, text: str, question: str) -> tuple[list[Evidence], float]:
+    (folder / "c").mkdir()
+    (folder / "c" / name).write_bytes(text.encode())
+    passages = open_index(build_index(str(folder / "c"), str(folder / "r"))).search(question, 8)
+    found = extract(question, passages)
+    return found, confidence(question, found, passages)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "question", "quote"),
+    [
+        ("hire.csv", HIRE, "On which hook is the auger?", "keep it covered\nHook: K4"),
+        ("wells.csv", DEPTHS, "What is the depth of the North well?", "Well: North\nDepth: 14 m"),
+        ("keys.rst", GRID, "What does F6 do?", "| F6   | lifts the gate |"),
+        ("pump.ini", SETTINGS, "Who is the keeper of the west pump?", "keeper = Ole Brandt"),
+        ("pump.toml", SETTINGS, "What is the max pressure of the east pump?", "max_pressure = 6"),
+        ("shop.env", "SHOP_PORT=8443\nSHOP_OWNER=rita\n", "What is the shop port?", "PORT=8443"),
+        ("form.txt", FORM, "What is the length of the boat?", "Length of boat _____ 7.4 m"),
+        ("form.txt", FORM, "What is the draught?", "Draught . . . . . .  1.1 m"),
+        ("chat.txt", CHAT, "Where is the key to the shed?", "the blue box under the stairs"),
+        ("chat.txt", CHAT, "What is the code of the alarm?", "alarm code is 7731"),
+        ("app.log", LOG, "Which disk is full?", "ERROR the disk /var/spool is full"),
+        ("note.md", NOTE, "How long is the dyke?", "The dyke is 11 km long."),
+    ],
+)
+def test_a_question_gets_the_line_that_says_it(
+    name: str, text: str, question: str, quote: str, tmp_path: Path
+) -> None:
+    found, _ = asked(tmp_path, name, text, question)
+    assert quote in found[0].quote
+
+
+@pytest.mark.parametrize(
+    ("question", "sure"),
+    [
+        ("How many seats has the Birch room?", True),
+        ("What is the price of the Birch room?", False),
+        ("Who cleans the Cedar room?", False),
+    ],
+)
+def test_a_row_is_no_sure_answer_to_what_it_has_no_field_for(
+    question: str, sure: bool, tmp_path: Path
+) -> None:
+    _, found = asked(tmp_path, "rooms.csv", "Room,Seats\nBirch,12\nCedar,30\n", question)
+    assert (found >= SURE) is sure
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("Safety ........ 3\nUse ........ 12\n", {"prose"}),
+        ("width = 4\nheight = 9\n", {"code"}),
+        ("```ini\n[a]\nwidth = 4\n```\n", {"code"}),
+        ("The train leaves at\n10:30 and arrives late.\n", {"prose"}),
+        ("12/03/2031, 10:04 - Anna: hello\n12/03/2031, 10:05 - Bo: hi\n", {"bullet"}),
+        ("HOST=a\nPORT=1\n", {"record"}),
+        ("[a]\nwidth = 4\n", {"record"}),
+    ],
+)
+def test_contents_and_programs_are_no_records(text: str, kinds: set[str]) -> None:
+    assert {each.kind for each in sentences(text)} == kinds
