@@ -25,11 +25,10 @@ from typing import Any
 from benchmarks.answers import Paragraphs, Row, read
 from benchmarks.repair import LIMITS
 from nemoflows.calls.contract import MAX_QUOTES
-from nemoflows.coding import context, functions, replies, snapshots, testing
+from nemoflows.coding import functions, replies, snapshots, testing
 from nemoflows.coding.candidates import solved
-from nemoflows.coding.prompts import propose
 from nemoflows.coding.runs import TestRuns
-from nemoflows.coding.steps import plan_change
+from nemoflows.coding.steps import plan_change, proposals
 from nemoflows.coding.steps import propose as proposed
 from nemoflows.coding.types import Change, CodingTask
 from nemoflows.engines.builtin import extract
@@ -37,7 +36,7 @@ from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
 from nemoflows.llm.bound import BoundClient
 from nemoflows.llm.client import LLMClient
-from nemoflows.llm.results import Success
+from nemoflows.llm.results import CallSpec, Success
 from nemoflows.rag import gates
 from nemoflows.rag.agent import AgentState
 from nemoflows.rag.quoting import quoting
@@ -102,7 +101,9 @@ async def programs(
     try:
         for row in spread(read(folder / "tasks.jsonl"), n):
             change = await _begun(row, client, runs, work)
-            edits_told += [await _edit(change, client, number) for number in range(PROPOSALS)]
+            tree = snapshots.opened(change.baseline.task.repository)
+            asks = proposals(change, tree, client, PROPOSALS)
+            edits_told += [await _edit(ask, client) for ask in asks]
             functions_told.append(await _solved(change, client, runs))
     finally:
         await runs.aclose()
@@ -122,17 +123,15 @@ async def _begun(row: dict[str, Any], client: BoundClient, runs: TestRuns, work:
     return await plan_change(baseline, client=free)
 
 
-async def _edit(change: Change, client: BoundClient, number: int) -> Row:
+async def _edit(ask: CallSpec[replies.Changed], client: BoundClient) -> Row:
     """Return what came of asking for one change; the flow's own asking replays it."""
-    tree = snapshots.opened(change.baseline.task.repository)
-    shown = context.shown_lines(tree, change.baseline, change.plan)
-    request = propose(context.parts(change, tree), number=number, hint="", one_function=True)
-    result = await client.ask(
-        request, lambda reply, _: replies.read_edits(reply, tree, change.baseline, shown)
-    )
+    result = await client.llm.complete(ask)
+    applies = isinstance(result, Success)
+    formed = isinstance(result, Success) or result.detail == replies.UNCHANGED
     return {
-        "well formed at the first ask": isinstance(result, Success) and len(result.calls) == 1,
-        "well formed": isinstance(result, Success),
+        "well formed": formed,
+        "changes something": applies,
+        "changes something at the first ask": applies and len(result.calls) == 1,
         **_taken(client, result.calls),
     }
 

@@ -18,6 +18,7 @@ from nemoflows.errors import BadReply
 from nemoflows.sandbox.trees import Tree
 
 MAX_EDITS = 100
+UNCHANGED = "The edits change nothing."
 _BLOCK = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _JSON = re.compile(r"\s*[{\[]")
 _DEFINES = re.compile(r"^(?:async )?(?:def|class) ", re.MULTILINE)
@@ -64,7 +65,7 @@ def read_edits(reply: Reply, tree: Tree, baseline: Baseline, shown: Shown) -> Ch
         told = "; ".join(str(each) for each in result[:SHOWN])
         raise BadReply(f"Edits that cannot be applied: {told}.")
     if result.hash == tree.hash:
-        raise BadReply("The edits change nothing.")
+        raise BadReply(UNCHANGED)
     sources = {edit.path for edit in wanted if edit.path.endswith(".py")}
     _refuse_broken(sources, tree, result, compiler)
     return Changed(result, why[:400])

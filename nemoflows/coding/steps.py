@@ -73,16 +73,19 @@ async def propose(
     if n < 1 or client.model.is_builtin or not baseline.target:
         return change
     tree = opened(baseline.task.repository)
-    shown = context.parts(change, tree)
-    hints = [f"{s.path}:{s.line}" for s in baseline.suspects if s.score >= 0.5]
-    requests = [
-        prompts.propose(
-            shown, number=number, hint=_hint(hints, number), one_function=functions.is_one(tree)
-        )
-        for number in range(n)
-    ]
-    asks = [_ask(request, tree, change, client) for request in requests]
+    asks = proposals(change, tree, client, n)
     return await _with_candidates(change, asks, tree, client, tier, number=0)
+
+
+def proposals(change: Change, tree: Tree, client: BoundClient, n: int) -> list[CallSpec[Changed]]:
+    """Return what is asked for `n` changes; each but the first looks at another place first."""
+    shown, one_function = context.parts(change, tree), functions.is_one(tree)
+    hints = [f"{s.path}:{s.line}" for s in change.baseline.suspects if s.score >= 0.5]
+    requests = [
+        prompts.propose(shown, number=k, hint=_hint(hints, k), one_function=one_function)
+        for k in range(n)
+    ]
+    return [_ask(request, tree, change, client) for request in requests]
 
 
 def _hint(hints: Sequence[str], number: int) -> str:
