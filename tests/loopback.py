@@ -39,7 +39,13 @@ _KINDS = {"P": "passage", "F": "finding", "Q": "query"}
 class ModelServer:
     """A server that runs while its `with` block does."""
 
-    def __init__(self, *, models: tuple[str, ...] = ("tiny",), latency_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        models: tuple[str, ...] = ("tiny",),
+        latency_s: float = 0.0,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.models, self.latency_s = models, latency_s
         self.faults: deque[str] = deque()
         self.requests: list[dict[str, Any]] = []
@@ -64,8 +70,8 @@ class ModelServer:
             server_state = outer
 
         self._handler = Handler
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self._server = _Server((host, 0), Handler)
+        self.url = f"http://{host}:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
