@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nemoflows.journal import Journal
+
 N_RIVERS = 7
 KILL_AFTER = 9
 QUESTION = "How long are the rivers?"
@@ -40,17 +42,22 @@ def prepare(folder: Path) -> list[str]:
     return [sys.executable, "-m", "flytekit.clis.sdk_in_container.pyflyte", *words, *more]
 
 
+def n_paid(folder: Path) -> int:
+    """Return how many calls are recorded."""
+    return len(Journal(str(folder / "journal")).keys())
+
+
 def demonstrate(folder: Path) -> None:
     """Run, kill, run again, and print what each paid."""
-    command, calls = prepare(folder), folder / "journal" / "calls"
+    command = prepare(folder)
     env = {**os.environ, "NEMOFLOWS_JOURNAL": str(folder / "journal"), "NEMOFLOWS_CONCURRENCY": "3"}
     quiet = subprocess.DEVNULL
     first = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet)
-    while first.poll() is None and len(list(calls.rglob("*.json"))) < KILL_AFTER:
+    while first.poll() is None and n_paid(folder) < KILL_AFTER:
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    print(f"killed with SIGKILL after {len(list(calls.rglob('*.json')))} paid calls")
+    print(f"killed with SIGKILL after {n_paid(folder)} paid calls")
     second = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     costs = re.findall(r"^cost:.*$", second.stdout, re.MULTILINE)
     print("started again:", *(costs or [second.stdout, second.stderr]))

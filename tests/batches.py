@@ -30,7 +30,7 @@ from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
-from nemoflows.storage.store import open_store
+from nemoflows.storage.sqlite import open_records
 from tests.loopback import ModelServer, _Handler, message
 from tests.support import request
 
@@ -250,7 +250,7 @@ def batch_client(
     """Return a client whose endpoint `claude` takes batches."""
     far = Endpoint(dialect="anthropic-batch", base_url=url, price_key="anthropic")
     settings = Settings(run="batches", endpoints={"claude": far})
-    notes = open_store(root) if root else None
+    notes = open_records(root) if root else None
     engine = AnthropicBatch(far, name="claude", deadline_s=deadline_s, notes=notes, pauses=pauses)
     return LLMClient(
         Engines(settings, given={"claude": engine}), Journal(root, run="batches"), settings=settings

@@ -27,6 +27,7 @@ from nemoflows.money.budgets import Account
 from nemoflows.money.ledger import fold
 from nemoflows.settings import Settings
 from nemoflows.types import Index, ModelRef
+from tests.journals import lines
 
 QUESTIONS = ["How long is the Elbe" + "?" * number for number in range(100)]
 USD_PER_MTOK = (1.0, 2.0)
@@ -59,7 +60,7 @@ def attempt(url: str, index: Index, folder: Path, cap_usd: float) -> dict[str, o
 
 def n_begun(folder: Path) -> int:
     """Return how many attempts all processes so far have announced."""
-    return sum(path.read_bytes().count(b'"begun"') for path in folder.glob("j/intents/*/*"))
+    return sum(b'"begun"' in line for line in lines(folder / "j", "intents"))
 
 
 def wait_for_attempts(folder: Path, n: int) -> None:

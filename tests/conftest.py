@@ -17,6 +17,7 @@ from nemoflows.llm.client import LLMClient
 from tests.coding import Providers
 from tests.engines import ARGUMENTS, InProcess, Loop, serve
 from tests.loopback import ModelServer
+from tests.object_stores import KEYS, serve_s3
 from tests.subjects import LOOPBACK, SENSIBLE, VLLM, Subject
 from tests.support import make_llm, write_corpus
 
@@ -68,6 +69,26 @@ def fake() -> FakeEngine:
 @pytest.fixture
 def llm(fake: FakeEngine, tmp_path: Path) -> LLMClient:
     return make_llm(fake, tmp_path / "journal")
+
+
+@pytest.fixture(params=["sqlite", "files"])
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Return the root of a journal on a disk, in each of its two layouts."""
+    return f"{'file://' if request.param == 'files' else ''}{tmp_path / 'j'}"
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """Yield a prefix of an object store on loopback."""
+    import fsspec
+
+    with serve_s3() as url:
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
+        yield f"s3://bucket/{tmp_path.name}"
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture

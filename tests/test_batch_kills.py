@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.batches import BatchServer
+from tests.journals import recorded
 from tests.support import ROOT
 
 POINTS = ("list", "create", "created", "poll", "results")
@@ -46,7 +47,7 @@ def ends(child: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
 
 
 def n_recorded(root: Path) -> int:
-    return len(list((root / "calls").rglob("*.json")))
+    return len(recorded(root))
 
 
 def signals(server: BatchServer, root: Path, point: str, n: int, number: int) -> str:

@@ -35,6 +35,7 @@ from tests.batches import (
     run,
     values,
 )
+from tests.journals import content
 from tests.support import request
 
 
@@ -371,7 +372,7 @@ def test_nothing_secret_is_written_or_told(
     with caplog.at_level(logging.DEBUG, "nemoflows"):
         assert values(asyncio.run(ask_all(llm, asks(2)))) == expected(2)
     assert set(claude.authorizations) == {"Bearer canary-key"}
-    kept = [p.read_text() for p in Path(root).rglob("*.json*") if "batches" in p.parts]
+    kept = [data.decode() for data in content(root, "batches").values()]
     assert kept
     for text in [*kept, caplog.text]:
         assert "canary" not in text

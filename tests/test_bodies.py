@@ -37,6 +37,7 @@ from nemoflows.money import prices
 from nemoflows.money.budgets import Account, Budget
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
+from tests.journals import only_record, rewrite
 from tests.support import request
 
 N = int(os.environ.get("FUZZ", "300"))
@@ -295,9 +296,9 @@ def test_an_unknown_price_counts_at_its_reservation_also_after_a_restart(
 
 def test_a_price_below_nothing_in_an_old_record_is_unknown(url: str, tmp_path: Path) -> None:
     ask("compatible", url, json.dumps(GOOD["compatible"]).encode(), tmp_path)
-    [path] = tmp_path.glob("calls/*/*.json")
-    record = json.loads(path.read_bytes())
-    path.write_text(json.dumps(record | {"usd": -0.5}))
+    name, data = only_record(tmp_path)
+    record = json.loads(data)
+    rewrite(tmp_path, name, json.dumps(record | {"usd": -0.5}).encode())
     outcome = Journal(str(tmp_path)).outcome(record["key"])
     assert outcome is not None
     assert outcome.usd is None
@@ -306,12 +307,12 @@ def test_a_price_below_nothing_in_an_old_record_is_unknown(url: str, tmp_path: P
 def test_a_record_is_read_anew_from_its_body(url: str, tmp_path: Path) -> None:
     """What an earlier reading lost, or failed at, is found by a later one without paying."""
     ask("compatible", url, json.dumps(GOOD["compatible"]).encode(), tmp_path)
-    [path] = tmp_path.glob("calls/*/*.json")
-    record = json.loads(path.read_bytes())
+    name, data = only_record(tmp_path)
+    record = json.loads(data)
     assert json.loads(record["outcome"]["reply"]["raw"]) == GOOD["compatible"]
     lost = record["outcome"]["reply"] | {"text": ""}
     record["outcome"] = {"kind": "unusable", "reason": "invalid", "detail": "", "reply": lost}
-    path.write_text(json.dumps(record))
+    rewrite(tmp_path, name, json.dumps(record).encode())
     found, n_sent, _ = ask("compatible", url, b"", tmp_path)
     assert isinstance(found, Success)
     assert (found.value, n_sent) == (WORDS, 0)
@@ -319,10 +320,10 @@ def test_a_record_is_read_anew_from_its_body(url: str, tmp_path: Path) -> None:
 
 def test_a_record_without_a_body_replays_as_it_is(url: str, tmp_path: Path) -> None:
     ask("compatible", url, json.dumps(GOOD["compatible"]).encode(), tmp_path)
-    [path] = tmp_path.glob("calls/*/*.json")
-    record = json.loads(path.read_bytes())
+    name, data = only_record(tmp_path)
+    record = json.loads(data)
     del record["outcome"]["reply"]["raw"], record["worst_usd"]
-    path.write_text(json.dumps(record))
+    rewrite(tmp_path, name, json.dumps(record).encode())
     found, n_sent, _ = ask("compatible", url, b"", tmp_path)
     assert isinstance(found, Success)
     assert (found.value, n_sent) == (WORDS, 0)

@@ -31,7 +31,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> str:
         time.sleep(SLOW_S)
         return read(self, name)
 
-    def slow_write(self: ObjectStore, name: str, data: bytes) -> None:
+    def slow_write(self: ObjectStore, name: str, data: bytes, *_: object) -> None:
         time.sleep(SLOW_S)
         write(self, name, data)
 

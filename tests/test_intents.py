@@ -26,6 +26,8 @@ from nemoflows.llm.results import CallSpec
 from nemoflows.models import Endpoint
 from nemoflows.money.ledger import fold
 from nemoflows.settings import Settings
+from tests.journals import content, key_of, only_record, opened, recorded, rewrite
+from tests.journals import lines as lines_in
 from tests.loopback import ModelServer
 from tests.support import ROOT, make_llm, request
 
@@ -178,16 +180,16 @@ def test_only_what_was_sent_is_in_doubt(rpm: int, n_seen: int, tmp_path: Path) -
     assert len(cut) <= len(server.requests) - n_recorded
 
 
-def test_whatever_a_server_sees_was_announced_before(tmp_path: Path) -> None:
+def test_whatever_a_server_sees_was_announced_before(root: str) -> None:
     def look(_: str) -> None:
-        told = b"".join(path.read_bytes() for path in tmp_path.glob("intents/*/*"))
-        announced.append(told.count(b'"begun"') >= len(server.requests))
+        told = [line for line in lines_in(root, "intents") if b'"begun"' in line]
+        announced.append(len(told) >= len(server.requests))
 
     announced: list[bool] = []
     with ModelServer() as server:
         server.on_request = look
         server.faults.extend(["500", "", "429:0", ""])
-        assert started(server.url, str(tmp_path), 12).wait() == 0
+        assert started(server.url, root, 12).wait() == 0
     assert announced == [True] * 14
 
 
@@ -211,14 +213,11 @@ def test_an_attempt_that_reached_nobody_is_not_in_doubt(kind: str, tmp_path: Pat
     assert llm.in_doubt() == []
 
 
-@pytest.mark.parametrize("scheme", ["", "file://"])
-def test_a_killed_process_leaves_what_was_in_flight_in_doubt(scheme: str, tmp_path: Path) -> None:
-    root = f"{scheme}{tmp_path / 'j'}"
+def test_a_killed_process_leaves_what_was_in_flight_in_doubt(root: str) -> None:
     with ModelServer() as server:
         server.faults.extend(["", "", "hang:20", "hang:20", "hang:20", "hang:20"])
         child = started(server.url, root, 6)
-        folder = tmp_path / "j" / "calls"
-        while len(server.requests) < 6 or len(list(folder.rglob("*.json"))) < 2:
+        while len(server.requests) < 6 or len(recorded(root)) < 2:
             assert child.poll() is None
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -245,36 +244,33 @@ def test_the_ledger_says_how_many_are_in_doubt() -> None:
     assert "3 attempts cut off, perhaps billed" in told
 
 
-def test_a_damaged_record_is_set_aside(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "j"), run="r")
-    llm = make_llm(FakeEngine([Rule(reply="{}")]), tmp_path / "j")
+def test_a_damaged_record_is_set_aside(root: str) -> None:
+    journal = Journal(root, run="r")
+    llm = make_llm(FakeEngine([Rule(reply="{}")]), root)
     ask(llm)
-    [path] = (tmp_path / "j" / "calls").rglob("*.json")
-    path.write_bytes(b"{torn")
-    assert journal.get(path.stem) is None
-    assert not path.exists()
-    [aside] = (tmp_path / "j" / "damaged").iterdir()
-    assert aside.read_bytes() == b"{torn"
+    name, _ = only_record(root)
+    rewrite(root, name, b"{torn")
+    assert journal.get(key_of(name)) is None
+    assert recorded(root) == {}
+    assert list(content(root, "damaged").values()) == [b"{torn"]
     assert journal.n_damaged == 1
 
 
-def test_a_record_under_another_key_is_damaged(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "j"), run="r")
+def test_a_record_under_another_key_is_damaged(root: str) -> None:
+    journal = Journal(root, run="r")
     made = Record(
         key="ab" * 32, purpose="plan", model="a:b", request=request(), usd=None,
         outcome=Answered(reply=Reply(text="x")), started_s=1, ended_s=2,
     )  # fmt: skip
     journal.put(made)
-    path = tmp_path / "j" / "calls" / "ab" / f"{made.key}.json"
-    path.rename(path.with_name("ab" + "cd" * 31 + ".json"))
+    opened(root).move(f"calls/ab/{made.key}.json", f"calls/ab/ab{'cd' * 31}.json")
     assert journal.outcome("ab" + "cd" * 31) is None
     assert journal.n_damaged == 1
 
 
-def test_half_a_last_line_is_none(tmp_path: Path) -> None:
-    journal = Journal(str(tmp_path / "j"), run="r")
+def test_half_a_last_line_is_none(root: str) -> None:
+    journal = Journal(root, run="r")
     journal.begin(begun("k", 1))
-    [path] = (tmp_path / "j" / "intents" / "r").iterdir()
-    with path.open("ab") as file:
-        file.write(b'{"kind": "beg')
-    assert [cut.key for cut in Journal(str(tmp_path / "j"), run="r").in_doubt()] == ["k"]
+    [name] = content(root, "intents")
+    assert opened(root).append(name, b'{"kind": "beg')
+    assert [cut.key for cut in Journal(root, run="r").in_doubt()] == ["k"]

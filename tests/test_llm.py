@@ -21,6 +21,7 @@ from nemoflows.models import Endpoint
 from nemoflows.money.budgets import Account, Budget
 from nemoflows.settings import Settings
 from nemoflows.types import ModelRef
+from tests.journals import recorded
 from tests.loopback import ModelServer
 from tests.support import make_llm, request
 
@@ -112,7 +113,7 @@ def test_a_reply_is_recorded_before_it_is_read(fake: FakeEngine, tmp_path: Path)
 
     with pytest.raises(RuntimeError):
         asyncio.run(llm.complete(CallSpec(request(), crash)))
-    assert len(list((tmp_path / "j" / "calls").rglob("*.json"))) == 1
+    assert len(recorded(tmp_path / "j")) == 1
 
 
 def test_a_cancelled_caller_still_pays_only_once(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_an_unanswered_call_is_not_recorded(fault: str, kind: type, tmp_path: Pa
     failed = ask(llm)
     assert isinstance(failed, Failure)
     assert isinstance(failed.error(), kind)
-    assert not list((tmp_path / "j").rglob("*.json"))
+    assert not recorded(tmp_path / "j")
     assert unwrap(ask(llm)).value == "now"
 
 
@@ -212,7 +213,7 @@ def test_a_batch_fails_above_the_stated_share(fault: str, kind: type, tmp_path: 
     asks = [CallSpec(request(f"{'bad' if n < 3 else 'good'} {n}"), text) for n in range(5)]
     with pytest.raises(kind, match="3 of 5 items failed"):
         asyncio.run(llm.batch(asks, max_failed=0.5))
-    assert len(list((tmp_path / "j" / "calls").rglob("*.json"))) == 2
+    assert len(recorded(tmp_path / "j")) == 2
 
 
 def test_concurrency_is_bounded(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_the_builtin_tier_is_not_recorded(tmp_path: Path) -> None:
     llm = make_llm(Builtin(), tmp_path / "j", endpoint="builtin")
     done = unwrap(ask(llm, request("Rivers flow. Birds fly.", model="builtin", purpose="chat")))
     assert done.calls == []
-    assert not list((tmp_path / "j").rglob("*.json"))
+    assert not recorded(tmp_path / "j")
 
 
 def test_the_record_holds_usage_price_and_attempts(tmp_path: Path) -> None:
@@ -306,7 +307,7 @@ def test_no_key_is_in_the_journal(
 def test_a_reply_that_cannot_be_recorded_is_used_all_the_same(
     fake: FakeEngine, tmp_path: Path
 ) -> None:
-    llm = make_llm(fake, tmp_path / "j")
+    llm = make_llm(fake, f"file://{tmp_path / 'j'}")
     (tmp_path / "j" / "calls").write_text("in the way")
     assert unwrap(ask(llm)).value
     assert not llm.journal.durable

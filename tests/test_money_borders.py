@@ -85,14 +85,14 @@ class Batches(FakeEngine):
 
 def test_a_resumed_batch_run_knows_what_it_spent(tmp_path: Path) -> None:
     for root in (str(tmp_path / "near"), "memory://budget-of-batches"):
-        made = llm(Batches([Rule(reply="x", usd=0.01)]), Path(root))
+        made = llm(Batches([Rule(reply="x", usd=0.01)]), tmp_path / "other")
         made.journal = Journal(root, run="test")
         made.history = CallHistory(made.journal, many_processes=False)
         account = Account(scope="s", budget=Budget(1.0))
         asyncio.run(
             made.complete(CallSpec(request("a"), lambda reply, _: reply.text, account=account))
         )
-        again = llm(Batches([Rule(reply="x")]), Path(root))
+        again = llm(Batches([Rule(reply="x")]), tmp_path / "other")
         again.journal = Journal(root, run="test")
         again.history = CallHistory(again.journal, many_processes=False)
         assert again.history.open_budget(1.0, scope="s", call_keys=[]).used_usd == pytest.approx(

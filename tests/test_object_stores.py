@@ -11,9 +11,6 @@ from nemoflows.search import build_index, open_index
 from nemoflows.storage.store import open_store
 from nemoflows.types import Index
 from tests.test_hostile_corpora import write
-from tests.test_search import s3
-
-__all__ = ["s3"]  # the fixture
 
 
 def test_a_prefix_without_files_says_so(s3: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from nemoflows.rag.types import ResearchPlan
 from nemoflows.search import build_index
 from nemoflows.tasks.flyte.preemption import STATUS, end_gracefully_on_sigterm
 from nemoflows.types import ModelRef, Policy
+from tests.journals import lines
 from tests.loopback import ModelServer
 from tests.pods import prepare_pod, run_pod
 from tests.support import make_llm, request
@@ -104,8 +105,7 @@ def test_a_pod_that_is_taken_away_ends_as_the_system_failing(
         assert done.outputs is not None, done.log
         purposes = server.purposes()
     assert purposes.count("extract") == len(QUESTIONS) * (2 if lost else 1)
-    told = [line for path in (tmp_path / "journal" / "intents").rglob("*.jsonl")
-            for line in path.read_text().splitlines()]  # fmt: skip
+    told = lines(tmp_path / "journal", "intents")
     assert len(told) >= len(QUESTIONS)
     assert all(json.loads(line)["kind"] in {"begun", "ended"} for line in told)
 

@@ -22,9 +22,11 @@ from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import BUILT_IN, Endpoint
 from nemoflows.money.prices import price_usd
 from nemoflows.settings import Settings
+from nemoflows.storage.local import LocalStore
 from nemoflows.storage.objects import ObjectStore
-from nemoflows.storage.store import LocalStore, open_store
+from nemoflows.storage.store import open_store
 from nemoflows.types import ModelRef
+from tests.journals import only_record, recorded, rewrite
 from tests.loopback import ModelServer
 from tests.support import make_llm, request
 
@@ -35,40 +37,35 @@ def ask(text: str = "hello") -> CallSpec[str]:
     return CallSpec(request(text), lambda reply, _: reply.text)
 
 
-def only_record(root: Path) -> Path:
-    [path] = (root / "calls").rglob("*.json")
-    return path
-
-
-def test_a_newer_versions_record_is_replayed_and_never_set_aside(tmp_path: Path) -> None:
-    asyncio.run(make_llm(FakeEngine([Rule(reply="hi")]), tmp_path).complete(ask()))
-    path = only_record(tmp_path)
-    told = json.loads(path.read_bytes())
+def test_a_newer_versions_record_is_replayed_and_never_set_aside(root: str) -> None:
+    asyncio.run(make_llm(FakeEngine([Rule(reply="hi")]), root).complete(ask()))
+    name, data = only_record(root)
+    told = json.loads(data)
     told["outcome"]["reply"]["newer"] = 1
     told["request"]["newer"] = told["newer"] = {"x": 1}
-    path.write_text(json.dumps(told))
+    rewrite(root, name, json.dumps(told).encode())
     engine = FakeEngine([Rule(reply="other")])
-    llm = make_llm(engine, tmp_path)
+    llm = make_llm(engine, root)
     done = asyncio.run(llm.complete(ask()))
     assert isinstance(done, Success)
     assert done.value == "hi"
     assert engine.asked == []
     assert llm.in_doubt() == []
     assert len(list(llm.journal.records())) == 1
-    assert path.exists()
+    assert list(recorded(root)) == [name]
 
 
-def test_a_record_that_another_version_alone_can_read_stops_the_run(tmp_path: Path) -> None:
-    asyncio.run(make_llm(FakeEngine([Rule(reply="hi")]), tmp_path).complete(ask()))
-    path = only_record(tmp_path)
-    told = json.loads(path.read_bytes())
+def test_a_record_that_another_version_alone_can_read_stops_the_run(root: str) -> None:
+    asyncio.run(make_llm(FakeEngine([Rule(reply="hi")]), root).complete(ask()))
+    name, data = only_record(root)
+    told = json.loads(data)
     told["outcome"]["reply"]["stop"] = "a new way to stop"
-    path.write_text(json.dumps(told))
+    rewrite(root, name, json.dumps(told).encode())
     engine = FakeEngine([Rule(reply="other")])
     with pytest.raises(BadInput, match=r"another version.*it is paid"):
-        asyncio.run(make_llm(engine, tmp_path).complete(ask()))
+        asyncio.run(make_llm(engine, root).complete(ask()))
     assert engine.asked == []
-    assert path.exists()
+    assert list(recorded(root)) == [name]
 
 
 def test_a_newer_versions_note_still_says_that_a_batch_is_under_way() -> None:
@@ -174,7 +171,7 @@ def test_a_call_that_could_not_be_written_is_not_paid_again_by_its_own_process(
     tmp_path: Path,
 ) -> None:
     engine = FakeEngine([Rule(reply="hi")])
-    llm = make_llm(engine, tmp_path / "j")
+    llm = make_llm(engine, f"file://{tmp_path / 'j'}")
     (tmp_path / "j" / "calls").write_text("in the way")
     assert isinstance(asyncio.run(llm.complete(ask())), Success)
     (tmp_path / "j" / "calls").unlink()

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from nemoflows.search import SearchIndex, build_index, fragments, open_index
 from nemoflows.search.lexical import top
 from nemoflows.storage.store import open_store
 from nemoflows.types import Index
-from tests.object_stores import KEYS, serve_s3
 
 PAGES = {
     "birds.md": "# Birds\n\nThe puffin nests in burrows.\n\n## Diet\n\nPuffins eat sand eels.\n",
@@ -59,17 +57,6 @@ def corpus(tmp_path: Path) -> str:
 @pytest.fixture
 def root(tmp_path: Path) -> str:
     return str(tmp_path / "root")
-
-
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    with serve_s3() as url:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": url}.items():
-            monkeypatch.setenv(name, value)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
-        yield f"s3://bucket/{tmp_path.name}"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def found(index: Index, query: str, k: int = 3) -> list[str]:

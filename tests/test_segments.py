@@ -20,7 +20,7 @@ from nemoflows.errors import BadInput
 from nemoflows.search import build_index, layout, merge, open_index, prune
 from nemoflows.storage.store import open_store
 from nemoflows.types import Index
-from tests.test_search import embed, s3  # noqa: F401 - a fixture
+from tests.test_search import embed
 
 WORDS = ("eel", "cod", "puffin", "harbour", "tide", "net", "Eel,", "(cod)", "sea")
 TEXTS = st.lists(
@@ -246,7 +246,7 @@ def test_the_command_tells_what_it_would_remove(tmp_path: Path) -> None:
     assert len(list(Path(root).glob("indexes/[!.]*"))) == 1
 
 
-def test_an_object_store_is_pruned_too(s3: str, tmp_path: Path) -> None:  # noqa: F811
+def test_an_object_store_is_pruned_too(s3: str, tmp_path: Path) -> None:
     for step in range(2):
         put(tmp_path / "corpus", {"a.txt": f"Step {step}."})
         index = build_index(str(tmp_path / "corpus"), f"{s3}/base")

@@ -25,18 +25,29 @@ from nemoflows.storage.integrity import (
     verify_checksum,
     wrong_sizes,
 )
-from nemoflows.storage.store import LocalStore, Store, open_store, translated
+from nemoflows.storage.local import LocalStore
+from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.store import Records, Store, open_store, translated
 from tests.support import ROOT
 from tests.test_layers import FILES
 
 
 @pytest.fixture(params=["local", "memory"])
-def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
+def bulk(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
     local = request.param == "local"
     return open_store(str(tmp_path / "s") if local else f"memory://{uuid.uuid4()}")
 
 
-def test_what_is_written_comes_back_and_is_replaced_whole(store: Store) -> None:
+@pytest.fixture(params=["sqlite", "files", "memory", "s3"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Records:
+    """Return a root as a journal has it, of every kind: they make the same promises."""
+    if request.param == "s3":
+        return open_records(f"{request.getfixturevalue('s3')}/{uuid.uuid4()}")
+    roots = {"sqlite": f"{tmp_path / 's'}", "files": f"file://{tmp_path / 's'}"}
+    return open_records(roots.get(request.param, f"memory://{uuid.uuid4()}"))
+
+
+def test_what_is_written_comes_back_and_is_replaced_whole(store: Records) -> None:
     assert store.read("a/b.txt") is None
     store.write("a/b.txt", b"four")
     assert store.read("a/b.txt") == b"four"
@@ -45,7 +56,7 @@ def test_what_is_written_comes_back_and_is_replaced_whole(store: Store) -> None:
     assert store.read("a/b.txt") == b""
 
 
-def test_a_store_lists_measures_and_removes_what_lies_in_it(store: Store) -> None:
+def test_a_store_lists_measures_and_removes_what_lies_in_it(store: Records) -> None:
     assert store.names("a") == []
     for name in ("a/c/d.txt", "a/b.txt", "ab/e.txt"):
         store.write(name, b"four")
@@ -57,7 +68,7 @@ def test_a_store_lists_measures_and_removes_what_lies_in_it(store: Store) -> Non
     assert store.read("a/b.txt") is None
 
 
-def test_what_is_moved_lies_under_the_new_name_alone(store: Store) -> None:
+def test_what_is_moved_lies_under_the_new_name_alone(store: Records) -> None:
     store.write("open/a", b"1")
     store.move("open/a", "done/deep/a")
     assert store.names("") == ["done/deep/a"]
@@ -65,34 +76,34 @@ def test_what_is_moved_lies_under_the_new_name_alone(store: Store) -> None:
         store.move("open/a", "done/b")
 
 
-def test_a_folder_appears_whole_and_the_first_one_stays(store: Store) -> None:
+def test_a_folder_appears_whole_and_the_first_one_stays(bulk: Store) -> None:
     for text in ("first", "second"):
-        with store.folder("x/f", last="last") as work:
+        with bulk.folder("x/f", last="last") as work:
             (work / "sub").mkdir()
             (work / "sub" / "a").write_text("a")
             (work / "last").write_text(text)
-            assert store.names("") == ([] if text == "first" else ["x/f/last", "x/f/sub/a"])
-        if store.is_local:
-            assert store.read("x/f/last") == b"first"
-    assert store.names("x") == ["x/f/last", "x/f/sub/a"]
-    assert wrong_sizes(store, "x/f", {"sub/a": [1, 0], "last": [9, 0], "b": [0, 0]}) == [
+            assert bulk.names("") == ([] if text == "first" else ["x/f/last", "x/f/sub/a"])
+        if bulk.is_local:
+            assert bulk.read("x/f/last") == b"first"
+    assert bulk.names("x") == ["x/f/last", "x/f/sub/a"]
+    assert wrong_sizes(bulk, "x/f", {"sub/a": [1, 0], "last": [9, 0], "b": [0, 0]}) == [
         "last",
         "b",
     ]
 
 
-def test_a_folder_whose_making_fails_does_not_appear(store: Store) -> None:
+def test_a_folder_whose_making_fails_does_not_appear(bulk: Store) -> None:
     def make() -> None:
-        with store.folder("x/f", last="last") as work:
+        with bulk.folder("x/f", last="last") as work:
             (work / "last").write_text("half")
             raise ZeroDivisionError
 
     with pytest.raises(CorpusError, match="f cannot be written: ZeroDivisionError"):
         make()
-    assert store.names("") == []
+    assert bulk.names("") == []
 
 
-def test_lines_grow_on_a_disk_and_are_refused_by_an_object_store(store: Store) -> None:
+def test_lines_grow_on_a_disk_and_are_refused_by_an_object_store(store: Records) -> None:
     grown = [store.append("lines/a", line) for line in (b"1\n", b"2\n")]
     assert grown == [store.is_local] * 2
     assert store.read("lines/a") == (b"1\n2\n" if store.is_local else None)
@@ -266,20 +277,20 @@ def test_files_that_changed_or_are_missing_are_named(tmp_path: Path) -> None:
     assert damaged(store, "f", expected) == ["a", "sub/b"]
 
 
-def test_a_record_that_changed_or_is_not_there_is_not_read(store: Store, tmp_path: Path) -> None:
+def test_a_record_that_changed_or_is_not_there_is_not_read(bulk: Store, tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     writer = RecordWriter(path)
     for record in (b"one", b"", b"three"):
         writer.add(record)
     writer.close()
     table = np.load(offsets_path(path))
-    store.write("rows.txt", path.read_bytes())
-    rows = RecordReader(open_blob(store, "rows.txt"), table, name="rows.txt")
+    bulk.write("rows.txt", path.read_bytes())
+    rows = RecordReader(open_blob(bulk, "rows.txt"), table, name="rows.txt")
     assert (len(rows), rows.read([2, 0, 1]), rows.read([])) == (3, [b"three", b"one", b""], [])
     with pytest.raises(Damaged, match=r"Record 3 of rows\.txt"):
         rows.read([0, 3])
-    store.write("rows.txt", b"onethreE")
-    changed = RecordReader(open_blob(store, "rows.txt"), table, name="rows.txt")
+    bulk.write("rows.txt", b"onethreE")
+    changed = RecordReader(open_blob(bulk, "rows.txt"), table, name="rows.txt")
     assert changed.read([0, 1]) == [b"one", b""]
     with pytest.raises(Damaged, match=r"Record 2 of rows\.txt"):
         changed.read([0, 2])

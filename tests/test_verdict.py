@@ -17,6 +17,7 @@ from nemoflows.errors import BadInput
 from nemoflows.sandbox.runs import Ended
 from nemoflows.sandbox.trees import Tree
 from tests.coding import interpreter, task_of, verdict_over, with_runs
+from tests.journals import content, rewrite
 
 BASE = {
     "m.py": "def f(x):\n    return x - 1\n",
@@ -185,8 +186,8 @@ def test_a_finished_run_is_not_repeated_and_a_damaged_record_is(tmp_path: Path) 
 
     assert with_runs(tmp_path, twice) == (True, 1)
     assert with_runs(tmp_path, twice) == (True, 0)
-    record = next(tmp_path.rglob("tests/*/*.json"))
-    record.write_text(record.read_text()[:100])
+    [(name, data)] = content(tmp_path, "tests").items()
+    rewrite(tmp_path, name, data[:100])
     assert with_runs(tmp_path, twice) == (True, 1)
 
 
@@ -251,9 +252,9 @@ def test_a_record_of_a_weaker_level_is_not_taken_for_more(tmp_path: Path) -> Non
         return (await runs.run(task_of(tree), tree, RunOptions()))[1]
 
     assert with_runs(tmp_path, once) is False
-    record = next(tmp_path.rglob("tests/*/*.json"))
-    known = Ran.model_validate_json(record.read_text())
-    record.write_text(known.model_copy(update={"level": "weak"}).model_dump_json())
+    [(name, data)] = content(tmp_path, "tests").items()
+    known = Ran.model_validate_json(data).model_copy(update={"level": "weak"})
+    rewrite(tmp_path, name, known.model_dump_json().encode())
     assert with_runs(tmp_path, once) is False
     assert with_runs(tmp_path, once) is True
 
@@ -265,7 +266,7 @@ def test_a_run_that_was_killed_from_outside_is_not_recorded(tmp_path: Path) -> N
         return (await runs.run(task_of(tree), tree, RunOptions()))[0].was_killed
 
     assert with_runs(tmp_path, once)
-    assert not list(tmp_path.rglob("tests/*/*.json"))
+    assert not content(tmp_path, "tests")
 
 
 @pytest.mark.parametrize("option", ["-x", "--maxfail=1", "--co"])

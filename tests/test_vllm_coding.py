@@ -9,6 +9,7 @@ import pytest
 
 from tests.coding import ISSUE, lending
 from tests.engines import ARGUMENTS
+from tests.journals import recorded
 from tests.support import run_command
 
 
@@ -34,8 +35,7 @@ def test_proposals_in_one_batch_fit_the_schema_and_none_passes(tiny: Path, tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "no candidate passed" in done.stdout
-    paths = (tmp_path / "home").rglob("calls/*/*.json")
-    records = [json.loads(path.read_text().replace("\n", "", 1)) for path in paths]
+    records = [json.loads(data) for data in recorded(tmp_path / "home/.nemoflows/journal").values()]
     proposed = [record for record in records if record["purpose"] == "propose"]
     assert len(proposed) >= 6
     first = [r for r in proposed if len(r["request"]["messages"]) == 1]

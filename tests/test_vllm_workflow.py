@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines import ARGUMENTS
+from tests.journals import recorded
 from tests.loopback import ModelServer
 from tests.support import run_command
 
@@ -45,7 +46,7 @@ def test_the_frontier_answers_what_a_fine_tune_in_process_cannot(
     assert "synthesise" in purposes, "the answer is the frontier's"
     assert "Exception ignored" not in done.stdout
     assert "Traceback" not in done.stdout
-    kept = [path.read_text() for path in (tmp_path / "home").rglob("calls/*/*.json")]
+    kept = [data.decode() for data in recorded(tmp_path / "home/.nemoflows/journal").values()]
     asked = [record for record in kept if f'"vllm:{tiny}+{adapter}"' in record]
     assert asked, "the fine-tune was asked first"
     assert engines_of(str(tiny)) == [], "no process of the engine is left"

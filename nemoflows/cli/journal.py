@@ -12,7 +12,7 @@ from nemoflows import settings as settings_module
 from nemoflows.calls import Usage
 from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError, printable
-from nemoflows.journal import Journal, Recorded
+from nemoflows.journal import Journal
 from nemoflows.journal.summary import row, runs
 from nemoflows.llm.opening import journal_root
 from nemoflows.money.ledger import priced
@@ -99,14 +99,14 @@ def prune(book: Journal, older_than_days: float, *, yes: bool) -> None:
     before_s = time.time() - older_than_days * DAY_S
     prices: list[float | None] = []
     runs_of_old, left = set(), set()
-    for record in book.each(Recorded):
-        if record.ended_s >= before_s:
-            left.add(record.run)
+    for call in book.facts():
+        if call.ended_s >= before_s:
+            left.add(call.run)
             continue
-        prices.append(record.usd)
-        runs_of_old.add(record.run)
+        prices.append(call.usd)
+        runs_of_old.add(call.run)
         if yes:
-            book.remove(record)
+            book.remove(call.key)
     for run in runs_of_old - left if yes else ():
         book.remove_lines(run or "run")
     n_old, n_unknown = len(prices), prices.count(None)

@@ -22,7 +22,7 @@ from nemoflows.sandbox.inside.suite import NO_PYTEST
 from nemoflows.sandbox.levels import Level
 from nemoflows.sandbox.runs import Ended, Job, Sandbox, available
 from nemoflows.sandbox.trees import Tree
-from nemoflows.storage.store import open_store
+from nemoflows.storage.sqlite import open_records
 from nemoflows.types import Value
 
 RECORD_VERSION = 2
@@ -192,7 +192,7 @@ class TestRuns:
 
     def __init__(self, root: str, *, n: int = 0) -> None:
         """Take the journal's root, empty to remember nothing, and how many run at once."""
-        self._store = open_store(root) if root else None
+        self._store = open_records(root) if root else None
         self._n = n
         self._sandboxes: dict[str, Sandbox] = {}
         self._flights: dict[str, asyncio.Task[tuple[Ran, bool]]] = {}

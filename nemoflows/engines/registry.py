@@ -7,7 +7,7 @@ from typing import TypedDict
 from nemoflows.engines.base import Engine
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
-from nemoflows.storage.store import Store
+from nemoflows.storage.store import Records
 from nemoflows.types import ModelRef
 
 
@@ -27,7 +27,7 @@ class Engines:
         settings: Settings,
         *,
         given: dict[str, Engine] | None = None,
-        notes: Store | None = None,
+        notes: Records | None = None,
     ) -> None:
         self.settings, self.notes = settings, notes
         self._engines: dict[str, Engine] = dict(given or {})
@@ -57,7 +57,7 @@ class Engines:
         self._engines.clear()
 
 
-def _make(endpoint: Endpoint, name: str, settings: Settings, notes: Store | None) -> Engine:
+def _make(endpoint: Endpoint, name: str, settings: Settings, notes: Records | None) -> Engine:
     match endpoint.dialect:
         case "builtin":
             from nemoflows.engines.builtin import Builtin
@@ -83,7 +83,7 @@ def _make(endpoint: Endpoint, name: str, settings: Settings, notes: Store | None
             return _remote(endpoint, name, settings, notes)
 
 
-def _remote(endpoint: Endpoint, name: str, settings: Settings, notes: Store | None) -> Engine:
+def _remote(endpoint: Endpoint, name: str, settings: Settings, notes: Records | None) -> Engine:
     remote = Remote(name=name, deadline_s=settings.deadline_s, concurrency=settings.concurrency)
     match endpoint.dialect:
         case "anthropic":

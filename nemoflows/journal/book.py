@@ -21,33 +21,24 @@ fsync). Prompts and replies are stored in clear: the root's permissions (0700) a
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 from zlib import crc32
 
 from pydantic import ValidationError
 
 from nemoflows.errors import BadInput, EndpointDown, NemoflowsError
-from nemoflows.journal.notes import Notes, numbers
-from nemoflows.journal.records import (
-    InDoubt,
-    Intent,
-    Receipt,
-    Record,
-    Recorded,
-    in_doubt,
-    without_blocks,
-)
-from nemoflows.storage.store import LocalStore, Store, open_store
+from nemoflows.journal.notes import Notes, line_of, numbers
+from nemoflows.journal.records import Intent, Receipt, Record, Recorded, without_blocks
+from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.store import Facts, Records
 
 R = TypeVar("R", bound=Recorded)
-L = TypeVar("L", Intent, Receipt)
 _SUM = re.compile(rb',"crc":"([0-9a-f]{8})"}\Z')
 _SUM_BYTES = 18
 _BOM = b"\xef\xbb\xbf"
@@ -102,7 +93,7 @@ class Journal(Notes):
         if not self._store:
             return False
         try:
-            self._store.write(_name(record.key), _written(record))
+            self._store.write(_name(record.key), _written(record), facts_of(record))
         except (NemoflowsError, ValueError) as error:
             self.n_lost += 1
             log.error(  # noqa: TRY400  (a trace would bury what to do)
@@ -115,7 +106,7 @@ class Journal(Notes):
 
     def keys(self) -> list[str]:
         """Return the keys of all records, sorted."""
-        return list(self._each_key())
+        return list(self._each_key(self._store.sizes)) if self._store else []
 
     def begin(self, intent: Intent) -> None:
         """Announce an attempt, at once; where that fails the attempt is made all the same."""
@@ -143,7 +134,11 @@ class Journal(Notes):
 
         Damaged ones are set aside. What this version cannot read stays, is named and passed over.
         """
-        for key in self._each_key():
+        if self._store:
+            yield from self._read_each(kind, self._store.sizes)
+
+    def _read_each(self, kind: type[R], listed: Callable[[str], dict[str, int]]) -> Iterator[R]:
+        for key in self._each_key(listed):
             try:
                 record = self._find(kind, key)
             except BadInput as error:
@@ -153,36 +148,21 @@ class Journal(Notes):
                 if record:
                     yield record
 
-    def remove(self, record: Recorded) -> None:
+    def facts(self, run: str | None = None) -> Iterator[Facts]:
+        """Yield what queries need of each call of a run, or of all: of most from a table.
+
+        Records that the table does not know are read, one at a time; see `each`.
+        """
+        if self._store:
+            yield from self._store.calls(run)
+            for record in self._read_each(Recorded, self._store.unlisted):
+                if run in {None, record.run}:
+                    yield facts_of(record)
+
+    def remove(self, key: str) -> None:
         """Remove a record: whoever asks its request again pays again."""
         if self._store:
-            self._store.remove(_name(record.key))
-
-    def in_doubt(self, run: str = "") -> list[InDoubt]:
-        """Return the attempts of a run that may have been billed without a record.
-
-        Args:
-            run: Its id; empty is this journal's own run.
-        """
-        found = []
-        for writer in self._writers("intents", run):
-            if cut := in_doubt(writer, self._lines("intents", Intent, run, writer), set()):
-                answered = {each.key for each in cut if self._writer_of(each.key) == writer}
-                lines = self._lines("intents", Intent, run, writer)
-                found += in_doubt(writer, lines, answered) if answered else cut
-        return sorted(found, key=lambda attempt: attempt.at_s)
-
-    def begun(self, scope: str) -> set[str]:
-        """Return the keys of this run's calls that were made, or announced, for some work."""
-        return {line.key for line in self._lines("intents", Intent) if line.scope == scope}
-
-    def receipts(self, run: str = "") -> list[Receipt]:
-        """Return what the processes of a run used, in the order of time.
-
-        Args:
-            run: Its id; empty is this journal's own run.
-        """
-        return sorted(self._lines("receipts", Receipt, run), key=lambda line: line.at_s)
+            self._store.remove(_name(key))
 
     def _read(self, name: str) -> bytes | None:
         with self._answering():
@@ -203,11 +183,11 @@ class Journal(Notes):
                 "paid already is unknown, so none is made; started again, the run goes on."
             ) from error
 
-    def _each_key(self) -> Iterator[str]:
+    def _each_key(self, listed: Callable[[str], dict[str, int]]) -> Iterator[str]:
         """Yield the keys of all records, sorted, without holding those of a disk all at once."""
         folders = ["calls"] if self.far else [f"calls/{number:02x}" for number in range(256)]
-        for folder in folders if self._store else []:
-            for name, n_bytes in sorted(self._store.sizes(folder).items()) if self._store else []:
+        for folder in folders:
+            for name, n_bytes in sorted(listed(folder).items()):
                 key = name.rpartition("/")[2].removesuffix(".json")
                 if name == _name(key) and n_bytes <= MOST_BYTES:
                     yield key
@@ -216,8 +196,11 @@ class Journal(Notes):
                     log.warning("Passed over: %s (%d bytes) is no record.", name, n_bytes)
 
     def _find(self, kind: type[R], key: str) -> R | None:
-        data = self._read(_name(key))
+        data = self._content(key)
         return None if data is None else self._parse(kind, key, data)
+
+    def _content(self, key: str) -> bytes | None:
+        return self._read(_name(key))
 
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
         data = _summed(data.removeprefix(_BOM))
@@ -249,12 +232,6 @@ class Journal(Notes):
             if self._store:
                 self._store.move(_name(key), aside)
 
-    def _writer_of(self, key: str) -> str:
-        with suppress(BadInput):  # what cannot be read answers nothing
-            data = self._read(_name(key))
-            return str(((_line(data) if data else None) or {}).get("writer", ""))
-        return ""
-
     def _add(self, kind: str, line: bytes, *, at_once: bool = False) -> None:
         """Add a line to this process's segment; on an object store, several lines at a time."""
         if not self._store:
@@ -279,26 +256,11 @@ class Journal(Notes):
     def _segment(self, kind: str, number: str) -> str:
         return f"{kind}/{self.run or 'run'}/{self.writer}-{number}.jsonl"
 
-    def _writers(self, folder: str, run: str = "") -> list[str]:
-        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
-        return list(dict.fromkeys(map(_writer_in, names)))
 
-    def _lines(self, folder: str, kind: type[L], run: str = "", writer: str = "") -> Iterator[L]:
-        """Yield the lines of a run's processes, or of one, in order; half a line is none."""
-        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
-        for name in names:
-            if writer in {"", _writer_in(name)}:
-                with self._answering():
-                    for data in self._store.lines(name) if self._store else []:
-                        with suppress(ValidationError):
-                            yield kind.read(data)
-
-
-def _opened(root: str) -> Store:
-    store = open_store(root)
+def _opened(root: str) -> Records:
+    store = open_records(root)
     try:
-        if isinstance(store, LocalStore):
-            store.make()
+        store.make()
     except BadInput as error:
         raise BadInput(
             f"{error.message} Or set NEMOFLOWS_JOURNAL to a folder you can write, or to `off` to "
@@ -307,24 +269,31 @@ def _opened(root: str) -> Store:
     return store
 
 
-def _line(data: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _key_in(data: bytes) -> str:
-    return str((_line(data) or {}).get("key", ""))
-
-
-def _writer_in(name: str) -> str:
-    return name.rpartition("/")[2].partition("-")[0]
+    return str((line_of(data) or {}).get("key", ""))
 
 
 def _name(key: str) -> str:
     return f"calls/{key[:2]}/{key}.json"
+
+
+def facts_of(record: Recorded) -> Facts:
+    """Return what queries need of a record."""
+    usage = record.outcome.reply.usage
+    return Facts(
+        key=record.key,
+        run=record.run,
+        purpose=record.purpose,
+        model=record.model,
+        outcome=record.outcome.kind,
+        reason=getattr(record.outcome, "reason", ""),
+        usd=record.usd,
+        worst_usd=record.worst_usd,
+        started_s=record.started_s,
+        ended_s=record.ended_s,
+        prompt_bytes=record.prompt_bytes,
+        usage=usage.model_dump_json() if usage else "",
+    )
 
 
 def _written(record: Record) -> bytes:

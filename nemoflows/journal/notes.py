@@ -6,13 +6,19 @@ A note is worth no run, so that failing to write one is no error.
 from __future__ import annotations
 
 import itertools
+import json
 from abc import ABC, abstractmethod
-from contextlib import suppress
-from typing import Literal, get_args
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Literal, TypeVar, get_args
 
-from nemoflows.errors import NemoflowsError
-from nemoflows.storage.store import Store
+from pydantic import ValidationError
 
+from nemoflows.errors import BadInput, NemoflowsError
+from nemoflows.journal.records import InDoubt, Intent, Receipt, in_doubt
+from nemoflows.storage.store import Records
+
+L = TypeVar("L", Intent, Receipt)
 Noted = Literal["shadows", "superseded"]
 numbers = itertools.count(1)
 """Tells apart what one process writes."""
@@ -23,10 +29,40 @@ class Notes(ABC):
 
     run: str
     writer: str
-    _store: Store | None
+    _store: Records | None
 
     @abstractmethod
     def _read(self, name: str) -> bytes | None: ...
+    @abstractmethod
+    def _content(self, key: str) -> bytes | None: ...
+    @abstractmethod
+    def _answering(self) -> AbstractContextManager[None]: ...
+
+    def in_doubt(self, run: str = "") -> list[InDoubt]:
+        """Return the attempts of a run that may have been billed without a record.
+
+        Args:
+            run: Its id; empty is this journal's own run.
+        """
+        found = []
+        for writer in self._writers("intents", run):
+            if cut := in_doubt(writer, self._lines("intents", Intent, run, writer), set()):
+                answered = {each.key for each in cut if self._writer_of(each.key) == writer}
+                lines = self._lines("intents", Intent, run, writer)
+                found += in_doubt(writer, lines, answered) if answered else cut
+        return sorted(found, key=lambda attempt: attempt.at_s)
+
+    def begun(self, scope: str) -> set[str]:
+        """Return the keys of this run's calls that were made, or announced, for some work."""
+        return {line.key for line in self._lines("intents", Intent) if line.scope == scope}
+
+    def receipts(self, run: str = "") -> list[Receipt]:
+        """Return what the processes of a run used, in the order of time.
+
+        Args:
+            run: Its id; empty is this journal's own run.
+        """
+        return sorted(self._lines("receipts", Receipt, run), key=lambda line: line.at_s)
 
     def runs(self, kind: str = "intents") -> list[str]:
         """Return the ids of all runs that announced an attempt, sorted.
@@ -86,3 +122,36 @@ class Notes(ABC):
         with suppress(NemoflowsError):
             if self._store:
                 self._store.write(name, told.encode("utf-8", "replace"))
+
+    def _writer_of(self, key: str) -> str:
+        with suppress(BadInput):  # what cannot be read answers nothing
+            data = self._content(key)
+            return str(((line_of(data) if data else None) or {}).get("writer", ""))
+        return ""
+
+    def _writers(self, folder: str, run: str = "") -> list[str]:
+        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
+        return list(dict.fromkeys(map(_writer_in, names)))
+
+    def _lines(self, folder: str, kind: type[L], run: str = "", writer: str = "") -> Iterator[L]:
+        """Yield the lines of a run's processes, or of one, in order; half a line is none."""
+        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
+        for name in names:
+            if writer in {"", _writer_in(name)}:
+                with self._answering():
+                    for data in self._store.lines(name) if self._store else []:
+                        with suppress(ValidationError):
+                            yield kind.read(data)
+
+
+def line_of(data: bytes) -> dict[str, Any] | None:
+    """Return what a line of JSON says; None where it says nothing."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _writer_in(name: str) -> str:
+    return name.rpartition("/")[2].partition("-")[0]

@@ -10,7 +10,8 @@ from typing import Any
 
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal.book import Journal
-from nemoflows.journal.records import Record, Recorded
+from nemoflows.journal.records import Record
+from nemoflows.storage.store import Facts
 from nemoflows.types import Value
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,10 @@ class Run(Value):
 
 
 def runs(journal: Journal) -> list[Run]:
-    """Return every run that made a call, the newest first; records are read one by one."""
+    """Return every run that made a call, the newest first; calls are read one by one."""
     found: dict[str, _Sum] = {}
-    for record in journal.each(Recorded):
-        found.setdefault(record.run, _Sum()).add(record)
+    for call in journal.facts():
+        found.setdefault(call.run, _Sum()).add(call)
     for name in journal.runs():  # a run may have announced attempts and recorded none
         found.setdefault("" if name == "run" else name, _Sum())
     told = [_run(journal, name, made) for name, made in found.items()]
@@ -70,11 +71,11 @@ class _Sum:
     usd: float = 0.0
     n_unpriced: int = 0
 
-    def add(self, record: Recorded) -> None:
-        self.first_s = min(self.first_s, record.started_s)
+    def add(self, call: Facts) -> None:
+        self.first_s = min(self.first_s, call.started_s)
         self.n_calls += 1
-        self.usd += record.usd or 0.0
-        self.n_unpriced += record.usd is None
+        self.usd += call.usd or 0.0
+        self.n_unpriced += call.usd is None
 
 
 def _run(journal: Journal, name: str, made: _Sum) -> Run:

@@ -13,7 +13,7 @@ from nemoflows.llm.client import LLMClient
 from nemoflows.models import Endpoint
 from nemoflows.money import prices
 from nemoflows.settings import Settings, in_pod
-from nemoflows.storage.store import open_store
+from nemoflows.storage.sqlite import open_records
 from nemoflows.types import ModelRef, Policy
 
 log = logging.getLogger("nemoflows")
@@ -29,7 +29,7 @@ def open_llm(
         run: Id of the run.
         many_processes: A run is many processes, as on a cluster.
     """
-    notes = open_store(journal_root) if journal_root else None
+    notes = open_records(journal_root) if journal_root else None
     return LLMClient(
         Engines(settings, notes=notes),
         Journal(journal_root, run=run),

@@ -137,3 +137,27 @@ def close_to_others(path: Path) -> None:
     with suppress(OSError):
         if home is not None and home.stat().st_mode & 0o077:
             home.chmod(0o700)
+
+
+_NETWORKS = (
+    "nfs", "cifs", "smb", "fuse", "9p", "lustre", "ceph", "afs", "auristorfs", "beegfs", "gpfs",
+    "mmfs", "gfs2", "ocfs2", "orangefs", "pvfs2", "panfs", "glusterfs", "virtiofs", "vboxsf",
+    "prl_fs", "vmhgfs", "ncp", "coda", "davfs", "acfs", "wekafs", "juicefs",
+)  # fmt: skip
+"""How kinds of file systems begin that several machines may share, or that no kernel's locks hold
+on. Source: Linux' Documentation/filesystems, and the vendors' own mounts."""
+
+
+def network_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the kind of network file system that a path lies on; empty where it is none.
+
+    Source: proc(5), mountinfo. Where there is no such file (macOS) every path counts as a disk's.
+    """
+    where, longest, kind = f"{os.path.realpath(path)}/", -1, ""
+    with suppress(OSError):
+        for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
+            before, _, after = line.partition(" - ")
+            place = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), before.split()[4])
+            if where.startswith(f"{place.rstrip('/')}/") and len(place) >= longest:
+                longest, kind = len(place), after.split()[0]
+    return kind if kind.startswith(_NETWORKS) else ""

@@ -37,7 +37,7 @@ from nemoflows.engines.anthropic.watch import Pauses, Watch
 from nemoflows.engines.base import OnAttempt
 from nemoflows.engines.http.transport import MAX_ATTEMPTS
 from nemoflows.models import Endpoint
-from nemoflows.storage.store import Store
+from nemoflows.storage.store import Records
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class AnthropicBatch(Anthropic):
         name: str,
         deadline_s: float,
         concurrency: int = 64,
-        notes: Store | None = None,
+        notes: Records | None = None,
         pauses: Pauses | None = None,
     ) -> None:
         """Take the address, and the place for notes; without one a restart pays again."""

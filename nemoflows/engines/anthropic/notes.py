@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pydantic import ConfigDict
 
 from nemoflows.errors import EndpointDown, NemoflowsError
-from nemoflows.storage.store import Store, open_store
+from nemoflows.storage.store import Records, open_store
 from nemoflows.types import Value
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Note(Value):
 class BatchRegistry:
     """The notes of one endpoint's batches."""
 
-    def __init__(self, notes: Store | None, endpoint: str) -> None:
+    def __init__(self, notes: Records | None, endpoint: str) -> None:
         self.durable = notes is not None
         # Without a journal notes end with the process.
         self._notes = notes or open_store(f"memory://{uuid.uuid4().hex}")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from nemoflows.errors import BadModel
 from nemoflows.storage.filesystem import filesystem
-from nemoflows.storage.store import LocalStore, translated
+from nemoflows.storage.local import LocalStore
+from nemoflows.storage.store import translated
 
 LAST = "config.json"
 """The file that marks a copy as whole: every model has it."""

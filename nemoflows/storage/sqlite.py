@@ -1,0 +1,333 @@
+"""One SQLite file as a root: small files, lines that grow, and a table of calls to query.
+
+    files      name → content, written whole
+    segments   name of a file that grows → number
+    lines      its lines, in order
+    calls      what a query needs of each recorded call
+
+WAL mode with `synchronous=NORMAL`. Source: sqlite.org/pragma.html#pragma_synchronous: a committed
+transaction outlives its process, however that ends; a power cut may take the last ones back, and
+leaves the file whole. All processes must be on one machine (sqlite.org/wal.html), so that a network
+file system has the object layout.
+
+Files that lie beside it in the object layout, as earlier versions wrote them, are read and listed
+as if they were in it. What it cannot take, for somebody else holds it or it is damaged, is written
+there too.
+"""
+
+# ruff: noqa: S608  (what is put into statements are our own names; values are bound)
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nemoflows.errors import BadInput, CorpusError
+from nemoflows.storage.database import FACTS, connect, create, failed
+from nemoflows.storage.filesystem import close_to_others, local_path, network_of
+from nemoflows.storage.local import LocalStore
+from nemoflows.storage.store import Facts, Records, open_store
+
+log = logging.getLogger(__name__)
+
+FILE = "journal.sqlite"
+CHECKPOINT_BYTES = 2**24
+"""Written between two moves of the log into the file: few moves, and a short log."""
+PAGES_BYTES = 2**13
+"""What a row takes in the log beside its content."""
+PAGE_ROWS = 500
+"""Rows that a listing holds at once; between two pages others may write."""
+
+_READ = "SELECT data FROM files WHERE name = ?"
+_PUT = """INSERT INTO files(name, data) VALUES (?, ?)
+    ON CONFLICT(name) DO UPDATE SET data = excluded.data RETURNING id"""
+_PUT_CALL = f"INSERT OR REPLACE INTO calls(id, {FACTS}) VALUES (?{', ?' * len(Facts._fields)})"
+_APPEND = """INSERT INTO lines(segment, n, data)
+    SELECT id, (SELECT coalesce(max(n), 0) + 1 FROM lines WHERE segment = segments.id), ?
+    FROM segments WHERE name = ?"""
+_BELOW = "WHERE name >= ? AND name < ?"
+_LINES = f"""SELECT n, data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
+    AND n > ? ORDER BY n LIMIT {PAGE_ROWS}"""
+_SEGMENT_SIZES = f"""SELECT name, (
+    SELECT coalesce(sum(length(data)), 0) FROM lines WHERE segment = id
+    ) FROM segments {_BELOW}"""
+_FORGET_CALL = "DELETE FROM calls WHERE id = (SELECT id FROM files WHERE name = ?)"
+_REMOVE = (
+    _FORGET_CALL,
+    "DELETE FROM files WHERE name = ?",
+    "DELETE FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)",
+    "DELETE FROM segments WHERE name = ?",
+)
+
+
+class SqliteStore(Records):
+    """The file `journal.sqlite` in a folder; both are made when it is first written to."""
+
+    is_local = True
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder; only its owner may read what is written there, whatever the umask."""
+        self.root = self.uri = str(root)
+        self.file = f"{root}/{FILE}"
+        self.beside = LocalStore(root)
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._place: tuple[int, int] | None = None
+        """Device and inode of the file that is open."""
+        self._since_bytes = 0
+        """Written since the log was last moved into the file."""
+        _stores.add(self)
+
+    def make(self) -> None:
+        """Make the folder and the file, and open it, so that damage is known before any work.
+
+        Where no file can be made, records that lie there in the object layout are still replayed.
+        """
+        self.beside.make()
+        try:
+            with self._using(f"The journal {self.file} cannot be opened"):
+                pass
+        except CorpusError:
+            if os.path.lexists(self.file) or not Path(self.path("calls")).is_dir():
+                raise
+
+    def read(self, name: str) -> bytes | None:
+        """Return what was written under `name`; None where there is no such file."""
+        data = self._content(name)
+        if data is None and (rows := list(self._rows(name))):
+            data = b"".join(rows)
+        if data is None and os.path.lexists(f"{self.root}/{name}"):
+            return self.beside.read(name)
+        return data
+
+    def lines(self, name: str) -> Iterator[bytes]:
+        """Yield the lines of a file, some at a time in memory."""
+        data = self._content(name)
+        for part in self._rows(name) if data is None else [data]:
+            yield from part.splitlines()
+        if os.path.lexists(self.path(name)):
+            yield from self.beside.lines(name)
+
+    def write(self, name: str, data: bytes, facts: Facts | None = None) -> None:
+        """Write `data` under `name`, all of it or nothing; beside a file that takes nothing."""
+        try:
+            with self._using(f"{name} ({len(data):,} bytes) cannot be written") as found:
+                _put(found, name, data, facts)
+                self._written(found, len(data))
+        except CorpusError as error:
+            try:
+                self.beside.write(name, data)
+            except CorpusError:
+                raise error from None
+            log.warning("It was written beside %s instead: %s", self.file, error.message)
+
+    def append(self, name: str, lines: bytes) -> bool:
+        """Append in one transaction."""
+        try:
+            with self._using(f"{name} cannot be written") as found:
+                if not found.execute(_APPEND, (lines, name)).rowcount:
+                    found.execute("INSERT OR IGNORE INTO segments(name) VALUES (?)", (name,))
+                    found.execute(_APPEND, (lines, name))
+                self._written(found, len(lines))
+        except CorpusError as error:
+            raise OSError(error.message) from error
+        return True
+
+    def calls(self, run: str | None = None) -> Iterator[Facts]:
+        """Yield what queries need of a run's recorded calls, or of all, as they were written."""
+        of_run, given = ("", ()) if run is None else ("AND run = ?", (run,))
+        asked, last = f"SELECT id, {FACTS} FROM calls WHERE id > ? {of_run}", 0
+        while rows := self._query(f"{asked} ORDER BY id LIMIT {PAGE_ROWS}", last, *given):
+            yield from (Facts(*row[1:]) for row in rows)
+            last = rows[-1][0]
+
+    def unlisted(self, folder: str) -> dict[str, int]:
+        """Return the lengths of files below `folder` that `calls` does not know, by name."""
+        beside = self._sizes_beside(folder)
+        known = "SELECT 1 FROM files WHERE name = ?"
+        return {name: size for name, size in beside.items() if not self._query(known, name)}
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files below `folder`, sorted; none where it is missing."""
+        found = set(self._sizes_beside(folder))
+        for table in ("files", "segments"):
+            rows = self._query(f"SELECT name FROM {table} {_BELOW}", *_below(folder))
+            found |= {row[0] for row in rows}
+        return sorted(found)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the lengths of all files below `folder` in bytes, by name."""
+        found = self._sizes_beside(folder) | dict(self._query(_SEGMENT_SIZES, *_below(folder)))
+        asked = f"SELECT name, length(data) FROM files {_BELOW}"
+        return found | dict(self._query(asked, *_below(folder)))
+
+    def move(self, name: str, to: str) -> None:
+        """Give what lies under `name` another name."""
+        with self._using(f"{name} cannot be moved to {to}") as found:
+            found.execute(_FORGET_CALL, (name,))
+            moved = found.execute("UPDATE OR REPLACE files SET name = ? WHERE name = ?", (to, name))
+            if moved.rowcount:
+                return
+        self.beside.move(name, to)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        if os.path.lexists(self.file):
+            with self._using(f"{name} cannot be removed") as found:
+                for asked in _REMOVE:
+                    found.execute(asked, (name,))
+        if os.path.lexists(self.path(name)):
+            self.beside.remove(name)
+
+    def close(self) -> None:
+        """Close the file; whoever uses the store again opens it again."""
+        with self._lock:
+            self._let_go()
+
+    def hold(self) -> None:
+        """Close the file and keep every thread from it until `release`."""
+        self._lock.acquire()
+        self._let_go()
+
+    def release(self) -> None:
+        """Let threads use the file again."""
+        self._lock.release()
+
+    @contextmanager
+    def _using(self, tried: str) -> Iterator[sqlite3.Connection]:
+        """Hand out the connection, to one thread at a time, and raise ours for its errors."""
+        try:
+            with self._lock:
+                yield self._open()
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise failed(f"{self.file}: {tried}", error, self.file) from error
+
+    def _open(self) -> sqlite3.Connection:
+        """Return the connection to the file that has its name now; it may have been removed."""
+        place = _place(self.file)
+        if self._connection is None or place != self._place:
+            self._let_go()
+            if not place:
+                self.beside.make()
+                create(self.file)
+            self._connection = connect(self.file)
+            self._place = _place(self.file)
+        return self._connection
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _written(self, connection: sqlite3.Connection, n_bytes: int) -> None:
+        """Count what was written, and move the log into the file from time to time."""
+        self._since_bytes += n_bytes + PAGES_BYTES
+        if self._since_bytes > CHECKPOINT_BYTES:
+            self._since_bytes = 0
+            connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+
+    def _content(self, name: str) -> bytes | None:
+        rows = self._query(_READ, name)
+        return rows[0][0] if rows else None
+
+    def _rows(self, name: str) -> Iterator[bytes]:
+        last = 0
+        while rows := self._query(_LINES, name, last):
+            yield from (data for _, data in rows)
+            last = rows[-1][0]
+
+    def _query(self, asked: str, *given: str | int) -> list[Any]:
+        if self._connection is None and not os.path.lexists(self.file):
+            return []
+        with self._using("it cannot be read") as found:
+            return found.execute(asked, given).fetchall()
+
+    def _sizes_beside(self, folder: str) -> dict[str, int]:
+        if not Path(self.path(folder)).is_dir():
+            return {}
+        found = self.beside.sizes(folder)
+        return {name: size for name, size in found.items() if not name.startswith(FILE)}
+
+
+def open_records(uri: str) -> Records:
+    """Return the root of a journal; nothing is made there before a write.
+
+    Args:
+        uri: A path has one SQLite file; `file://`, a network file system and an object store have
+            the object layout, a file per name.
+
+    Raises:
+        BadInput: As `open_store`; there is an SQLite file where there should be none.
+    """
+    path = local_path(uri) if uri.strip() else None
+    kind = network_of(path) if path else ""
+    if path is None or not (kind or "://" in uri):
+        if path is None:
+            return open_store(uri)
+        close_to_others(path)
+        return SqliteStore(path)
+    if os.path.lexists(path / FILE):
+        place = (
+            f"lies on a network file system ({kind})" if kind else "was named by a file:// address"
+        )
+        raise BadInput(
+            f"{path} {place}, where a journal is a file per call, and there is a {FILE} in it. "
+            f"`nemoflows journal --root OTHER import {path}` brings that to another root."
+        )
+    if kind:
+        log.warning(
+            "%s lies on %s: its journal is a file per call, not one SQLite file.", path, kind
+        )
+    return open_store(uri)
+
+
+def _put(found: sqlite3.Connection, name: str, data: bytes, facts: Facts | None) -> None:
+    if facts is None:
+        found.execute(_PUT, (name, data)).fetchall()
+        return
+    found.execute("BEGIN IMMEDIATE")
+    with found:  # both or none
+        [(number,)] = found.execute(_PUT, (name, data)).fetchall()
+        found.execute(_PUT_CALL, (number, *facts))
+
+
+def _below(folder: str) -> tuple[str, str]:
+    """Return the first name below a folder and the first one after all of them."""
+    return (f"{folder}/", f"{folder}0") if folder else ("", "\U0010ffff")
+
+
+def _place(file: str) -> tuple[int, int] | None:
+    """Return device and inode of a file; None where there is none."""
+    try:
+        status = os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+_held: list[SqliteStore] = []
+
+
+def _before_fork() -> None:
+    """Close all files: a process may not go on with what its parent has open.
+
+    Source: sqlite.org/howtocorrupt.html, carrying an open database connection across a fork.
+    """
+    for store in list(_stores):
+        store.hold()
+        _held.append(store)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
