@@ -29,8 +29,11 @@ SIZES = {
     "calls": (1_000, 5_000, 20_000),
     "records": (1_000, 10_000),
     "agents": (1_000, 3_000),
+    "trees": (30, 3_000),
 }
 """What is measured where nothing else is asked for."""
+RUNS = 20
+"""Test runs after the first one in a sandbox."""
 GROUP = 100
 """Calls whose requests and results a program holds at once: what it holds is not ours."""
 WORDS = (
@@ -138,8 +141,28 @@ def agents(n: int, folder: Path) -> dict[str, float]:
     return {"cpu_s": _cpu_s() - at_start_s, "failed": failed, "busy_share": busy}
 
 
+def trees(n: int, folder: Path) -> dict[str, float]:  # noqa: ARG001 - a sandbox has its own
+    """Run a command in sandboxes that show n files, of which each run changes one."""
+    from nemoflows.sandbox.runs import Job, Sandbox, available
+    from nemoflows.sandbox.trees import Tree
+
+    tree = Tree({f"p{k // 100}/m{k}.py": b"x = %d\n" % k for k in range(n)})
+
+    async def work(n_runs: int) -> float:
+        at_start_s = _cpu_s()
+        levels = await available()
+        sandbox = Sandbox(levels[-1], n=1)
+        for number in range(n_runs):
+            await sandbox.run(Job(tree.changed({"p0/m0.py": f"{number}\n"}), argv=["/bin/true"]))
+        await sandbox.aclose()
+        return _cpu_s() - at_start_s
+
+    first_s, all_s = (asyncio.run(work(n_runs)) for n_runs in (1, 1 + RUNS))
+    return {"cpu_s": (all_s - first_s) / RUNS, "first_cpu_s": first_s}
+
+
 MEASURES: dict[str, Callable[[int, Path], dict[str, float]]] = {
-    "build": build, "calls": calls, "records": records, "agents": agents,
+    "build": build, "calls": calls, "records": records, "agents": agents, "trees": trees,
 }  # fmt: skip
 
 

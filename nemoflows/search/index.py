@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class SearchIndex:
         self.uri = f"{store.uri}/{folder}"
         self.embedder: str = manifest["embedder"]
         self._store, self._folder, self._touched_s = store, folder, 0.0
-        self._totals = {name: manifest[name] for name in ("n_passages", "n_terms")}
+        self._n_passages: int = manifest["n_passages"]
         self._n_documents: int = manifest["n_documents"]
         self._n_bytes: int = manifest["n_bytes"]
         self._n_dimensions: int = manifest["n_dimensions"]
@@ -93,7 +93,7 @@ class SearchIndex:
             segments.array(next(own / name for name in manifest["files"] if name.startswith(kind)))
             for kind in (RANKS, COPIES)
         )
-        self._segments = list(_opened(store, manifest["segments"], ranks, self._copies, cache))
+        self._segments = list(_opened(store, manifest, ranks, self._copies, cache))
         self._dense: list[Any] = []
         if self._n_dimensions:
             from nemoflows.search.vectors import Dense
@@ -118,7 +118,7 @@ class SearchIndex:
         self._touch()
         if vector is None:
             return self._read(self._lexically(query, k))
-        depth = max(FUSION_DEPTH, min(k, self._totals["n_passages"]))
+        depth = max(FUSION_DEPTH, min(k, self._n_passages))
         legs = [self._lexically(query, depth), self._nearest(vector, depth)]
         rows = {hit[2]: hit[:2] for leg in legs for hit in leg}
         fused = fuse([[hit[2] for hit in leg] for leg in legs])[:k]
@@ -152,8 +152,8 @@ class SearchIndex:
 
     def _lexically(self, query: str, depth: int) -> list[_Hit]:
         try:
-            scored = lexical.score(self._segments, terms(query), **self._totals)
-            best = [_NONE if some is None else lexical.top(some, depth) for some in scored]
+            scored = lexical.score(self._segments, terms(query), n_passages=self._n_passages)
+            best = [lexical.top(some, depth) for some in scored]
             return _ranked(self._segments, best)[:depth]
         except (IndexError, ValueError, OverflowError) as error:
             raise is_damaged(self.uri, f"{lexical.POSTINGS}: {error}") from error
@@ -172,19 +172,25 @@ class SearchIndex:
 
     def _read(self, hits: Sequence[_Hit]) -> list[Passage]:
         """Return passages; of each segment all are read at the same time."""
-        records: dict[tuple[int, int], dict[str, Any]] = {}
-        also = [self._also(place(segment, row)) for segment, row, _, _ in hits]
-        wanted = [hit[:2] for hit in hits] + [copy for copies in also for copy in copies]
-        for number, segment in enumerate(self._segments):
-            rows = list(dict.fromkeys(row for of, row in wanted if of == number))
-            found = zip(rows, segment.passages.read(rows), strict=True)
-            records |= {(number, row): json.loads(record) for row, record in found}
+        also = [self._also(segment, row) for segment, row, _, _ in hits]
+        wanted: dict[int, dict[int, Any]] = {}
+        for segment, row in chain((hit[:2] for hit in hits), *also):
+            wanted.setdefault(segment, {})[row] = None
+        for segment, rows in wanted.items():
+            records = self._segments[segment].passages.read(list(rows))
+            for row, record in zip(rows, records, strict=True):
+                rows[row] = json.loads(record.decode())
         return [
-            Passage(**records[hit[:2]], score=hit[3], also=[records[c]["id"] for c in copies])
-            for hit, copies in zip(hits, also, strict=True)
+            Passage(
+                **wanted[segment][row], score=score, also=[wanted[s][r]["id"] for s, r in copies]
+            )
+            for (segment, row, _, score), copies in zip(hits, also, strict=True)
         ]
 
-    def _also(self, first: int) -> list[tuple[int, int]]:
+    def _also(self, segment: int, row: int) -> list[tuple[int, int]]:
+        if not len(self._copies):
+            return []
+        first = place(segment, row)
         start = int(np.searchsorted(self._copies[:, 0], first))
         copies = self._copies[start : start + MAX_ALSO]
         places = copies[copies[:, 0] == first, 1].tolist()
@@ -199,7 +205,6 @@ class SearchIndex:
 
 _Hit = tuple[int, int, int, float]
 """Segment, row, place among all passages, score."""
-_NONE = (np.empty(0, np.intp), np.empty(0))
 
 
 def _ranked(parts: Sequence[Segment], found: Iterable[tuple[Any, Any]]) -> list[_Hit]:
@@ -213,11 +218,12 @@ def _ranked(parts: Sequence[Segment], found: Iterable[tuple[Any, Any]]) -> list[
 
 def _opened(
     store: Store,
-    names: Sequence[str],
+    manifest: dict[str, Any],
     ranks: NDArray[np.int32],
     copies: NDArray[np.int64],
     cache: Path,
 ) -> Iterator[Segment]:
+    names, mean = manifest["segments"], manifest["n_terms"] / max(1, manifest["n_passages"])
     manifests = [segments.read_manifest(store, f"{segments.FOLDER}/{name}") for name in names]
     bounds = np.cumsum([0, *(manifest["n_files"] for manifest in manifests)]).tolist()
     bad = np.sort(copies[:, 1])
@@ -225,4 +231,4 @@ def _opened(
         small = small_files(store, f"{segments.FOLDER}/{name}", manifests[number], cache)
         first, last = np.searchsorted(bad, [place(number, 0), place(number + 1, 0)])
         rows = bad[first:last] - place(number, 0)
-        yield Segment(store, name, small, ranks[start:end], rows)
+        yield Segment(store, name, small, ranks[start:end], rows, mean)

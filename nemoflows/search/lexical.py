@@ -8,14 +8,13 @@ to score every passage anew for each file that came.
 
 from __future__ import annotations
 
-import math
+import hashlib
 import mmap
 from array import array
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +37,13 @@ WORDS, TERMS, POSTINGS = "terms.txt", "terms.npy", "postings.npy"
 class Part(Protocol):
     """Some of the passages."""
 
-    lengths: NDArray[np.int64]
-    """In terms, by row."""
+    live: NDArray[np.bool_] | None
+    """By row whether a passage counts; None where all do."""
+    lexical: Postings
 
-    def postings(self, term: bytes) -> tuple[Rows, Scores]:
-        """Return the rows of the passages that count and have a term, and how often each has it."""
+    @property
+    def norms(self) -> Scores:
+        """Return what its length makes of each passage, by row; see `norms`."""
 
 
 class Writer:
@@ -65,25 +66,31 @@ class Writer:
         self.lengths.append(len(terms))
 
     def save(self, folder: Path) -> None:
-        """Write terms in the order of their bytes, and the passages of each."""
-        words = sorted((encoded(term), number) for term, number in self._numbers.items())
+        """Write terms in the order of their hashes, and the passages of each."""
+        words = sorted((_hash(word := encoded(term)), word, n) for term, n in self._numbers.items())
         place = np.empty(len(words), np.int64)
-        place[[number for _, number in words]] = np.arange(len(words))
+        place[[number for _, _, number in words]] = np.arange(len(words))
         n_rows = max(1, len(self.lengths))
         pairs = place[np.frombuffer(self._terms, np.int32)] if words else place
         pairs *= n_rows
         pairs += np.repeat(np.arange(len(self.lengths)), np.frombuffer(self.lengths, np.int64))
         pairs, counts = np.unique(pairs, return_counts=True)
         starts = np.searchsorted(pairs, np.arange(len(words) + 1) * n_rows)
-        ends = np.cumsum([0, *(len(word) for word, _ in words)])
-        (folder / WORDS).write_bytes(b"".join(word for word, _ in words))
-        np.save(folder / TERMS, np.stack([ends, starts], axis=1).astype(np.int64))
-        np.save(folder / POSTINGS, np.stack([pairs % n_rows, counts], axis=1).astype(np.int32))
+        ends = np.cumsum([0, *(len(word) for _, word, _ in words)])
+        hashes = [*(hashed for hashed, _, _ in words), 2**63 - 1]
+        (folder / WORDS).write_bytes(b"".join(word for _, word, _ in words))
+        np.save(folder / TERMS, np.array([hashes, ends, starts], np.int64))
+        np.save(folder / POSTINGS, np.array([pairs % n_rows, counts], np.int32))
 
 
 def encoded(term: str) -> bytes:
     """Return a term's bytes, whatever characters are in it."""
     return term.encode("utf-8", "surrogatepass")
+
+
+def _hash(term: bytes) -> int:
+    digest = hashlib.blake2b(term, digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 class Postings:
@@ -92,38 +99,56 @@ class Postings:
     def __init__(
         self, words: bytes | mmap.mmap, terms: NDArray[np.int64], postings: NDArray[np.int32]
     ) -> None:
-        self._words, self._terms, self._postings = words, terms, postings
+        self._words, (self._hashes, self._ends, self._starts) = words, terms
+        self._rows, self._counts = postings
 
-    def of(self, term: bytes) -> NDArray[np.int32]:
-        """Return rows and counts, of shape (passages, 2)."""
-        at = bisect_left(range(len(self._terms) - 1), term, key=self._word)
-        if at == len(self._terms) - 1 or self._word(at) != term:
-            return self._postings[:0]
-        return self._postings[self._terms[at, 1] : self._terms[at + 1, 1]]
+    def of(
+        self, terms: Sequence[bytes], hashes: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+        """Return numbers of terms, rows of passages that have them, and how often: term by term."""
+        places = np.searchsorted(self._hashes, hashes).tolist()
+        found = [self._stretch(at, *each) for at, *each in zip(places, terms, hashes, strict=True)]
+        numbers = np.repeat(np.arange(len(terms)), [each.stop - each.start for each in found])
+        rows, counts = ([column[each] for each in found] for column in (self._rows, self._counts))
+        return numbers, np.concatenate(rows), np.concatenate(counts)
 
-    def _word(self, at: int) -> bytes:
-        return bytes(self._words[self._terms[at, 0] : self._terms[at + 1, 0]])
+    def _stretch(self, at: int, term: bytes, hashed: int) -> slice:
+        while at < len(self._hashes) - 1 and self._hashes[at] == hashed:
+            if self._words[self._ends[at] : self._ends[at + 1]] == term:
+                return slice(int(self._starts[at]), int(self._starts[at + 1]))
+            at += 1
+        return slice(0, 0)
 
 
-def score(
-    parts: Sequence[Part], terms: Sequence[str], *, n_passages: int, n_terms: int
-) -> list[Scores | None]:
-    """Return the scores of each part's passages by row; None where none shares a term."""
-    scores: list[Scores | None] = [None] * len(parts)
-    mean = n_terms / max(1, n_passages)
-    for term, weight in Counter(terms).items():
-        found = [part.postings(encoded(term)) for part in parts]
-        n_with = sum(len(rows) for rows, _ in found)
-        idf = math.log(1 + (n_passages - n_with + 0.5) / (n_with + 0.5))
-        for number, (part, (rows, counts)) in enumerate(zip(parts, found, strict=True)):
-            if not len(rows):
-                continue
-            own = scores[number]
-            if own is None:
-                own = scores[number] = np.zeros(len(part.lengths))
-            saturation = K1 * (1 - B + B * part.lengths[rows] / mean)
-            own[rows] += weight * idf * counts / (counts + saturation)
+def norms(lengths: NDArray[np.int64], mean: float) -> Scores:
+    """Return from which count on a term counts for half, by the lengths of passages in terms."""
+    return (K1 * (1 - B + B / mean * lengths)).astype(np.float64)
+
+
+def score(parts: Sequence[Part], terms: Sequence[str], *, n_passages: int) -> list[Scores]:
+    """Return the scores of each part's passages, by row."""
+    if not terms:
+        return [np.zeros(0) for _ in parts]
+    weights = Counter(map(encoded, terms))
+    hashes = np.array([_hash(term) for term in weights], np.int64)
+    found = [_of(part, list(weights), hashes) for part in parts]
+    n_with = sum(np.bincount(numbers, minlength=len(weights)) for numbers, _, _ in found)
+    idf = np.log1p((n_passages - n_with + 0.5) / (n_with + 0.5)) * list(weights.values())
+    scores: list[Scores] = []
+    for part, (numbers, rows, counts) in zip(parts, found, strict=True):
+        # Summed in the order of the terms, whatever the segment: so equal sums are equal.
+        gains = idf[numbers] * counts / (counts + part.norms[rows])
+        own: Any = np.bincount(rows, gains, minlength=len(part.norms))
+        scores.append(own)
     return scores
+
+
+def _of(part: Part, terms: Sequence[bytes], hashes: NDArray[np.int64]) -> tuple[Any, Any, Any]:
+    numbers, rows, counts = part.lexical.of(terms, hashes)
+    if part.live is None:
+        return numbers, rows, counts
+    live = part.live[rows]
+    return numbers[live], rows[live], counts[live]
 
 
 def top(scores: Scores, depth: int) -> tuple[Rows, Scores]:

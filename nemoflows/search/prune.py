@@ -1,10 +1,10 @@
 """Remove what no index needs any more, once nobody has used it for a day.
 
-An index is needed while it is the newest of its corpus, and the corpus is there (one that cannot be
-looked at from here, as in an object store: while it was built within 90 days). What is not needed
-stays for a day after its last use: builds say that they use an index when they begin, readers of a
-local one when they open it, and each once an hour. So nothing goes that a running process reads, on
-this machine or another one that shares the root.
+An index is needed while it is the newest of its corpus, and the corpus is there (of a corpus or a
+root in an object store: while one was built within 90 days). What is not needed stays for a day
+after its last use: builds say that they use an index when they begin, readers of a local one when
+they open it, and each once an hour. So nothing goes that a running process reads, on this machine
+or another one that shares the root.
 
 A build does this by itself where there are more than 16 indexes, once an hour at most.
 """
@@ -104,7 +104,7 @@ class _Sweep:
 
     def _is_there(self, corpus: str, changed_s: float) -> bool:
         path = local_path(corpus) if corpus else None
-        if path is None:
+        if path is None or not self.store.is_local:
             return bool(corpus) and time.time() - changed_s < REMOTE_S
         return path.exists()
 

@@ -20,6 +20,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ class Segment:
         small: Folder that holds its small files.
         ranks: By file the place of its name among all of the index; -1 where it is gone.
         copies: Rows whose text stands elsewhere before.
+        mean: Length of a passage of the index, in terms.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Segment:
         small: Path,
         ranks: NDArray[np.int32],
         copies: NDArray[np.int64],
+        mean: float,
     ) -> None:
         folder = f"{FOLDER}/{name}"
         self.uri = f"{store.uri}/{folder}"
@@ -119,8 +122,8 @@ class Segment:
         self._names = _records(store, f"{folder}/{NAMES}", small / NAMES)
         self._hashes = array(small / HASHES)
         self._files = array(small / FILES)
-        self.lengths: NDArray[np.int64] = array(small / ROWS)[:, 2]
-        self._postings = lexical.Postings(
+        self._rows, self._mean = array(small / ROWS), mean
+        self.lexical = lexical.Postings(
             map_file(small / lexical.WORDS),
             array(small / lexical.TERMS),
             array(small / lexical.POSTINGS),
@@ -132,12 +135,10 @@ class Segment:
             self.live = np.repeat(ranks >= 0, np.diff(self._files[:, 1]))
             self.live[copies] = False
 
-    def postings(self, term: bytes) -> tuple[lexical.Rows, lexical.Scores]:
-        """Return the rows of the passages that count and have a term, and how often each has it."""
-        found = self._postings.of(term)
-        if self.live is not None:
-            found = found[self.live[found[:, 0]]]
-        return found[:, 0].astype(np.intp), found[:, 1].astype(np.float64)
+    @cached_property
+    def norms(self) -> lexical.Scores:
+        """Return what its length makes of each passage, by row."""
+        return lexical.norms(self._rows[:, 2], self._mean)
 
     def places(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """Return numbers by which passages are in the order of files, and in a file's own."""
