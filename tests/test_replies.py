@@ -247,7 +247,19 @@ def test_sentences_without_support_are_listed() -> None:
     assert written.unsupported == ["A."]
 
 
-@pytest.mark.parametrize("rows", [[], [{"text": "A."}], [{"text": "A.", "citations": ["x"]}], [1]])
+@pytest.mark.parametrize(
+    "row",
+    ["B. [4] [1]", {"text": "B. [4, 1]"}, {"text": "B.", "citations": ["[4], [1]"]},
+     {"text": "B.", "citations": "4, 1"}, {"text": "B [4].", "citations": [4, "1"]}],
+)  # fmt: skip
+def test_citations_are_read_wherever_they_stand(row: Any) -> None:
+    written = prompts.read_answer(reply(sentences=[row]), FINDINGS, final=False)
+    assert (written.text, len(written.citations)) == ("B. [1][2]", 2)
+
+
+@pytest.mark.parametrize(
+    "rows", [[], ["A."], [{"text": "A."}], [{"text": "A.", "citations": ["x"]}], [1]]
+)
 def test_an_answer_of_another_shape_is_rejected(rows: Any) -> None:
     with pytest.raises(BadReply):
         prompts.read_answer(reply(sentences=rows), FINDINGS, final=True)

@@ -174,7 +174,8 @@ def read_answer(reply: Reply, findings: Sequence[Finding], *, final: bool) -> Wr
     kept: dict[int, int] = {}
     lines: list[str] = []
     unsupported, dropped = [], []
-    for row in field(reply, "sentences", list):
+    for told in field(reply, "sentences", list):
+        row = {"text": told} if isinstance(told, str) else told
         text, numbers = _sentence(row)
         known = [n for n in numbers if 1 <= n <= len(evidence)]
         dropped += [f"[{n}] in {text[:80]!r}" for n in numbers if n not in known]
@@ -218,16 +219,21 @@ def _is_text(value: Any) -> bool:
 
 
 def _sentence(row: Any) -> tuple[str, list[int]]:
-    told = row.get("citations") if isinstance(row, dict) else None
-    if told is None or not _is_text(row.get("text")):
+    fields: dict[str, Any] = row if isinstance(row, dict) else {}
+    text, told = str(fields.get("text", "")), fields.get("citations")
+    if told is None:
+        told = _MARKS.findall(text) or None  # they may stand where they are shown
+    if not _is_text(fields.get("text")) or told is None:
         raise BadReply("Each of `sentences` must be an object with `text` and `citations`.")
-    numbers = [_number(each) for each in (told if isinstance(told, list) else [told])]
+    numbers = [_numbers(each) for each in (told if isinstance(told, list) else [told])]
     if not all(numbers):
         raise BadReply("`citations` must be whole numbers.")
-    return " ".join(_MARKS.sub("", row["text"]).split()), [int(n[1]) for n in numbers if n]
+    return " ".join(_MARKS.sub("", text).split()), [n for some in numbers for n in some]
 
 
-def _number(cited: Any) -> re.Match[str] | None:
-    """Return the whole number that a citation is, as `1`, `"1"` or `"[1]"`."""
+def _numbers(cited: Any) -> list[int]:
+    """Return the whole numbers that a citation is, as `1`, `"1"`, `"[1]"` or `"[1], [2]"`."""
     is_one = isinstance(cited, int | str) and not isinstance(cited, bool)
-    return re.fullmatch(r"[\s\[(]*(-?\d{1,9})[\s\])]*", str(cited)) if is_one else None
+    told = re.split(r"[\s,;\[\]()]+", str(cited)) if is_one else []
+    told = [number for number in told if number]
+    return [int(n) for n in told] if all(re.fullmatch(r"-?\d{1,9}", n) for n in told) else []
