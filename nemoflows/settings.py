@@ -66,9 +66,8 @@ class Settings(BaseSettings):
     journal: str = ""
     """Root of the journal, a path or an fsspec URL; `off` turns it off."""
     home: str = ""
-    """Where indexes, reports and, unless `journal` says otherwise, the journal lie: a path or an
-    fsspec URL; by default ~/.nemoflows, in a pod per project and domain below Flyte's raw output
-    prefix."""
+    """Where all else lies, the journal too unless it has its own: a path or an fsspec URL; by
+    default ~/.nemoflows, in a pod per project and domain below Flyte's raw output prefix."""
     run: str = ""
     """Id of the run; by default a pod's execution, else a hash of the command."""
     offline: bool = False
@@ -83,10 +82,12 @@ class Settings(BaseSettings):
     """GPU of the efficient tier, with its number where it must be that: `h100`, `h100x4`."""
     hardware: Hardware = Field(default_factory=Hardware)
     """What else its model runs on, as JSON: what `Hardware` holds."""
+    tests_image: str = ""
+    """Image of tasks that run tests, before the one in `hardware`."""
     secrets: dict[str, str] = Field(default_factory=dict)
     """Flyte secrets by the variable they are put into, as JSON: name → `group/key`."""
     registry: str = ""
-    """Registry that images are built for and pushed to when a workflow is registered."""
+    """Registry that images are built for and pushed to at registration."""
 
     @field_validator("efficient", "frontier")
     @classmethod
@@ -295,12 +296,10 @@ def home() -> Path:
 def is_loopback(url: str) -> bool:
     """Return whether `url` points to this machine."""
     host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return host == "localhost"
     return address.is_loopback or address.is_unspecified
 
 
@@ -323,7 +322,7 @@ def in_pod() -> bool:
 
 def leads_elsewhere(run: str) -> bool:
     """Return whether the id of a run would be a path out of the journal's folders."""
-    return run.startswith(("/", "\\")) or ".." in run.replace("\\", "/").split("/")
+    return run.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", run)
 
 
 def run_id(settings: Settings, run: str = "") -> str:

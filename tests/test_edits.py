@@ -15,6 +15,7 @@ from nemoflows.coding.protected import Protection, files_of
 from nemoflows.coding.types import Baseline, Candidate, Edit, TestReport
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
+from nemoflows.sandbox.archives import unpack
 from nemoflows.sandbox.trees import Tree
 from tests.coding import task_of
 
@@ -261,7 +262,7 @@ def test_a_tree_survives_its_archive_and_reads_what_git_tracks(tmp_path: Path) -
     assert set(found.files) == {"kept.py", ".gitignore", "run.sh"}
     assert found.executable == {"run.sh"}
     assert left_out == ["link: not a regular file"]
-    assert trees.from_archive(found.archive()).hash == found.hash
+    assert unpack(found.archive()).tree.hash == found.hash
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:

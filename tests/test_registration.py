@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nemoflows.coding import snapshots
 from tests.admin import Admin, packed, serve_admin
+from tests.coding import committed
 from tests.support import ROOT, run_command
 
 NEMOTRON = "vllm:nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-FP8"
@@ -105,16 +109,60 @@ def test_a_corpus_of_ones_own_machine_is_uploaded(
     assert names == {"elbe.md", "danube.md", "bread.md", "a/same.md", "b/same.md"}
 
 
-def test_a_repository_of_ones_own_machine_is_refused_before_a_pod_starts(
-    cluster: tuple[Admin, Path],
+def test_a_repository_of_ones_own_machine_is_uploaded(
+    cluster: tuple[Admin, Path], tmp_path: Path
+) -> None:
+    admin, config = cluster
+    files = {"part/m.py": "x = 1\n", "part/run.sh": "", "other.py": "", "part/.env.example": ""}
+    top = committed(tmp_path / "top", files, "cache\nprod.env\n")
+    repo = top / "part"
+    (repo / "run.sh").chmod(0o755)
+    (repo / "new.py").write_text("y = 2\n")  # which git would track
+    (repo / "in").symlink_to("m.py")
+    (repo / "out").symlink_to("/etc/hostname")
+    (repo / "cache").write_text("x")
+    for secret in ("prod.env", ".env", ".env.local", "server.pem", ".ssh/id_rsa", ".netrc"):
+        (repo / secret).parent.mkdir(exist_ok=True)
+        (repo / secret).write_text("KEY=hush-4242")
+    run = ("run", "--remote", "--image", "image:t", "workflows/coding.py", "fix_issue")
+    pyflyte(config, *run, "--repo", repo, "--issue", "It fails.")
+    [started] = admin.executions
+    uri = started.inputs.literals["repo"].scalar.primitive.string_value
+    assert re.fullmatch(r"s3://bucket/.*/part\.tar\.gz", uri)
+    [sent] = [data for name, data in admin.uploads.items() if uri.endswith(name)]
+    assert b"hush-4242" not in gzip.decompress(sent)
+    (tmp_path / "part.tar.gz").write_bytes(sent)
+    there = snapshots.snapshot(str(tmp_path / "part.tar.gz"), root=str(tmp_path / "there"))
+    here = snapshots.snapshot(str(repo), root=str(tmp_path / "here"))
+    same = {"tree", "n_files", "name", "prefix", "commit", "left_out"}
+    assert there.model_dump(include=same) == here.model_dump(include=same)
+    tree = snapshots.opened(there)
+    assert {*tree.files} == {"m.py", "run.sh", "new.py", ".env.example"}
+    assert {*tree.executable} == {"run.sh"}
+    assert dict(tree.links) == {"in": "m.py"}
+    assert (there.prefix, len(there.commit)) == ("part/", 40)
+    assert ".env: looks like a key, and git does not track it" in there.left_out
+
+
+@pytest.mark.parametrize(
+    ("repo", "told"),
+    [
+        ("no/such/folder", "to upload"),
+        ("https://example.com/x.git", "not pinned"),
+        ("https://example.com/x.git@main", "not pinned"),
+        ("https://u:hush-4242@example.com/x.git@" + "a" * 40, "GIT_TOKEN"),
+    ],
+)
+def test_a_repository_that_no_pod_could_read_is_refused_before_one_starts(
+    repo: str, told: str, cluster: tuple[Admin, Path]
 ) -> None:
     admin, config = cluster
     done = run_command(
         "pyflyte", "--config", config, "run", "--remote", "--image", "i:t",
-        "workflows/coding.py", "fix_issue", "--repo", "examples/lending", "--issue", "It fails.",
+        "workflows/coding.py", "fix_issue", "--repo", repo, "--issue", "It fails.",
     )  # fmt: skip
     assert done.returncode != 0
-    assert "a path of your own machine, which pods do not have" in done.stdout
+    assert told in done.stdout
     assert admin.executions == []
 
 

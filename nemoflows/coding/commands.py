@@ -53,7 +53,9 @@ def located(test_command: str, folder: str) -> str:
     if not os.path.exists(path):  # noqa: PTH110
         raise BadInput(
             f"test_command={test_command!r}: there is no {path!r}. A relative path is read from "
-            "the repository; write the whole path of an interpreter elsewhere. Nothing was run."
+            "the folder of the repository, which an uploaded, fetched or unpacked one has none of; "
+            "write the whole path of an interpreter elsewhere, in a pod one of its image "
+            "(NEMOFLOWS_TESTS_IMAGE). Nothing was run."
         )
     return test_command if path == words[0] else shlex.join([path, *words[1:]])
 

@@ -34,6 +34,10 @@ class Repository(Value):
     """At most 100 of the files that are not in it, each with the reason."""
     origin: str = ""
     """Folder that was read; empty where there is none."""
+    source: str = ""
+    """Address or archive that was read; empty for a folder."""
+    commit: str = ""
+    """Id of the commit that it is of, or that was checked out; empty where that is not known."""
     prefix: str = ""
     """Where that folder lies below the top of its git repository, ending with `/`."""
 

@@ -14,7 +14,7 @@ import re
 import stat
 import struct
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,15 @@ TRIALS_PER_ENTRY = 100
 NO_FILE, OWN_REPOSITORY = "not a regular file", "a repository of its own"
 """Why something is left out: a link, a pipe, a submodule that is not there; or one that is."""
 _HEADER = struct.Struct(">4sLL")
+KEY = "looks like a key, and git does not track it"
+_KEY_FILES = re.compile(
+    r"(?:^|/)(?:\.(?:netrc|npmrc|pypirc|pgpass|htpasswd|dockercfg|git-credentials)|"
+    r"\.(?:aws|docker|kube|ssh|azure|gnupg)/.*|id_(?:rsa|dsa|ecdsa|ed25519)|"
+    r"[^/]*\.env(?:\.(?!example$|sample$|template$|dist$)[^/]*)?|"
+    r"[^/]*\.(?:pem|key|p12|pfx|jks|keystore|kdbx|tfvars|tfstate))$",
+    re.IGNORECASE,
+)
+"""Names of files that hold keys: what is read here may go to a model, or to a store."""
 _LEFT_OUT = {
     ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".eggs",
@@ -81,11 +90,35 @@ class Listing:
             BadInput: There are too many, or the rules cannot be read.
         """
         if self.top is None:
-            return sorted(self._walked(root, None))
+            return self._without_keys(self._walked(root, None))
         with Root(self.top) as checkout:
             chain = self._above(checkout)
-        found = sorted({*self._tracked(self.top), *self._walked(root, chain)} - self._nested)
-        return found or sorted(self._walked(root, None))
+        tracked = {*self._tracked(self.top)}
+        walked = self._without_keys(set(self._walked(root, chain)) - tracked)
+        found = sorted({*tracked, *walked} - self._nested)
+        return found or self._without_keys(self._walked(root, None))
+
+    def commit(self) -> str:
+        """Return the id of the commit that is checked out; empty where that is not to be read."""
+        with suppress(OSError), Root(self.top or "") as checkout:
+            git = _git_folder(checkout, self.top or self.folder) or Path()
+            with Root(git) as settings:
+                text = settings.read("HEAD", limit_bytes=MAX_PATH_BYTES)[0]
+            named = re.fullmatch(rb"ref: (refs/\S+)\s*", text)
+            with suppress(FileNotFoundError):  # of a worktree: branches are those of all of them
+                git = git / os.fsdecode((git / "commondir").read_bytes().strip())
+            with Root(git) as settings:
+                return _of_branch(settings, os.fsdecode(named[1])) if named else _id(text)
+        return ""
+
+    def _without_keys(self, names: Iterable[str]) -> list[str]:
+        kept = []
+        for name in sorted(names):
+            if _KEY_FILES.search(name):
+                self.left_out.append(f"{name}: {KEY}")
+            else:
+                kept.append(name)
+        return kept
 
     def _above(self, checkout: Root) -> Chain:
         """Return the rules that hold for the folder before its own."""
@@ -162,7 +195,7 @@ class Listing:
                 data = settings.read("index", limit_bytes=MAX_INDEX_BYTES)[0] if git else b""
             for n, name in enumerate(_index(data)):
                 self._refuse_many(n)
-                if name.startswith(start) and _is_plain(name):
+                if name.startswith(start) and is_plain(name):
                     yield name.removeprefix(start)
         except FileNotFoundError:
             return
@@ -184,7 +217,8 @@ def _relative(folder: Path, top: Path) -> str:
     return folder.relative_to(top).as_posix()
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
+    """Return whether a path names something below the root that is no part of git's own."""
     return is_inside(name) and all(folded(part) != ".git" for part in name.split("/"))
 
 
@@ -219,6 +253,21 @@ def _git_folder(checkout: Root, top: Path) -> Path | None:
             place = top / os.fsdecode(found[1])
             return place if place.is_dir() else None
     return None
+
+
+def _of_branch(settings: Root, name: str) -> str:
+    with suppress(OSError):
+        return _id(settings.read(name, limit_bytes=MAX_PATH_BYTES)[0])
+    packed = settings.read("packed-refs", limit_bytes=MAX_INDEX_BYTES)[0]
+    found = re.search(
+        rb"^([0-9a-f]{40,64}) " + re.escape(os.fsencode(name)) + rb"$", packed, re.MULTILINE
+    )
+    return _id(found[1]) if found else ""
+
+
+def _id(text: bytes) -> str:
+    found = re.fullmatch(rb"([0-9a-f]{40}|[0-9a-f]{64})\s*", text)
+    return found[1].decode() if found else ""
 
 
 def _index(data: bytes) -> Iterator[str]:

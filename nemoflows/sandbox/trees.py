@@ -97,10 +97,12 @@ class Tree:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).symlink_to(named)
 
-    def archive(self) -> bytes:
-        """Return the tree as a tar file, the same bytes for the same tree."""
+    def archive(self, about: Mapping[str, str] | None = None) -> bytes:
+        """Return the tree as a tar file, the same bytes for the same tree and the same words."""
         buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(
+            fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT, pax_headers=about
+        ) as archive:
             for path in sorted(self.files):
                 entry = tarfile.TarInfo(path)
                 entry.size = len(self.files[path])
@@ -111,21 +113,6 @@ class Tree:
                 entry.type, entry.linkname = tarfile.SYMTYPE, target
                 archive.addfile(entry)
         return buffer.getvalue()
-
-
-def from_archive(data: bytes) -> Tree:
-    """Return the tree that `archive` packed."""
-    files, executable, links = {}, set(), {}
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        for entry in archive:
-            if entry.issym():
-                links[entry.name] = entry.linkname
-            content = archive.extractfile(entry) if entry.isreg() else None
-            if content is not None:
-                files[entry.name] = content.read()
-                if entry.mode & 0o100:
-                    executable.add(entry.name)
-    return Tree(files, frozenset(executable), links)
 
 
 def read(folder: Path) -> tuple[Tree, list[str]]:

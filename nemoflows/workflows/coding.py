@@ -39,7 +39,8 @@ def fix_issue(
     """Fix an issue of a repository, judged by its tests.
 
     Args:
-        repo: A folder; of a git checkout, what git tracks or would track.
+        repo: A folder (of a git checkout, what git tracks or would), a git address with a commit
+            (https://host/x.git@COMMIT), or an archive (s3://bucket/x.tar.gz, .zip).
         issue: What is wrong or wanted, in words.
         test_command: `pytest` or `PYTHON -m pytest`, with arguments; a relative path of an
             interpreter is read from the repository.

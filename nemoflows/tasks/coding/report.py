@@ -63,6 +63,9 @@ def _tell(change: Change, ledger: Ledger, path: Path) -> None:
     for step in next_steps(change):
         print(f"next: {one_line(step)}")
     if change.patch.diff and keep(path, change.patch.diff, "patch"):
-        place = change.baseline.task.repository.origin
-        if place:
-            print(f"apply: git -C {shlex.quote(one_line(place))} apply {shlex.quote(str(path))}")
+        own, diff = change.baseline.task.repository, shlex.quote(str(path))
+        if own.origin:
+            print(f"apply: git -C {shlex.quote(one_line(own.origin))} apply {diff}")
+        elif own.source:
+            at = f" at {own.commit}" if own.commit else ""
+            print(f"apply: git apply {diff}, in a checkout of {one_line(own.source)}{at}")

@@ -9,11 +9,13 @@ from typing import NamedTuple
 from nemoflows.coding import functions, snapshots, testing
 from nemoflows.coding.candidates import solved
 from nemoflows.coding.commands import located
+from nemoflows.coding.git_address import KEY, is_address
 from nemoflows.coding.runs import TestRuns
 from nemoflows.coding.types import Baseline, Change, CodingTask, Repository, TestEdits
 from nemoflows.sandbox.levels import Level, Limits
 from nemoflows.tasks.flyte.decorator import POLICY, body_of, task
 from nemoflows.tasks.flyte.places import refuse_laptops_path
+from nemoflows.tasks.flyte.secrets import provide
 from nemoflows.tasks.flyte.session import run, session
 from nemoflows.types import Policy
 
@@ -26,21 +28,33 @@ class Tested(NamedTuple):
     """Beside the value, for a `conditional` compares nothing else."""
 
 
-@task(repository=True)
+@task(repository=True, fetches=True)
 def snapshot(repo: str) -> Repository:
     """Keep a repository's files as they are now, addressed by their content.
 
     Args:
-        repo: A folder; of a git checkout, what git tracks or would track.
+        repo: A folder (of a git checkout, what git tracks or would track), a git address with a
+            commit (https://host/x.git@COMMIT; its key in the secret GIT_TOKEN), or an archive on a
+            disk or in a bucket (s3://bucket/x.tar.gz, .tgz, .tar, .zip).
 
     Returns:
         Where the snapshot lies and what is in it.
 
     Raises:
-        BadInput: The folder is missing, empty or too large.
+        BadInput: The repository is missing, empty, too large, or not pinned to a commit.
+        EndpointDown: The server at the git address does not answer.
     """
-    refuse_laptops_path(repo, "repo")
-    return snapshots.snapshot(repo, root=session().index_root)
+    current = session()
+    if not is_address(repo):
+        refuse_laptops_path(repo, "repo")
+    elif KEY in current.settings.secrets:
+        provide(KEY, current.settings)
+    return snapshots.snapshot(
+        repo,
+        root=current.index_root,
+        key=os.environ.get(KEY, "") if is_address(repo) else "",
+        offline=current.settings.offline,
+    )
 
 
 @task()
@@ -63,7 +77,7 @@ def function_task(prompt: str, tests: str, min_sandbox: Level = "landlock") -> C
     return CodingTask(repository=repository, issue=prompt, min_sandbox=min_sandbox)
 
 
-@task(repository=True)
+@task(repository=True, fetches=True)
 def coding_task(
     repo: str,
     issue: str,
@@ -77,7 +91,7 @@ def coding_task(
     """Keep a repository as it is now, and say what is to be done by which tests.
 
     Args:
-        repo: A folder; of a git checkout, what git tracks or would track.
+        repo: A folder, a git address with a commit, or an archive, as `snapshot` takes it.
         issue: What is wrong or wanted, in words.
         test_command: `pytest` or `PYTHON -m pytest`, with arguments; a relative path of an
             interpreter is read from the repository.
@@ -91,7 +105,7 @@ def coding_task(
         The task.
 
     Raises:
-        BadInput: The folder is missing, empty or too large.
+        BadInput: The repository is missing, empty, too large, or not pinned to a commit.
     """
     repository = body_of(snapshot)(repo)
     return CodingTask(

@@ -17,6 +17,7 @@ from flytekit import FlyteContextManager, Resources
 from flytekit.extras import accelerators
 from flytekit.extras.accelerators import GPUAccelerator
 
+from nemoflows.coding.git_address import KEY
 from nemoflows.errors import BadInput, BadModel
 from nemoflows.gpus import Plan, find, planned
 from nemoflows.models.hardware import Hardware
@@ -254,16 +255,18 @@ def _accelerator(device: str, partition: str) -> Any:
     return kinds[device].partitioned(partition)
 
 
-def secrets(binding: Binding, *, efficient: bool, frontier: bool, index: bool = False) -> list[Any]:
+def secrets(
+    binding: Binding, *, efficient: bool, frontier: bool, index: bool = False, fetches: bool = False
+) -> list[Any]:
     """Return the secrets of a task: keys of the endpoints it asks, and none of others.
 
     A task with a GPU never gets the frontier's. The frontier's tasks get the efficient endpoint's
     too, whose key they check before anything is spent. Who makes or searches an index gets the
-    embedder's.
+    embedder's, who fetches a repository git's, where NEMOFLOWS_SECRETS names it.
     """
     settings, policy = binding.settings, binding.policy
     asked = [policy.embedder] if index and policy.embedder else []
-    names = []
+    names = [KEY] if fetches and KEY in settings.secrets else []
     if efficient and binding.kind != "cpu":
         own = FOR_WEIGHTS if binding.kind == "gpu" else ()
         names += [name for name in own if name in settings.secrets]
@@ -329,7 +332,7 @@ def _travelling(settings: Settings) -> dict[str, str]:
     }
 
 
-_PLAIN = ("run", "offline", "concurrency", "deadline_s", "grace_s")
+_PLAIN = ("tests_image", "run", "offline", "concurrency", "deadline_s", "grace_s")
 
 
 def _engine_arguments(binding: Binding) -> dict[str, Any]:

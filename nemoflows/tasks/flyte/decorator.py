@@ -54,6 +54,8 @@ class Uses:
     """It makes or searches an index, whose vectors an endpoint may make."""
     repository: bool = False
     """It reads a repository or runs its tests, besides what it asks."""
+    fetches: bool = False
+    """It reads a repository, which may be at an address that wants a key."""
     dynamic: bool = False
     """It decides, once it runs, which tasks are started."""
 
@@ -130,7 +132,11 @@ def declaration(uses: Uses, binding: Binding) -> dict[str, Any]:
             ),
             "environment": environment(binding, efficient=uses.efficient),
             "secret_requests": secrets(
-                binding, efficient=uses.efficient, frontier=uses.frontier, index=uses.index
+                binding,
+                efficient=uses.efficient,
+                frontier=uses.frontier,
+                index=uses.index,
+                fetches=uses.fetches,
             ),
             "enable_deck": uses.deck,
             "deck_fields": (),

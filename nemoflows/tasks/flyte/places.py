@@ -60,10 +60,16 @@ def refuse_laptops_path(path: str, name: str) -> None:
 
 def no_travel(path: str, name: str) -> str:
     """Return the sentence that helps whoever gives a path of their own machine to a pod."""
+    other = (
+        "Give a git address with a commit (https://HOST/PATH.git@COMMIT), an archive in a bucket "
+        "(s3://BUCKET/x.tar.gz)"
+        if name == "repo"
+        else f"Put it into a bucket that they read (`aws s3 cp --recursive {path} s3://BUCKET/…`)"
+    )
     return (
-        f"{name}={path!r} is a path of your own machine, which pods do not have. Put it into a "
-        f"bucket that they read (`aws s3 cp --recursive {path} s3://BUCKET/…`) or on a volume that "
-        "is mounted there, and give that address. No call was made."
+        f"{name}={path!r} is a path of your own machine, which pods do not have. {other} or what "
+        "lies on a volume that is mounted there; `pyflyte run --remote` of the library's own "
+        "workflows uploads a folder that is there. No call was made."
     )
 
 

@@ -15,7 +15,7 @@ import functools
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +25,7 @@ from flytekit.models.literals import Literal
 from flytekit.remote.remote import FlyteRemote
 from flytekit.tools import script_mode
 
+from nemoflows.coding.git_address import is_address, read_address
 from nemoflows.errors import BadInput
 from nemoflows.search.corpus import scan
 from nemoflows.storage.filesystem import local_path
@@ -75,53 +76,75 @@ def _with_what_travels(execute: Callable[..., Any]) -> Callable[..., Any]:
         inputs, name = dict(inputs or {}), getattr(getattr(entity, "id", entity), "name", "")
         is_ours = str(name).startswith(("nemoflows.", "workflows."))
         for name in {"corpus", "repo"} & set(inputs) if is_ours else ():
-            path = _on_this_machine(inputs[name])
-            if path and name == "repo":
-                raise BadInput(no_travel(str(path), name))
-            if path:
-                inputs[name] = _uploaded(path, remote)
+            if path := _on_this_machine(inputs[name], name):
+                inputs[name] = _uploaded(path, name, remote)
         return execute(remote, entity, inputs, *args, **more)
 
     return start
 
 
-def _on_this_machine(given: object) -> Path | None:
-    """Return a local path that is there, unless it is of a volume that pods mount."""
+def _on_this_machine(given: object, name: str) -> Path | None:
+    """Return a local path that is there, unless it is of a volume that pods mount.
+
+    Raises:
+        BadInput: It is not there, and spelled as no path of a pod is; or an address that no pod
+            would take.
+    """
     if isinstance(given, Literal):  # what a command line was read into
         primitive = given.scalar.primitive if given.scalar else None
         given = primitive.string_value if primitive else None
     if not isinstance(given, str) or given.startswith(f"{CACHE}/"):
         return None
+    if name == "repo" and is_address(given):
+        read_address(given)
+        return None
     path = local_path(given)
-    return path if path is not None and path.exists() else None
+    if path is None or path.exists():
+        return path
+    if given.startswith("/"):  # it may be in an image
+        return None
+    raise BadInput(f"{name}={given!r}: there is no {str(path)!r} to upload. Nothing was started.")
 
 
-def _uploaded(corpus: Path, remote: Any) -> str:
-    """Return where a folder of documents lies in Flyte's own store, an address by its content.
+def _uploaded(path: Path, name: str, remote: Any) -> str:
+    """Return where what a pod is to read lies in Flyte's own store, an address by its content.
 
     flytekit's own upload of a folder drops the names of the folders in it.
 
     Raises:
-        BadInput: Flyte's store does not keep names below a folder.
+        BadInput: Flyte's store does not keep names below a folder; or there is nothing to read.
     """
-    found = scan(str(corpus)).files  # what an index would read: no hidden files, no links out
+    with TemporaryDirectory() as folder:
+        if name == "repo":
+            from nemoflows.coding.snapshots import packed
+
+            archive, data = packed(str(path))
+            Path(folder, archive).write_bytes(data)
+            files = {archive: str(Path(folder, archive))}
+        else:  # what an index would read: no hidden files, no links out
+            files = {one.name: one.path for one in scan(str(path)).files}
+        place = _put(files, Path(folder), remote)
+    if not place:
+        raise BadInput(no_travel(str(path), name))
+    log.info("%s: %d files of %s are in %s", name, len(files), path, place)
+    return f"{place}/{archive}" if name == "repo" else place
+
+
+def _put(files: Mapping[str, str], folder: Path, remote: Any) -> str:
+    """Return the address below which files lie by their names; empty if they do not."""
     words = [
-        f"{one.name}\0{hashlib.sha256(Path(one.path).read_bytes()).hexdigest()}" for one in found
+        f"{name}\0{hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+        for name, path in files.items()
     ]
     root, places = hashlib.sha256("\n".join(words).encode()).hexdigest()[:32], set()
-    with TemporaryDirectory() as folder:
-        for number, file in enumerate(found):
-            parent, _, name = file.name.rpartition("/")
-            copy = Path(folder, str(number), name)  # upload_file wants to write to what it reads
-            copy.parent.mkdir()
-            shutil.copyfile(file.path, copy)
-            _, uri = remote.upload_file(copy, filename_root=f"{root}/{parent}".rstrip("/"))
-            places.add(uri.removesuffix(f"/{file.name}"))
-    if len(places) != 1:
-        raise BadInput(no_travel(str(corpus), "corpus"))
-    [place] = places
-    log.info("corpus: %d files of %s are in %s", len(found), corpus, place)
-    return str(place)
+    for number, (whole, path) in enumerate(files.items()):
+        parent, _, name = whole.rpartition("/")
+        copy = Path(folder, str(number), name)  # upload_file wants to write to what it reads
+        copy.parent.mkdir()
+        shutil.copyfile(path, copy)
+        _, uri = remote.upload_file(copy, filename_root=f"{root}/{parent}".rstrip("/"))
+        places.add(str(uri).removesuffix(f"/{whole}"))
+    return places.pop() if len(places) == 1 else ""
 
 
 @functools.cache
