@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import math
 import os
@@ -100,9 +101,16 @@ def calls(n: int, folder: Path) -> dict[str, float]:
 
 
 def records(n: int, folder: Path) -> dict[str, float]:
-    """List the runs of a journal with n records, by both commands."""
+    """List the runs of a journal with n records, a thousand each, by both commands."""
+    from nemoflows.journal import Journal
+
     environment = os.environ | {"NEMOFLOWS_JOURNAL": str(folder / "journal")}
-    _measure("calls", n, folder)
+    _measure("calls", GROUP, folder)
+    journal = Journal(str(folder / "journal"))
+    made = next(journal.records())
+    for number in range(n - GROUP):
+        key = hashlib.sha256(str(number).encode()).hexdigest()
+        journal.put(made.model_copy(update={"key": key, "run": f"run{number // 1000}"}))
     listed: dict[str, float] = {}
     for command in (["journal", "runs"], ["runs"]):
         told = _run([str(Path(sys.executable).with_name("nemoflows")), *command], environment)

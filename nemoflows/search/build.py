@@ -145,9 +145,9 @@ class _Build:
         if self.embed is not None:
             _embed(self.store, new, self.embed, self.embedder, self.report)
         written = layout.written(self.store, new, self.embedder, self._segment, self.report)
-        names = [*(segment.name for segment in staying), *written]
-        sums = layout.summed([self._small(name) for name in names], keys)
-        return layout.write(self.store, folder, self.embedder, names, sums)
+        parts = [(segment.name, segment.keys) for segment in (*staying, *written)]
+        sums = layout.summed([(self._small(name), own) for name, own in parts], keys)
+        return layout.write(self.store, folder, self.embedder, [name for name, _ in parts], sums)
 
     def _notes(self) -> Catalogue:
         return Catalogue(self.store, self.corpus.uri)

@@ -16,6 +16,8 @@ from nemoflows.search.corpus import File
 from nemoflows.storage.store import Store
 
 FOLDER = "catalogues"
+_NO_NOTES = b'",""]\n'
+"""How the line of a file ends that there is nothing to note on."""
 _quoted = json.encoder.encode_basestring_ascii
 
 
@@ -42,7 +44,11 @@ class Catalogue:
                 while line and _name(line) < file.name:
                     line = next(lines, b"")
             if file.signature and line.startswith(start):
-                yield file, *_rest(line[len(start) :]), line if line.endswith(b"\n") else b""
+                rest = line[len(start) :]
+                if rest[65:] == _NO_NOTES:
+                    yield file, rest[1:65].decode("ascii", "replace"), "", line
+                else:
+                    yield file, *_rest(rest), b""
                 line = next(lines, b"")
             else:
                 yield file, None, "", b""
@@ -99,9 +105,6 @@ def _name(line: bytes) -> str:
 
 def _rest(rest: bytes) -> tuple[str | None, str]:
     """Return key and notes; None where the line is none of ours."""
-    key = rest[1:65]
-    if rest[65:] == b'",""]\n' and key.isalnum():
-        return key.decode(), ""
     try:
         match json.loads(b"[" + rest):
             case [str(found), str(notes)]:

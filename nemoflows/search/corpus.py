@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def scan(corpus: str) -> Corpus:
 
 
 def _sorted(uri: str, found: _Found, filesystem: object) -> Corpus:
-    files = sorted(found.files, key=lambda file: file.name)
+    files = sorted(found.files, key=itemgetter(0))
     return Corpus(uri, files, sorted(found.skipped, key=lambda s: s.document), filesystem)
 
 
@@ -141,12 +142,16 @@ def _walk(root: Path) -> _Found:
                 found.skip(folder, f"unreadable: {error.strerror}")
                 continue
             start = f"{folder}/" if folder else ""
+            settled_s = time.time() - _SETTLED_S
             for name, status in entries:
                 if _hidden(name):
                     continue
                 path = start + name
                 if isinstance(status, OSError):
                     found.skip(path, f"unreadable: {status.strerror}")
+                elif stat.S_ISREG(status.st_mode) and path.isascii():  # nearly all, and many
+                    signature = _signature(status, settled_s)
+                    found.files.append(File(path, status.st_size, signature, found.folder))
                 elif stat.S_ISDIR(status.st_mode):
                     folders.append(path)
                 else:
@@ -174,7 +179,7 @@ def _visit(name: str, status: os.stat_result, root: Path, found: _Found) -> None
         found.skip(name, "its name is not UTF-8")
     else:
         if stat.S_ISREG(status.st_mode):
-            signature = _signature(status)
+            signature = _signature(status, time.time() - _SETTLED_S)
             found.files.append(File(name, status.st_size, signature, found.folder, target))
         else:
             found.skip(name, f"not a regular file but {_kind(status.st_mode)}")
@@ -197,8 +202,8 @@ def _kind(mode: int) -> str:
     return names.get(stat.S_IFMT(mode), "a device")
 
 
-def _signature(status: os.stat_result) -> str:
-    if time.time() - max(status.st_mtime, status.st_ctime) < _SETTLED_S:
+def _signature(status: os.stat_result, settled_s: float) -> str:
+    if status.st_mtime > settled_s or status.st_ctime > settled_s:
         return ""
     return f"{status.st_size}.{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_ino}"
 

@@ -48,7 +48,7 @@ class Known:
     """A segment that is there whole."""
 
     name: str
-    keys: list[str]
+    keys: Sequence[str]
     """Of the fragments that it was made of."""
     is_full: bool
 
@@ -79,8 +79,8 @@ def written(
     embedder: str,
     known: Callable[[str], Known | None],
     report: Progress,
-) -> Iterator[str]:
-    """Write fragments as segments, as many as they fill, and yield their names.
+) -> Iterator[Known]:
+    """Write fragments as segments, as many as they fill, and yield them.
 
     One that is there is not made again.
 
@@ -90,7 +90,7 @@ def written(
     done = 0
     while done < len(keys):
         # How many of the keys a segment takes follows from them: they can name it before.
-        name = address(embedder, keys[done:])
+        name, start = address(embedder, keys[done:]), done
         if found := known(name):
             store.touch(f"{segments.FOLDER}/{name}/{segments.MANIFEST}")
             done += len(found.keys)
@@ -98,7 +98,7 @@ def written(
             for _ in merge(store, name, keys[done:], embedder):
                 done += 1
                 report("merge", done, len(keys))
-        yield name
+        yield Known(name, keys[start:done], is_full=done < len(keys))
 
 
 @dataclass(slots=True)
@@ -117,19 +117,19 @@ def place(segment: int, rows: Any) -> Any:
     return (segment << 40) + rows
 
 
-def summed(folders: Sequence[Path], keys: Sequence[str]) -> Sums:
+def summed(parts: Sequence[tuple[Path, Sequence[str]]], keys: Sequence[str]) -> Sums:
     """Look through segments that hold these fragments.
 
     Args:
-        folders: Of the segments' small files.
+        parts: The segments' small files, and the keys of their fragments.
         keys: In the order of the files' names.
     """
     sums, left = Sums(), {key: rank for rank, key in enumerate(keys)}
     totals = np.zeros(4, np.int64)
     rows: list[NDArray[np.int64]] = []
-    for number, folder in enumerate(folders):
+    for number, (folder, own) in enumerate(parts):
         files, passages = (segments.array(folder / n) for n in (segments.FILES, segments.ROWS))
-        ranks = np.array([left.pop(key, -1) for key in segments.keys_of(files)], np.int32)
+        ranks = np.array([left.pop(key, -1) for key in own], np.int32)
         sums.ranks.append(ranks)
         live, per_file = ranks >= 0, np.diff(files[:, :2], axis=0)
         starts = segments.array(offsets_path(folder / segments.DOCUMENTS))[:, 0]

@@ -55,11 +55,11 @@ class There:
     """Which fragments need not be made: those in segments, and those that are stored."""
 
     def __init__(self, store: Store, in_segments: Collection[str]) -> None:
-        self._store, self._in_segments = store, in_segments
+        self._store, self.in_segments = store, in_segments
 
     def has(self, key: str) -> bool:
         """Tell whether a segment has it, or it is stored."""
-        return key in self._in_segments or self.stored(key)
+        return key in self.in_segments or self.stored(key)
 
     def stored(self, key: str, *, embedder: str | None = None) -> bool:
         """Tell whether a fragment, or its vectors by an embedder, are stored."""
@@ -119,8 +119,8 @@ class _Reading:
 
     def _one(self, each: tuple[File, str | None, str, bytes]) -> tuple[File, _Result]:
         file, key, reason, line = each
-        if key is not None and (not key or self.there.has(key)):
-            return file, _Result(key, reason, line=line)
+        if key is not None and (key in self.there.in_segments or not key or self.there.has(key)):
+            return file, _Result(key, reason, 0, True, line)
         return file, self._fragment(file)
 
     def _fragment(self, file: File) -> _Result:

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Self
 
 MAX_PATH_BYTES = 4096
@@ -72,7 +73,7 @@ class Root:
             OSError: As `entries` does.
         """
         with self.folder(folder) as fd, os.scandir(fd) as found:
-            return sorted(((each.name, _status(each)) for each in found), key=lambda each: each[0])
+            return sorted([(each.name, _status(each)) for each in found], key=itemgetter(0))
 
     def read(self, name: str, *, limit_bytes: int) -> tuple[bytes, os.stat_result]:
         """Return a regular file's content, and what it is.
