@@ -30,7 +30,7 @@ from nemoflows.llm.client import LLMClient
 from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.models import Endpoint
 from nemoflows.settings import Settings
-from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.opening import open_records
 from tests.loopback import ModelServer, _Handler, message
 from tests.support import request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.opening import open_records
 from nemoflows.storage.store import Records
 
 

@@ -26,7 +26,7 @@ from nemoflows.storage.integrity import (
     wrong_sizes,
 )
 from nemoflows.storage.local import LocalStore
-from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.opening import open_records
 from nemoflows.storage.store import Records, Store, open_store, translated
 from tests.support import ROOT
 from tests.test_layers import FILES

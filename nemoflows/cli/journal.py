@@ -14,6 +14,7 @@ from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError, printable
 from nemoflows.journal import Journal
 from nemoflows.journal.summary import row, runs
+from nemoflows.journal.transfer import import_journal
 from nemoflows.llm.opening import journal_root
 from nemoflows.money.ledger import priced
 
@@ -37,19 +38,24 @@ DEFAULT_ROOT_HELP = "Root of the journal, a path or URL."
 @click.pass_context
 def journal(context: click.Context, root: str) -> None:
     """Look into the journal of model calls: NEMOFLOWS_JOURNAL, else the one in your home."""
-    context.obj = opened_journal(root)
+    # What cannot be opened any more is opened by `import` in its own way.
+    context.obj = root if context.invoked_subcommand == "import" else opened_journal(root)
 
 
 def opened_journal(root: str) -> Journal:
     """Return the journal at `root`, else the one that runs of this machine write to."""
     try:
-        settings = settings_module.load()
-        found = root or journal_root(settings, settings_module.home_root(settings))
-        if not found:
-            raise click.ClickException("NEMOFLOWS_JOURNAL is off: nothing is recorded.")
-        return Journal(found)
+        return Journal(_place(root))
     except NemoflowsError as error:
         raise click.ClickException(error.message) from None
+
+
+def _place(root: str) -> str:
+    settings = settings_module.load()
+    found = root or journal_root(settings, settings_module.home_root(settings))
+    if not found:
+        raise click.ClickException("NEMOFLOWS_JOURNAL is off: nothing is recorded.")
+    return found
 
 
 @journal.command("runs")
@@ -86,7 +92,11 @@ def check(book: Journal) -> None:
     n_whole = sum(1 for _ in book.records())
     odd = f", {book.n_passed_over} cannot be read here" if book.n_passed_over else ""
     click.echo(f"{n_whole} records are whole, {book.n_damaged} are damaged{odd}.")
-    if book.n_damaged or odd:
+    if problems := book.store.problems():
+        click.echo(
+            f"The file is damaged ({problems}): `nemoflows journal import` reads what is left."
+        )
+    if book.n_damaged or odd or problems:
         raise SystemExit(1)
 
 
@@ -109,6 +119,8 @@ def prune(book: Journal, older_than_days: float, *, yes: bool) -> None:
             book.remove(call.key)
     for run in runs_of_old - left if yes else ():
         book.remove_lines(run or "run")
+    if yes and prices:
+        book.store.compact()
     n_old, n_unknown = len(prices), prices.count(None)
     worth = priced(sum(usd or 0.0 for usd in prices), n_old, n_unknown)
     worth += f" ({n_unknown} of unknown price)" if n_unknown else ""
@@ -134,3 +146,22 @@ def export(book: Journal, file: Path) -> None:
             n_calls += len(some)
     whole.replace(file)
     click.echo(f"{n_calls} calls are in {file}.")
+
+
+@journal.command("import")
+@click.argument("source", default="")
+@click.pass_obj
+def import_(root: str, source: str) -> None:
+    """Bring another journal in: SOURCE is its root, or an SQLite file, damaged or not.
+
+    Without SOURCE what lies in the root itself: records in the layout of earlier versions, a file
+    per call, which then go, and what is left of a damaged file, which stays beside the new one.
+    """
+    try:
+        found = import_journal(_place(root), source)
+    except NemoflowsError as error:
+        raise click.ClickException(error.message) from None
+    if found.aside:
+        click.echo(f"The damaged file now lies at {found.aside}.")
+    told = f"{found.records} records and {found.others} other files are in the journal"
+    click.echo(f"{told}; {found.damaged} damaged records were left where they are.")

@@ -14,9 +14,11 @@ from nemoflows.cli.journal import DEFAULT_ROOT_HELP, opened_journal
 from nemoflows.cli.tables import show_table
 from nemoflows.errors import NemoflowsError
 from nemoflows.journal import Journal
-from nemoflows.llm.history import CallHistory
+from nemoflows.llm.history import MEASURING, CallHistory
 from nemoflows.reporting import ReportData, ReportNotes, assemble, notes_of, render, write
 
+LARGE_BYTES = 2**22
+"""Of receipts: runs of more than some 20,000 calls are not compared here, but in their report."""
 COLUMNS = (
     "run", "when", "calls", "usd", "paid_by_it_usd", "all_frontier_usd", "all_small_usd",
     "escalated", "in_doubt", "about",
@@ -37,15 +39,14 @@ def list_runs(run: str, root: str, limit: int) -> None:
     book = opened_journal(root)
     by_time = sorted(((_last_s(book, one), one) for one in named(book, run)), reverse=True)
     shown = by_time[: limit or None]
-    show_table("runs", [_row(book.root, one, at_s) for at_s, one in shown])
+    show_table("runs", [_row(book, one, at_s) for at_s, one in shown])
     if len(shown) < len(by_time):
         click.echo(f"{len(by_time) - len(shown)} older ones are not shown: --limit 0 shows all.")
 
 
 def _last_s(book: Journal, run: str) -> float:
     """Return when something of a run was last written, in Unix time; 0 where nothing says it."""
-    told = [receipt.at_s for receipt in book.receipts(run)]
-    told += [attempt.at_s for attempt in book.in_doubt(run)]
+    told = [book.last_s(run)]
     with suppress(ValidationError):
         told.append(ReportNotes.model_validate_json(book.story(run)).at_s)
     return max(told, default=0.0)
@@ -108,16 +109,50 @@ def known_runs(book: Journal) -> set[str]:
     return set(book.runs()) | set(book.runs("receipts")) | set(book.runs("stories"))
 
 
-def _row(root: str, run: str, at_s: float) -> dict[str, object]:
+def _when(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s)) if at_s else "unknown"
+
+
+def _row_of_large(book: Journal, run: str, at_s: float) -> dict[str, object]:
+    """Return the row of a run whose calls are too many to hold, by their prices alone."""
+    keys: dict[bytes, bool] = {}
+    for receipt in book.each_receipt(run):
+        if receipt.task != MEASURING:
+            keys[receipt.key.encode()] = receipt.escalated
+    calls = (call for call in book.facts() if call.key.encode() in keys)
+    n_calls, prices, own, purposes = 0, [0.0, 0.0], [0, 0], set()
+    for call in calls:
+        is_own = call.run == run
+        n_calls += 1
+        prices[is_own] += call.usd or 0.0
+        own[is_own] += call.usd is None
+        purposes.add(call.purpose)
+    return {
+        "run": run,
+        "when": _when(at_s),
+        "calls": n_calls,
+        "usd": None if any(own) else sum(prices),
+        "paid_by_it_usd": None if own[True] else prices[True],
+        "all_frontier_usd": "not compared",
+        "all_small_usd": "not compared",
+        "escalated": sum(keys.values()),
+        "in_doubt": len(book.in_doubt(run)),
+        "about": ", ".join(sorted(purposes))[:40],
+    }
+
+
+def _row(book: Journal, run: str, at_s: float) -> dict[str, object]:
     try:
-        shown = completed(root, run)
+        if book.size_bytes("receipts", run) > LARGE_BYTES:
+            return _row_of_large(book, run, at_s)
+        shown = completed(book.root, run)
     except click.ClickException as error:
         return {**dict.fromkeys(COLUMNS), "run": run, "about": error.message[:60]}
     ledger, steps = shown.ledger, {call.purpose for call in shown.calls}
     usd = {s.name.partition(" (")[0]: s.usd for s in shown.savings.scenarios}
     return {
         "run": run,
-        "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(at_s)) if at_s else "unknown",
+        "when": _when(at_s),
         "calls": ledger.n_calls,
         "usd": shown.work_usd,
         "paid_by_it_usd": None if ledger.n_unpriced_now else ledger.paid_now_usd,

@@ -22,7 +22,7 @@ from nemoflows.sandbox.inside.suite import NO_PYTEST
 from nemoflows.sandbox.levels import Level
 from nemoflows.sandbox.runs import Ended, Job, Sandbox, available
 from nemoflows.sandbox.trees import Tree
-from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.opening import open_records
 from nemoflows.types import Value
 
 RECORD_VERSION = 2

@@ -1,6 +1,6 @@
 """The journal: one immutable record per call, written whole before anything reads the reply.
 
-Layout below the root, the same on a local disk and on an object store:
+Names below the root: rows of one SQLite file on a disk, objects or files elsewhere:
 
     calls/<ab>/<key>.json                 a call's outcome, usage and price; never changed
     intents/<run>/<process>-<n>.jsonl     attempts begun, and those that ended without a reply
@@ -15,8 +15,8 @@ Covered: a call that was recorded is never paid again by whoever shares the root
 writers, since a key's record is the same whoever writes it. An attempt is announced before it is
 made, so that one which a kill or a broken connection cut off is known to be in doubt.
 
-Not covered: two processes that ask the same key at the same moment both pay; power loss (no
-fsync). Prompts and replies are stored in clear: the root's permissions (0700) are their protection.
+Not covered: two processes that ask the same key at the same moment both pay; power loss. Prompts
+and replies are stored in clear: the root's permissions (0700) are their protection.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import logging
 import re
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 from pydantic import ValidationError
@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from nemoflows.errors import BadInput, EndpointDown, NemoflowsError
 from nemoflows.journal.notes import Notes, line_of, numbers
 from nemoflows.journal.records import Intent, Receipt, Record, Recorded, without_blocks
-from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.opening import open_records
 from nemoflows.storage.store import Facts, Records
 
 R = TypeVar("R", bound=Recorded)
@@ -65,6 +65,17 @@ class Journal(Notes):
         """Records that could not be read and were set aside."""
         self.n_passed_over = 0
         """Records that this version does not read, and left where they are."""
+
+    @property
+    def store(self) -> Records:
+        """Return where it lies.
+
+        Raises:
+            BadInput: It has no root, and remembers nothing.
+        """
+        if self._store is None:
+            raise BadInput("The journal is off: there is nothing in it.")
+        return self._store
 
     @property
     def durable(self) -> bool:
@@ -104,6 +115,18 @@ class Journal(Notes):
             return False
         return True
 
+    def write_together(self, writes: Sequence[tuple[Callable[[Any], Any], Any]]) -> list[Any]:
+        """Make some writes, of this journal's own methods, in one go, and return what each said."""
+        if not self._store or len(writes) < 2:
+            return [write(given) for write, given in writes]
+        n_lost = self.n_lost
+        try:
+            with self._store.together():
+                return [write(given) for write, given in writes]
+        except NemoflowsError:  # nothing was written: each for itself, then
+            self.n_lost = n_lost
+        return [write(given) for write, given in writes]
+
     def keys(self) -> list[str]:
         """Return the keys of all records, sorted."""
         return list(self._each_key(self._store.sizes)) if self._store else []
@@ -124,6 +147,12 @@ class Journal(Notes):
         """Put the lines that wait for their segment; every task does so at its end."""
         for kind in self._waiting:
             self._put_waiting(kind)
+
+    def close(self) -> None:
+        """Write what waits, and let go of the store until it is used again."""
+        self.flush()
+        if self._store:
+            self._store.close()
 
     def records(self) -> Iterator[Record]:
         """Yield every record whole; see `each`."""
@@ -203,11 +232,11 @@ class Journal(Notes):
         return self._read(_name(key))
 
     def _parse(self, kind: type[R], key: str, data: bytes) -> R | None:
-        data = _summed(data.removeprefix(_BOM))
+        data = summed(data)
         try:
             found = kind.model_validate_json(data, extra="ignore")
         except ValidationError as error:
-            if _key_in(data) == key:
+            if key_in(data) == key:
                 raise BadInput(
                     f"The record {key} at {self.root} is whole and was written by another version "
                     f"of nemoflows ({error.error_count()} fields cannot be read). Nothing is asked "
@@ -269,7 +298,8 @@ def _opened(root: str) -> Records:
     return store
 
 
-def _key_in(data: bytes) -> str:
+def key_in(data: bytes) -> str:
+    """Return the key that a record names; empty where it names none."""
     return str((line_of(data) or {}).get("key", ""))
 
 
@@ -304,11 +334,12 @@ def _written(record: Record) -> bytes:
     return b'%b,"crc":"%08x"}' % (data[:-1], crc32(data))
 
 
-def _summed(data: bytes) -> bytes:
+def summed(data: bytes) -> bytes:
     """Return a record's JSON without its checksum, or nothing where it has changed since.
 
     Earlier versions wrote none.
     """
+    data = data.removeprefix(_BOM)
     told = _SUM.search(data, max(0, len(data) - _SUM_BYTES))
     if told is None:
         return data

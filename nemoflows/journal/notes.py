@@ -64,6 +64,23 @@ class Notes(ABC):
         """
         return sorted(self._lines("receipts", Receipt, run), key=lambda line: line.at_s)
 
+    def last_s(self, run: str) -> float:
+        """Return when a process of a run last wrote of an attempt or a use; 0 where none did."""
+        found = [0.0]
+        for folder, kind in (("receipts", Receipt), ("intents", Intent)):
+            for name in self._store.names(f"{folder}/{run}") if self._store else []:
+                with suppress(ValidationError):
+                    found.append(kind.read(self._store.last(name)).at_s if self._store else 0.0)
+        return max(found)
+
+    def size_bytes(self, kind: str, run: str) -> int:
+        """Return how much a run's processes wrote of one kind."""
+        return sum(self._store.sizes(f"{kind}/{run}").values()) if self._store else 0
+
+    def each_receipt(self, run: str) -> Iterator[Receipt]:
+        """Yield what the processes of a run used, one at a time in memory."""
+        return self._lines("receipts", Receipt, run)
+
     def runs(self, kind: str = "intents") -> list[str]:
         """Return the ids of all runs that announced an attempt, sorted.
 

@@ -1,17 +1,18 @@
 """What a process remembers of calls: the journal as the event loop sees it, and the calls so far.
 
-A disk answers within microseconds and is asked in place. An object store takes milliseconds, during
-which other calls must go on: it is asked in threads.
+A disk answers within microseconds and is asked in place; what calls write at about the same time
+is written in one transaction, and each goes on once that is committed. An object store takes
+milliseconds, during which other calls must go on: it is asked in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nemoflows.calls import Outcome, Reply, Usage
 from nemoflows.journal import Intent, Journal, Receipt, Record, Recorded
@@ -48,6 +49,10 @@ class CallHistory:
         self._many_processes = many_processes
         self._threads = ThreadPoolExecutor(THREADS, "nemoflows-journal") if journal.far else None
         self._pending: set[Future[None]] = set()
+        self._group: list[tuple[Callable[[Any], Any], Any, asyncio.Future[Any] | None]] = []
+        """What is written next, in this order, and whoever waits for it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that these are of."""
         self._lost: dict[str, Record] = {}
         """Calls that could not be written: this process at least does not pay for them again."""
 
@@ -76,9 +81,10 @@ class CallHistory:
 
     async def keep(self, record: Record, use: Use) -> None:
         """Record a call; when this returns it is written, or known to be lost."""
-        if not await self._now(self.journal.put, record) and self.journal.root:
-            self._lost[record.key] = record
+        written = self._written(self.journal.put, record)
         self._note(record, use, replayed=False)
+        if not await written and self.journal.root:
+            self._lost[record.key] = record
 
     def unusable(self, keys: Sequence[str]) -> None:
         """Take note that what came was refused by its check: paid for, and of no use."""
@@ -92,11 +98,15 @@ class CallHistory:
 
     async def begin(self, intent: Intent) -> None:
         """Write a line about an attempt; when this returns it is written."""
-        await self._now(self.journal.begin, intent)
+        if self.near:  # at once, so that what is announced leaves right after
+            self.begin_soon(intent)
+        else:
+            await self._written(self.journal.begin, intent)
 
     def begin_soon(self, intent: Intent) -> None:
         """Announce an attempt without waiting for the line."""
         self._soon(self.journal.begin, intent)
+        self._commit()
 
     def end(self, intent: Intent) -> None:
         """Say how an attempt ended; nobody waits for the line."""
@@ -109,6 +119,8 @@ class CallHistory:
             within_s: Longest time to wait for lines that are on their way.
         """
         wait(self._pending, timeout=within_s)
+        if self._loop is None or not self._loop.is_running() or self._loop is _running():
+            self._commit()  # elsewhere the loop itself does so, at its next turn
         self.journal.flush()
 
     def close(self) -> None:
@@ -188,16 +200,66 @@ class CallHistory:
 
     def _soon(self, write: Callable[[T], None], line: T) -> None:
         if self._threads is None:
-            write(line)
+            if loop := _running():
+                self._next(loop, write, line)
+            else:  # nobody could write it later
+                write(line)
             return
         future = self._threads.submit(write, line)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
 
+    def _written(self, write: Callable[[U], T], given: U) -> Awaitable[T]:
+        """Return what a write says once it is lasting; it is begun whoever waits for it."""
+        loop = asyncio.get_running_loop()
+        if self._threads is not None:
+            return loop.run_in_executor(self._threads, write, given)
+        said: asyncio.Future[T] = loop.create_future()
+        self._next(loop, write, given, said)
+        return said
+
+    def _next(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        write: Callable[[U], T],
+        given: U,
+        said: asyncio.Future[T] | None = None,
+    ) -> None:
+        """Have something written with what else is written at this turn of the event loop."""
+        if self._group and self._loop is not loop:
+            self._commit()
+        if not self._group:
+            self._loop = loop
+            loop.call_soon(self._commit)
+        self._group.append((write, given, said))
+
+    def _commit(self) -> None:
+        group, self._group = self._group, []
+        waiting = [(place, said) for place, (_, _, said) in enumerate(group) if said]
+        told: list[Any] | Exception
+        try:
+            told = self.journal.write_together([(write, given) for write, given, _ in group])
+        except Exception as error:  # noqa: BLE001  (whoever waits must hear of it)
+            told = error
+        for place, said in waiting:
+            if said.done() or said.get_loop().is_closed():
+                continue
+            if isinstance(told, Exception):
+                said.set_exception(told)
+            else:
+                said.set_result(told[place])
+
     async def _now(self, work: Callable[[U], T], given: U) -> T:
         if self._threads is None:
             return work(given)
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, given)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop of this thread; None where none runs."""
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
 
 
 def read_again(record: Recorded, read: Callable[[Reply], Outcome]) -> Recorded:

@@ -13,7 +13,7 @@ from nemoflows.llm.client import LLMClient
 from nemoflows.models import Endpoint
 from nemoflows.money import prices
 from nemoflows.settings import Settings, in_pod
-from nemoflows.storage.sqlite import open_records
+from nemoflows.storage.opening import open_records
 from nemoflows.types import ModelRef, Policy
 
 log = logging.getLogger("nemoflows")

@@ -19,11 +19,13 @@ VERSION = 1
 BUSY_S = 10.0
 """Longest wait for another process that writes; a write takes well below a millisecond."""
 CACHE_KIB = 8_192
+PAGE_BYTES = 4_096
 _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _HELD = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 FACTS = ", ".join(Facts._fields)
 _TABLES = f"""
+PRAGMA page_size = {PAGE_BYTES};
 PRAGMA synchronous = OFF;
 BEGIN;
 CREATE TABLE files(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, data BLOB NOT NULL);
@@ -107,8 +109,11 @@ def _options(file: str) -> str:
     """
     if os.access(file, os.W_OK) and os.access(Path(file).parent, os.W_OK):
         return ""
-    log = Path(f"{file}-wal")
-    return "?mode=ro" if log.exists() and log.stat().st_size else "?immutable=1"
+    return "?mode=ro" if _size_bytes(f"{file}-wal") else "?immutable=1"
+
+
+def _size_bytes(file: str) -> int:
+    return Path(file).stat().st_size if Path(file).exists() else 0
 
 
 def _set_up(connection: sqlite3.Connection, file: str) -> None:
@@ -117,6 +122,9 @@ def _set_up(connection: sqlite3.Connection, file: str) -> None:
         for name in ("application_id", "user_version")
     )
     if application != APPLICATION:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not tables or {"files", "segments", "lines", "calls"} <= tables:
+            raise sqlite3.DatabaseError("its header is not what was written")
         raise BadInput(
             f"{file} is an SQLite file of another program and stays as it is. Name another "
             "NEMOFLOWS_JOURNAL. No call was made."
@@ -131,6 +139,10 @@ def _set_up(connection: sqlite3.Connection, file: str) -> None:
     for setting in ("synchronous=NORMAL", "wal_autocheckpoint=0", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {setting}").fetchall()
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+    if Path(file).stat().st_size % PAGE_BYTES:  # cut off or shifted, unless the log mends it
+        [(found,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != "ok" or not _size_bytes(f"{file}-wal"):
+            raise sqlite3.DatabaseError(f"it does not end with a page ({found})")
 
 
 def failed(tried: str, error: Exception, file: str) -> CorpusError:

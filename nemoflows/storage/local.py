@@ -14,6 +14,8 @@ from uuid import uuid4
 
 from nemoflows.storage.store import MISSING, TEMPORARY, Store, translated
 
+LAST_BYTES = 2**14
+"""In which the last line lies: one takes some hundred bytes."""
 _spare: list[int] = []
 """A descriptor that is closed where there is no other for a file of ours."""
 
@@ -68,6 +70,15 @@ class LocalStore(Store):
         whole = translated(tried, but=MISSING, local=True)
         with suppress(*MISSING), whole, self._opened(name) as file:
             yield from file
+
+    def last(self, name: str) -> bytes:
+        """Return the last line of a file, without reading the others."""
+        tried = f"{self.path(name)} cannot be read"
+        whole = translated(tried, but=MISSING, local=True)
+        with suppress(*MISSING), whole, self._opened(name) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))
+            return next(reversed(file.read().splitlines()), b"")
+        return b""
 
     def _opened(self, name: str) -> BinaryIO:
         fd = _descriptor(self.path(name), os.O_RDONLY | os.O_NONBLOCK | self._follow)

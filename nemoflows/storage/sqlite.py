@@ -28,11 +28,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nemoflows.errors import BadInput, CorpusError
+from nemoflows.errors import CorpusError
 from nemoflows.storage.database import FACTS, connect, create, failed
-from nemoflows.storage.filesystem import close_to_others, local_path, network_of
 from nemoflows.storage.local import LocalStore
-from nemoflows.storage.store import Facts, Records, open_store
+from nemoflows.storage.store import Facts, Records
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +43,11 @@ PAGES_BYTES = 2**13
 PAGE_ROWS = 500
 """Rows that a listing holds at once; between two pages others may write."""
 
-_READ = "SELECT data FROM files WHERE name = ?"
-_PUT = """INSERT INTO files(name, data) VALUES (?, ?)
-    ON CONFLICT(name) DO UPDATE SET data = excluded.data RETURNING id"""
+_READ = """SELECT data FROM files WHERE name = ?1
+    UNION ALL SELECT data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?1)"""
+_PUT = "INSERT INTO files(name, data) VALUES (?, ?)"
+_PUT_AGAIN = "UPDATE files SET data = ? WHERE name = ?"
+_ID = "SELECT id FROM files WHERE name = ?"
 _PUT_CALL = f"INSERT OR REPLACE INTO calls(id, {FACTS}) VALUES (?{', ?' * len(Facts._fields)})"
 _APPEND = """INSERT INTO lines(segment, n, data)
     SELECT id, (SELECT coalesce(max(n), 0) + 1 FROM lines WHERE segment = segments.id), ?
@@ -54,6 +55,8 @@ _APPEND = """INSERT INTO lines(segment, n, data)
 _BELOW = "WHERE name >= ? AND name < ?"
 _LINES = f"""SELECT n, data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
     AND n > ? ORDER BY n LIMIT {PAGE_ROWS}"""
+_LAST = """SELECT data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
+    ORDER BY n DESC LIMIT 1"""
 _SEGMENT_SIZES = f"""SELECT name, (
     SELECT coalesce(sum(length(data)), 0) FROM lines WHERE segment = id
     ) FROM segments {_BELOW}"""
@@ -76,7 +79,7 @@ class SqliteStore(Records):
         self.root = self.uri = str(root)
         self.file = f"{root}/{FILE}"
         self.beside = LocalStore(root)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._place: tuple[int, int] | None = None
         """Device and inode of the file that is open."""
@@ -99,20 +102,30 @@ class SqliteStore(Records):
 
     def read(self, name: str) -> bytes | None:
         """Return what was written under `name`; None where there is no such file."""
-        data = self._content(name)
-        if data is None and (rows := list(self._rows(name))):
-            data = b"".join(rows)
+        data = self.own(name)
         if data is None and os.path.lexists(f"{self.root}/{name}"):
             return self.beside.read(name)
         return data
 
+    def own(self, name: str) -> bytes | None:
+        """Return what is in the file under `name`, and not merely beside it."""
+        if rows := self._query(_READ, name):
+            return rows[0][0] if len(rows) == 1 else b"".join(data for (data,) in rows)
+        return None
+
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of a file, some at a time in memory."""
-        data = self._content(name)
-        for part in self._rows(name) if data is None else [data]:
+        for part in self._rows(name):
             yield from part.splitlines()
+        for (data,) in self._query("SELECT data FROM files WHERE name = ?", name):
+            yield from data.splitlines()
         if os.path.lexists(self.path(name)):
             yield from self.beside.lines(name)
+
+    def last(self, name: str) -> bytes:
+        """Return the last line of a file; empty where there is none."""
+        rows = self._query(_LAST, name)
+        return next(reversed(rows[0][0].splitlines()), b"") if rows else super().last(name)
 
     def write(self, name: str, data: bytes, facts: Facts | None = None) -> None:
         """Write `data` under `name`, all of it or nothing; beside a file that takes nothing."""
@@ -139,6 +152,17 @@ class SqliteStore(Records):
             raise OSError(error.message) from error
         return True
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have what this thread writes within this be one transaction."""
+        with self._using("it cannot be written") as found:
+            found.execute("BEGIN IMMEDIATE")
+            with found:
+                yield
+                if not found.in_transaction:  # SQLite ends one by itself where the disk is full
+                    raise sqlite3.OperationalError("the transaction was rolled back")
+            self._written(found, 0)
+
     def calls(self, run: str | None = None) -> Iterator[Facts]:
         """Yield what queries need of a run's recorded calls, or of all, as they were written."""
         of_run, given = ("", ()) if run is None else ("AND run = ?", (run,))
@@ -150,8 +174,19 @@ class SqliteStore(Records):
     def unlisted(self, folder: str) -> dict[str, int]:
         """Return the lengths of files below `folder` that `calls` does not know, by name."""
         beside = self._sizes_beside(folder)
-        known = "SELECT 1 FROM files WHERE name = ?"
-        return {name: size for name, size in beside.items() if not self._query(known, name)}
+        return {name: size for name, size in beside.items() if not self._query(_ID, name)}
+
+    def problems(self) -> str:
+        """Return what SQLite finds wrong with the file; empty where it is whole."""
+        rows = self._query("PRAGMA quick_check(5)")
+        told = "; ".join(str(row[0]) for row in rows)
+        return "" if told in {"", "ok"} else told
+
+    def compact(self) -> None:
+        """Give back the space of what was removed, and leave nothing of it in the file."""
+        with self._using("it cannot be compacted") as found:
+            found.execute("VACUUM")
+            found.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def names(self, folder: str) -> list[str]:
         """Return the names of all files below `folder`, sorted; none where it is missing."""
@@ -228,13 +263,9 @@ class SqliteStore(Records):
     def _written(self, connection: sqlite3.Connection, n_bytes: int) -> None:
         """Count what was written, and move the log into the file from time to time."""
         self._since_bytes += n_bytes + PAGES_BYTES
-        if self._since_bytes > CHECKPOINT_BYTES:
+        if self._since_bytes > CHECKPOINT_BYTES and not connection.in_transaction:
             self._since_bytes = 0
             connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
-
-    def _content(self, name: str) -> bytes | None:
-        rows = self._query(_READ, name)
-        return rows[0][0] if rows else None
 
     def _rows(self, name: str) -> Iterator[bytes]:
         last = 0
@@ -255,45 +286,19 @@ class SqliteStore(Records):
         return {name: size for name, size in found.items() if not name.startswith(FILE)}
 
 
-def open_records(uri: str) -> Records:
-    """Return the root of a journal; nothing is made there before a write.
-
-    Args:
-        uri: A path has one SQLite file; `file://`, a network file system and an object store have
-            the object layout, a file per name.
-
-    Raises:
-        BadInput: As `open_store`; there is an SQLite file where there should be none.
-    """
-    path = local_path(uri) if uri.strip() else None
-    kind = network_of(path) if path else ""
-    if path is None or not (kind or "://" in uri):
-        if path is None:
-            return open_store(uri)
-        close_to_others(path)
-        return SqliteStore(path)
-    if os.path.lexists(path / FILE):
-        place = (
-            f"lies on a network file system ({kind})" if kind else "was named by a file:// address"
-        )
-        raise BadInput(
-            f"{path} {place}, where a journal is a file per call, and there is a {FILE} in it. "
-            f"`nemoflows journal --root OTHER import {path}` brings that to another root."
-        )
-    if kind:
-        log.warning(
-            "%s lies on %s: its journal is a file per call, not one SQLite file.", path, kind
-        )
-    return open_store(uri)
-
-
 def _put(found: sqlite3.Connection, name: str, data: bytes, facts: Facts | None) -> None:
-    if facts is None:
-        found.execute(_PUT, (name, data)).fetchall()
+    """Write a file and its facts, in the transaction that is open or in one of their own."""
+    if facts is not None and not found.in_transaction:
+        found.execute("BEGIN IMMEDIATE")
+        with found:
+            _put(found, name, data, facts)
         return
-    found.execute("BEGIN IMMEDIATE")
-    with found:  # both or none
-        [(number,)] = found.execute(_PUT, (name, data)).fetchall()
+    try:
+        number = found.execute(_PUT, (name, data)).lastrowid
+    except sqlite3.IntegrityError:  # it is there: the same again, or mended
+        found.execute(_PUT_AGAIN, (data, name))
+        [(number,)] = found.execute(_ID, (name,))
+    if facts is not None:
         found.execute(_PUT_CALL, (number, *facts))
 
 

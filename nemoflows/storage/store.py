@@ -116,6 +116,10 @@ class Records(ABC):
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of a file; none where there is no such file."""
 
+    def last(self, name: str) -> bytes:
+        """Return the last line of a file that grows by lines; empty where there is none."""
+        return next(reversed((self.read(name) or b"").splitlines()), b"")
+
     @abstractmethod
     def write(self, name: str, data: bytes, facts: Facts | None = None) -> None:
         """Write `data` under `name`, all of it or nothing.
@@ -131,6 +135,15 @@ class Records(ABC):
         Raises:
             OSError: Not all of it was written.
         """
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have what one thread writes within this become lasting at its end, where that saves work.
+
+        Raises:
+            CorpusError: None of it was written.
+        """
+        yield
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
@@ -155,6 +168,18 @@ class Records(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
+
+    def close(self) -> None:
+        """Give back what the process holds of the store; whoever uses it again opens it again."""
+        return
+
+    def problems(self) -> str:
+        """Return what is wrong with the store as a whole; empty where nothing is known to be."""
+        return ""
+
+    def compact(self) -> None:
+        """Give back the space of what was removed, where that takes work of its own."""
+        return
 
 
 class Store(Records):
