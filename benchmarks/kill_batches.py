@@ -31,7 +31,8 @@ RUN_S = 120.0
 
 def batch_sequence(store: str, folder: Path, draw: random.Random, n_kills: int) -> Sequel:
     """Kill a process that asks through batches so many times, finish it, count billed rows."""
-    root = f"s3://kills/{folder.name}" if store == "s3" else str(folder / "journal")
+    places = {"s3": f"s3://kills/{folder.name}", "files": f"file://{folder / 'journal'}"}
+    root = places.get(store, str(folder / "journal"))
     with BatchServer() as server:
         server.state.n_polls = N_POLLS
         server.add_foreign(N_ROWS)

@@ -14,14 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks import kill_coding
 from benchmarks.kill_batches import batch_sequence
 from benchmarks.kill_types import Sequel
-from nemoflows.journal import Journal
+from nemoflows.journal import InDoubt, Journal
 from nemoflows.rag.types import ResearchPlan
 from nemoflows.types import Index, Policy
 from tests.loopback import ModelServer
@@ -35,6 +35,11 @@ Flow = Literal[
     "coding dynamic",
 ]  # fmt: skip
 """`cascade` and `plain` are a step of one's own: in a Flyte workflow, and in plain Python."""
+Store = Literal["disk", "files", "s3"]
+"""One SQLite file, a file per call on a disk, an object per call."""
+STORES: tuple[Store, ...] = ("disk", "files", "s3")
+RPM = 1200
+N_ROWS = 12
 N_CALLS = {
     "workflow": 37, "pod": 35, "map_task": 12, "dynamic": 24, "eager": 24, "coding": 10,
     "coding dynamic": 10, "cascade": 15, "plain": 15,
@@ -42,6 +47,9 @@ N_CALLS = {
 """About how many calls a flow makes, so that random moments fall among them."""
 OWN_STEPS = {"cascade", "plain"}
 LATENCY_S = 0.03
+USD_PER_MTOK = (1.0, 2.0)
+CALL_USD = (120 * USD_PER_MTOK[0] + 30 * USD_PER_MTOK[1]) / 1e6
+"""What the provider bills for every reply: the usage that it states, at the endpoint's price."""
 SETTLE_S = 0.3
 """Time for the provider to read what a killed run had sent."""
 ATTEMPT_S = 180.0
@@ -67,15 +75,28 @@ class Cell:
     """A command, where its journal lies, how many calls it makes at once, when it is killed."""
 
     flow: Flow
-    store: Literal["disk", "s3"]
+    store: Store
     concurrency: int
     moment: Moment = "random"
+    rpm: int = 0
+    """The endpoint's limit of requests per minute; 0 is none."""
 
     @property
     def name(self) -> str:
         """Return what the table calls it."""
         told = "" if self.random else f", {self.moment}"
+        told += f", {self.rpm} rpm" if self.rpm else ""
         return f"{self.flow}, {self.store}, {self.concurrency} at once{told}"
+
+    @property
+    def n_rows(self) -> int:
+        """Return how many rows plain Python asks for: no fewer than can be under way."""
+        return max(N_ROWS, self.concurrency)
+
+    @property
+    def n_calls(self) -> int:
+        """Return about how many calls it makes."""
+        return N_CALLS[self.flow] * (self.n_rows if self.flow == "plain" else N_ROWS) // N_ROWS
 
     @property
     def random(self) -> bool:
@@ -93,7 +114,8 @@ def cells(*, quick: bool) -> list[Cell]:
             Cell("batch", "disk", 40),
             Cell("coding", "disk", 8),
             Cell("cascade", "disk", 8),
-            Cell("plain", "disk", 8),
+            Cell("plain", "files", 8),
+            Cell("plain", "disk", 64, rpm=RPM),
             Cell("workflow", "disk", 8, "after an answer"),
         ]
     at_random = [
@@ -111,6 +133,9 @@ def cells(*, quick: bool) -> list[Cell]:
         Cell("coding", "disk", 8),
         Cell("coding", "s3", 8),
         Cell("coding dynamic", "disk", 8),
+        *(Cell(flow, "files", 8) for flow in ("workflow", "plain", "coding")),
+        Cell("pod", "files", 64),
+        *(Cell("plain", store, 64, rpm=RPM) for store in STORES),
     ]
     moments: list[Moment] = [
         "before an answer", "after an answer", "between calls", "index build", "report",
@@ -158,18 +183,22 @@ class Stage:
     def __post_init__(self) -> None:
         write_corpus(self.folder / "docs")
         root = self.folder / "journal"
-        place = f"s3://kills/{self.folder.name}" if self.cell.store == "s3" else str(root)
+        places = {"s3": f"s3://kills/{self.folder.name}", "files": f"file://{root}"}
+        place, limit = places.get(self.cell.store, str(root)), {"rpm": self.cell.rpm}
         self.environment = {
             **os.environ,
             "HOME": str(self.folder / "home"),
             "PYTHONPATH": str(ROOT),
             "NEMOFLOWS_OFFLINE": "1",
-            "NEMOFLOWS_ENDPOINTS": self.provider.endpoints("near", usd_per_mtok=[1, 2]),
+            "NEMOFLOWS_ENDPOINTS": self.provider.endpoints(
+                "near", usd_per_mtok=USD_PER_MTOK, **(limit if self.cell.rpm else {})
+            ),
             "NEMOFLOWS_EFFICIENT": "near:tiny",
             "NEMOFLOWS_FRONTIER": "near:large" if self.cell.flow in OWN_STEPS else "near:tiny",
             "NEMOFLOWS_JOURNAL": place,
             "NEMOFLOWS_RUN": self.run,
             "NEMOFLOWS_CONCURRENCY": str(self.cell.concurrency),
+            "NEMOFLOWS_POLICY": json.dumps({"budget_usd": 1.0} if self.cell.rpm else {}),
         }
 
     @property
@@ -196,7 +225,13 @@ class Stage:
         if flow == "pod":
             return self._pod(number)
         if flow == "plain":
-            return [sys.executable, "-m", "benchmarks.kill_plain", QUESTION], {}
+            return [
+                sys.executable,
+                "-m",
+                "benchmarks.kill_plain",
+                QUESTION,
+                str(self.cell.n_rows),
+            ], {}
         words = {
             "workflow": ["workflows/rag.py", "answer_question", *asked, "--agents", str(N_AGENTS)],
             "coding": ["workflows/coding.py", "fix_issue", *kill_coding.WORDS],
@@ -279,7 +314,17 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         repeated=repeated,
         unnamed=sum(n for request_id, n in extra.items() if request_id not in named),
         same=result == wanted,
+        unsent=max(0, len(cut) - in_flight) if cell.rpm else 0,
+        budget_off=int(bool(cell.rpm) and not _is_near_the_bill(provider, stage.journal, cut)),
     )
+
+
+def _is_near_the_bill(provider: Provider, journal: Journal, cut: Sequence[InDoubt]) -> bool:
+    """Return whether a budget counts the bill, and one reservation at most per attempt in doubt."""
+    bill_usd = provider.n_seen * CALL_USD
+    reserved_usd = sum(attempt.reserved_usd or 0.0 for attempt in cut)
+    used_usd = sum(call.usd or 0.0 for call in journal.facts(journal.run)) + reserved_usd
+    return bill_usd - 1e-9 <= used_usd <= bill_usd + reserved_usd + 1e-9
 
 
 def recorded_ids(journal: Journal) -> set[str]:
@@ -319,7 +364,7 @@ def trigger(stage: Stage, child: subprocess.Popen[str], draw: random.Random) -> 
         threading.Timer(draw.uniform(1.0, 5.0), kill, [child]).start()
     elif moment in {"random", "before an answer", "after an answer"}:
         event = "answered" if moment == "after an answer" else "asked"
-        left = N_CALLS[stage.cell.flow] - len(stage.journal.keys())
+        left = stage.cell.n_calls - len(stage.journal.keys())
         at = stage.provider.n_seen + draw.randint(1, max(1, left))
         pause_s = draw.uniform(0, 2 * LATENCY_S) if moment == "random" else 0.0
         kill_at(stage, child, event, at, pause_s)
@@ -382,7 +427,7 @@ def unkilled(cell: Cell, folder: Path) -> str:
     for name in ("home", "journal", "index"):
         shutil.rmtree(folder / name, ignore_errors=True)
     with Provider() as provider:
-        alone = Cell(cell.flow, "disk", cell.concurrency)
+        alone = replace(cell, store="disk", moment="random", rpm=0)
         return finished(Stage(alone, folder, provider, run="unkilled"), 1_000)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nemoflows.coding.types import Effort
 from tests.coding import FILE, ISSUE, LENDING, LINE, RIGHT
+from tests.journals import content
 from tests.loopback import data_parts
 
 EFFORT = Effort(candidates=4, repairs=2)
@@ -37,17 +38,9 @@ def script(purpose: str, body: dict[str, Any]) -> str:
 def recorded_runs(root: str) -> Runs:
     """Return a journal's recorded test runs by name, each with what changes when it is rewritten.
 
-    On disk that is the file, in an object store the content, which tells how long the run took.
+    That is the content, which tells how long the run took.
     """
-    import fsspec
-
-    files, path = fsspec.url_to_fs(root)
-    files.invalidate_cache()
-    found = files.find(f"{path}/tests", detail=True)
-    return {
-        name: str(info["ETag"] if "ETag" in info else (info["ino"], info["mtime"]))
-        for name, info in found.items()
-    }
+    return {name: hashlib.sha256(data).hexdigest() for name, data in content(root, "tests").items()}
 
 
 def n_repeated(before: Runs, after: Runs) -> int:

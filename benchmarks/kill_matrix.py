@@ -12,6 +12,13 @@ time, and finished at last. Then, per cell:
     unnamed    extra calls that the journal does not report as in_doubt: 0
     same       whether the result equals that of a run that was never killed
 
+`disk` is one SQLite file, `files` a file per call on a disk, `s3` an object per call. Cells with a
+limit of requests per minute run 64 agents under a budget:
+
+    unsent     attempts in doubt beyond the requests that the provider had and did not answer: 0
+    budget off sequences after which the budget counts less than the bill, or more than one
+               reservation per attempt in doubt beyond it: 0
+
 Exits with 1 where a promise is broken. `--quick` is the subset that CI runs.
 """
 

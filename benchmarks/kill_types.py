@@ -20,11 +20,17 @@ class Sequel:
     repeated: int
     unnamed: int
     same: bool
+    unsent: int = 0
+    """Under a limit of requests per minute: attempts in doubt beyond what the provider had."""
+    budget_off: int = 0
+    """There, too: whether what a budget counts is below the bill, or above it by more than one
+    reservation per attempt in doubt."""
 
     @property
     def holds(self) -> bool:
         """Return whether every promise was kept."""
-        return not self.repeated and not self.unnamed and self.same and self.extra <= self.in_flight
+        broken = self.repeated or self.unnamed or self.unsent or self.budget_off
+        return not broken and self.same and self.extra <= self.in_flight
 
 
 def together(sequels: Sequence[Sequel]) -> Sequel:
