@@ -179,16 +179,13 @@ def test_a_paid_call_is_written_beside_a_file_that_somebody_holds(
     monkeypatch.setattr(database, "BUSY_S", 0.05)
     assert asked(tmp_path, 1) == 1
     with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        llm = make_llm(FakeEngine([Rule(reply="hi")]), tmp_path)
-        spec = CallSpec(request("held"), lambda reply, _: reply.text)
-        assert isinstance(asyncio.run(llm.complete(spec)), Success)
-        assert llm.journal.durable
+        other.execute("BEGIN IMMEDIATE")
+        assert asked(tmp_path, 9) == 8
     assert "end it" in caplog.text
-    again = FakeEngine([Rule(reply="other")])
-    assert isinstance(asyncio.run(make_llm(again, tmp_path).complete(spec)), Success)
-    assert again.asked == []
-    assert import_journal(str(tmp_path)).records == 1
+    assert "could not be recorded" not in caplog.text
+    assert asked(tmp_path, 9) == 0
+    assert import_journal(str(tmp_path)).records == 8
+    assert len(recorded(tmp_path)) == 9
 
 
 def test_a_process_and_its_fork_both_write(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ VERSION = 1
 BUSY_S = 10.0
 """Longest wait for another process that writes; a write takes well below a millisecond."""
 CACHE_KIB = 8_192
-PAGE_BYTES = 4_096
+PAGE_BYTES = 2_048
+"""Half of the usual: a call's rows lie on many pages, and each is written whole into the log."""
 _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 _HELD = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
@@ -34,7 +35,6 @@ CREATE TABLE lines(
     segment INTEGER NOT NULL, n INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (segment, n)
 ) WITHOUT ROWID;
 CREATE TABLE calls(id INTEGER PRIMARY KEY, {FACTS});
-CREATE INDEX calls_run ON calls(run);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 COMMIT;
@@ -145,6 +145,11 @@ def _set_up(connection: sqlite3.Connection, file: str) -> None:
             raise sqlite3.DatabaseError(f"it does not end with a page ({found})")
 
 
+def below(folder: str) -> tuple[str, str]:
+    """Return the first name below a folder and the first one after all of them."""
+    return (f"{folder}/", f"{folder}0") if folder else ("", "\U0010ffff")
+
+
 def failed(tried: str, error: Exception, file: str) -> CorpusError:
     """Return what was tried, what came of it and what to do, as an error of ours."""
     if is_damaged(error):
@@ -152,11 +157,16 @@ def failed(tried: str, error: Exception, file: str) -> CorpusError:
             f"The journal {file} is damaged. `nemoflows journal import` reads what is left of it "
             "into a new one, and keeps this one beside it."
         )
-    elif getattr(error, "sqlite_errorname", "").startswith(_HELD):
+    elif is_held(error):
         help_ = f"Another program has held {file} for {BUSY_S:g} s: end it."
     else:
         help_ = "Check the path, the space left there and the permissions."
     return CorpusError(f"{tried}: {type(error).__name__}: {error}. {help_}")
+
+
+def is_held(error: BaseException) -> bool:
+    """Return whether an error says that somebody else did not let go of the file."""
+    return str(getattr(error, "sqlite_errorname", "")).startswith(_HELD)
 
 
 def is_damaged(error: BaseException | None) -> bool:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from nemoflows.storage.database import PAGE_BYTES
+
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INTERIOR = 13, 10, 2
 _SIZES = {2**n for n in range(9, 17)}
-_PAGE = 4096
-"""Where the header says nothing possible: as `database.create` leaves it."""
 _LOG_HEAD, _FRAME_HEAD = 32, 24
 _FIXED = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
 """Bytes of a value by its serial type, below 12."""
@@ -45,7 +45,9 @@ class _Pages:
         self._file: BinaryIO = path.open("rb")
         head = self._file.read(100)
         size = int.from_bytes(head[16:18], "big") if len(head) > 18 else 0
-        self._size = {1: 2**16}.get(size, size) if {1: 2**16}.get(size, size) in _SIZES else _PAGE
+        self._size = (
+            {1: 2**16}.get(size, size) if {1: 2**16}.get(size, size) in _SIZES else PAGE_BYTES
+        )
         self._n = path.stat().st_size // self._size
         self._log = Path(f"{path}-wal")
         self._frames: dict[int, int] = {}

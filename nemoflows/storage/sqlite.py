@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from nemoflows.errors import CorpusError
-from nemoflows.storage.database import FACTS, connect, create, failed
+from nemoflows.storage import database
+from nemoflows.storage.database import FACTS, below, connect, create, failed, is_held
 from nemoflows.storage.local import LocalStore
 from nemoflows.storage.store import Facts, Records
 
@@ -83,6 +84,10 @@ class SqliteStore(Records):
         self._connection: sqlite3.Connection | None = None
         self._place: tuple[int, int] | None = None
         """Device and inode of the file that is open."""
+        self._is_held = False
+        """Whether somebody else kept the file when it was last to be written."""
+        self._is_beside = False
+        """Whether something was written beside it, for it took nothing."""
         self._since_bytes = 0
         """Written since the log was last moved into the file."""
         _stores.add(self)
@@ -138,7 +143,9 @@ class SqliteStore(Records):
                 self.beside.write(name, data)
             except CorpusError:
                 raise error from None
-            log.warning("It was written beside %s instead: %s", self.file, error.message)
+            level = logging.DEBUG if self._is_beside else logging.WARNING  # once is enough
+            log.log(level, "It was written beside %s instead: %s", self.file, error.message)
+            self._is_beside = True
 
     def append(self, name: str, lines: bytes) -> bool:
         """Append in one transaction."""
@@ -192,15 +199,15 @@ class SqliteStore(Records):
         """Return the names of all files below `folder`, sorted; none where it is missing."""
         found = set(self._sizes_beside(folder))
         for table in ("files", "segments"):
-            rows = self._query(f"SELECT name FROM {table} {_BELOW}", *_below(folder))
+            rows = self._query(f"SELECT name FROM {table} {_BELOW}", *below(folder))
             found |= {row[0] for row in rows}
         return sorted(found)
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the lengths of all files below `folder` in bytes, by name."""
-        found = self._sizes_beside(folder) | dict(self._query(_SEGMENT_SIZES, *_below(folder)))
+        found = self._sizes_beside(folder) | dict(self._query(_SEGMENT_SIZES, *below(folder)))
         asked = f"SELECT name, length(data) FROM files {_BELOW}"
-        return found | dict(self._query(asked, *_below(folder)))
+        return found | dict(self._query(asked, *below(folder)))
 
     def move(self, name: str, to: str) -> None:
         """Give what lies under `name` another name."""
@@ -241,6 +248,8 @@ class SqliteStore(Records):
             with self._lock:
                 yield self._open()
         except (sqlite3.Error, OSError, ValueError) as error:
+            if is_held(error):
+                self._wait(0.0)
             raise failed(f"{self.file}: {tried}", error, self.file) from error
 
     def _open(self) -> sqlite3.Connection:
@@ -260,8 +269,16 @@ class SqliteStore(Records):
             self._connection.close()
             self._connection = None
 
+    def _wait(self, seconds: float) -> None:
+        """Wait so long for others from now on: not again and again for one that keeps the file."""
+        self._is_held = not seconds
+        if self._connection is not None:
+            self._connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}").fetchall()
+
     def _written(self, connection: sqlite3.Connection, n_bytes: int) -> None:
         """Count what was written, and move the log into the file from time to time."""
+        if self._is_held:
+            self._wait(database.BUSY_S)
         self._since_bytes += n_bytes + PAGES_BYTES
         if self._since_bytes > CHECKPOINT_BYTES and not connection.in_transaction:
             self._since_bytes = 0
@@ -300,11 +317,6 @@ def _put(found: sqlite3.Connection, name: str, data: bytes, facts: Facts | None)
         [(number,)] = found.execute(_ID, (name,))
     if facts is not None:
         found.execute(_PUT_CALL, (number, *facts))
-
-
-def _below(folder: str) -> tuple[str, str]:
-    """Return the first name below a folder and the first one after all of them."""
-    return (f"{folder}/", f"{folder}0") if folder else ("", "\U0010ffff")
 
 
 def _place(file: str) -> tuple[int, int] | None:
