@@ -26,8 +26,9 @@ from nemoflows.models import Endpoint
 from nemoflows.money.budgets import Account
 from nemoflows.money.ledger import fold
 from nemoflows.settings import Settings
+from nemoflows.storage.store import Records
 from nemoflows.types import Index, ModelRef
-from tests.journals import lines
+from tests.journals import opened
 
 QUESTIONS = ["How long is the Elbe" + "?" * number for number in range(100)]
 USD_PER_MTOK = (1.0, 2.0)
@@ -58,15 +59,16 @@ def attempt(url: str, index: Index, folder: Path, cap_usd: float) -> dict[str, o
     }
 
 
-def n_begun(folder: Path) -> int:
+def n_begun(store: Records) -> int:
     """Return how many attempts all processes so far have announced."""
-    return sum(b'"begun"' in line for line in lines(folder / "j", "intents"))
+    names = store.names("intents")
+    return sum((store.read(name) or b"").count(b'"begun"') for name in names)
 
 
-def wait_for_attempts(folder: Path, n: int) -> None:
-    """Wait until so many attempts were announced, a second at most: a run may stop earlier."""
-    until_s = time.monotonic() + 1.0
-    while n_begun(folder) < n and time.monotonic() < until_s:
+def wait_for_attempts(store: Records, n: int, pid: int) -> None:
+    """Wait until so many attempts were announced: a run may stop earlier."""
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while n_begun(store) < n and os.waitid(os.P_PID, pid, ended) is None:
         time.sleep(0.002)
 
 
@@ -77,7 +79,7 @@ def main() -> None:
 
     url, folder, cap_usd, n_kills = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
     index = Index.model_validate_json((folder / "index.json").read_text("utf-8"))
-    draws, result = random.Random(7), folder / "result.json"
+    draws, result, store = random.Random(7), folder / "result.json", opened(folder / "j")
     for number in range(int(n_kills) + 1):
         pid = os.fork()
         if pid == 0:
@@ -86,7 +88,7 @@ def main() -> None:
             finally:
                 os._exit(0)
         if number < int(n_kills):
-            wait_for_attempts(folder, n_begun(folder) + draws.randint(1, 2 * CONCURRENCY))
+            wait_for_attempts(store, n_begun(store) + draws.randint(1, 2 * CONCURRENCY), pid)
             time.sleep(draws.uniform(0.0, LATENCY_S))
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
