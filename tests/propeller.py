@@ -19,6 +19,8 @@ RunTask = Callable[[Execution, Any, Literals, str, int, int | None], Literals | 
 """Runs a task's pods: the execution, the template, inputs, the node's path, how often it may be
 tried again, and the number of the item where it is mapped. Returns outputs, or what it wants run.
 """
+_GOES_ON = 1
+"""flyteidl's FAIL_AFTER_EXECUTABLE_NODES_COMPLETE."""
 START = ""
 """Names a workflow's own inputs."""
 
@@ -73,9 +75,12 @@ class _Walk:
         self.execution, self.run_task = execution, run_task
         self.tasks = {one.id.name: one for one in tasks}
         self.workflows = {one.id.name: one for one in others}
+        self.goes_on = False
+        """Whether a failure leaves alone what runs beside it."""
 
     def workflow(self, template: Any, inputs: Literals, path: str) -> Literals:
         """Run a workflow's nodes, each as soon as what it needs is there; return its outputs."""
+        self.goes_on |= template.metadata.on_failure == _GOES_ON
         found = self._nodes(template.nodes, inputs, path)
         return {one.var: resolved(one.binding, found) for one in template.outputs}
 
@@ -122,7 +127,7 @@ class _Walk:
         except Exception as error:
             record.phase, record.reason = NodePhase.FAILED, str(error)
             # Flyte's usual policy: the first failure ends what runs beside it.
-            if not self.execution.is_ending:
+            if not self.execution.is_ending and not self.goes_on:
                 self.execution.change(error=str(error), phase=Phase.FAILING)
             raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,18 @@ def examined(env: dict[str, str], *words: str | Path) -> tuple[int, dict[str, di
     return done.returncode, {check["about"]: check for check in found}
 
 
-@pytest.fixture
-def sick() -> Iterator[str]:
-    """Return the address of a server whose model is not there yet."""
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """Serve nothing but a status, and yield the address of the server."""
 
-    class Loading(BaseHTTPRequestHandler):
+    class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_error(503)
+            self.send_error(status)
 
         def log_message(self, *_: object) -> None:
             return
 
-    server = HTTPServer(("127.0.0.1", 0), Loading)
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
@@ -99,10 +100,18 @@ def test_a_server_that_does_not_answer() -> None:
     planted("efficient server", "did not answer", "correct the base_url of 'near'", env)
 
 
-def test_a_server_that_is_not_ready(sick: str) -> None:
-    env = {"NEMOFLOWS_EFFICIENT": "near:x"}
-    env |= endpoints(near={"dialect": "vllm-server", "base_url": sick})
-    planted("efficient health", "/health answers 503", "read its log", env)
+def test_a_key_that_is_refused() -> None:
+    with answering(401) as url:
+        env = {"NEMOFLOWS_EFFICIENT": "near:x", "K": "canary"}
+        env |= endpoints(near={"dialect": "openai", "base_url": url, "key_env": "K"})
+        planted("efficient server", "refuses the key in K", "Correct the key in K", env)
+
+
+def test_a_server_that_is_not_ready() -> None:
+    with answering(503) as url:
+        env = {"NEMOFLOWS_EFFICIENT": "near:x"}
+        env |= endpoints(near={"dialect": "vllm-server", "base_url": url})
+        planted("efficient health", "/health answers 503", "read its log", env)
 
 
 def test_a_model_that_is_not_served(server: ModelServer) -> None:

@@ -80,6 +80,13 @@ def test_a_gpu_pod_whose_gpu_is_too_small(tmp_path: Path) -> None:
     has_failed(found, "efficient weights", "has no config.json", "`weights`")
 
 
+def test_a_pod_whose_server_beside_it_is_not_there(tmp_path: Path) -> None:
+    env = ON_GPU | {"NEMOFLOWS_EFFICIENT": ON_GPU["NEMOFLOWS_EFFICIENT"].replace("vllm", "sidecar")}
+    found = pod(pods.look_at_model_pod, tmp_path / "pod", env)
+    has_failed(found, "efficient health", "127.0.0.1:8000/health does not answer", "read its log")
+    assert found["efficient plan"]["state"] == "ok"
+
+
 def test_a_tests_pod_without_git(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sh").symlink_to(str(shutil.which("sh")))

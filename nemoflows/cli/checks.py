@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from nemoflows import settings as settings_module
 from nemoflows.cli.machine import Check, engine, failed, gpu, note, ok, plan, tools_of_tests
 from nemoflows.cli.serving import served
-from nemoflows.errors import NemoflowsError
+from nemoflows.errors import BadModel, NemoflowsError
 from nemoflows.models import CHAT_COMPLETIONS, CLAUDE, Endpoint
 from nemoflows.models.catalogue import FRONTIER
 from nemoflows.models.weights import open_model
@@ -99,6 +99,8 @@ def server(name: str, model: ModelRef, loaded: Settings) -> Iterator[Check]:
         rows = served(model.endpoint, loaded)
     except NemoflowsError as error:
         remedy = f"Start the server, or correct the base_url of {model.endpoint!r}."
+        if isinstance(error, BadModel) and endpoint.key_env:  # it answered
+            remedy = f"Correct the key in {endpoint.key_env}, or the base_url."
         yield failed(f"{name} server", error.message, remedy)
         return
     contexts = {row["model"].partition(":")[2]: row["context_tokens"] for row in rows}
@@ -201,15 +203,23 @@ def _refused(place: str) -> str:
 
 def backend(config: str, loaded: Settings) -> Check:
     """Look whether Flyte's admin service can be reached, where one is configured."""
+    if wrong := misnamed(config):
+        return wrong
     chosen = config or os.environ.get("FLYTECTL_CONFIG", "")
     if not chosen:
         told = "none is configured (FLYTECTL_CONFIG, or --config): runs are local"
         return note("cluster", told)
-    if not Path(chosen).is_file():
-        return failed("cluster", f"{chosen} is no file", "Correct FLYTECTL_CONFIG or --config.")
     from flytekit.configuration import Config  # warns of a file that is none
 
     return reached(Config.auto(chosen).platform.endpoint or "", chosen, loaded)
+
+
+def misnamed(config: str) -> Check | None:
+    """Look whether the configuration that is named is there; None where nothing is wrong."""
+    chosen = config or os.environ.get("FLYTECTL_CONFIG", "")
+    if not chosen or Path(chosen).is_file():
+        return None
+    return failed("cluster", f"{chosen} is no file", "Correct FLYTECTL_CONFIG or --config.")
 
 
 def reached(endpoint: str, configured: str, loaded: Settings) -> Check:

@@ -12,11 +12,12 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from nemoflows import settings as settings_module
-from nemoflows.cli.checks import reached
+from nemoflows.cli.checks import misnamed, reached
 from nemoflows.cli.machine import Check, failed, ok
 from nemoflows.errors import NemoflowsError
 from nemoflows.gpus import planned
@@ -30,6 +31,7 @@ NAME = "nemoflows.doctor"
 PATIENCE_S = 300.0
 """Time for a pod to start, and once more to end. Source: chosen; a node that an autoscaler adds
 takes minutes, as does pulling vLLM's image."""
+ONLINE = "Unset NEMOFLOWS_OFFLINE: pods are started over the network."
 POLL_S = 1.0
 _SUCCEEDED, _FAILED = {3, 10}, {4, 5, 6, 7, 8}
 """Phases of nodes that have ended. Source: flyteidl's core.NodeExecution.Phase."""
@@ -78,6 +80,8 @@ class Target:
     project: str = ""
     domain: str = ""
     images: tuple[str, ...] = ()
+    service_account: str = ""
+    raw_prefix: str = ""
     patience_s: float = PATIENCE_S
     tell: Callable[[str], None] = print
     """Is told where the execution is."""
@@ -93,11 +97,13 @@ def everything(target: Target) -> Iterator[Check]:
             "settings", error.message, "Correct it; docs/settings.md says what each takes."
         )
         return
+    if wrong := misnamed(target.config):
+        yield wrong
+        return
     remote = _remote(target)
-    found = reached(
-        remote.config.platform.endpoint, target.config or "Flyte's configuration", loaded
-    )
-    yield found
+    endpoint = remote.config.platform.endpoint
+    found = reached(endpoint, target.config or "Flyte's configuration", loaded)
+    yield found if found.state == "ok" else failed("cluster", found.told, found.remedy or ONLINE)
     if found.state != "ok":
         return
     try:
@@ -106,15 +112,29 @@ def everything(target: Target) -> Iterator[Check]:
     except Exception as error:  # noqa: BLE001  (flytekit, gRPC and image builders have their own)
         yield _not_started(error, remote)
         return
+    console = remote.generate_console_url(execution)
     target.tell(
-        f"execution: {remote.generate_console_url(execution)}\nA pod has {target.patience_s:g} s "
-        "to start, and as long to look around."
+        f"execution: {console}\nA pod has {target.patience_s:g} s to start, and as long to look "
+        "around."
     )
+    yield from _followed(remote, execution, target, nodes)
+
+
+def _followed(
+    remote: FlyteRemote, execution: Any, target: Target, nodes: list[str]
+) -> Iterator[Check]:
+    """Yield what pods find, and leave none of them behind."""
+    from flytekit.exceptions.base import FlyteException
+
     try:
         yield from _Watch(remote, execution, target.patience_s).pods(nodes)
+    except FlyteException as error:
+        remedy = f"Look at {remote.generate_console_url(execution)} once it answers again."
+        yield failed("cluster", f"admin answered no more: {_said(error)}", remedy)
     finally:
-        if remote.client.get_execution(execution.id).closure.phase not in _OVER:
-            remote.terminate(execution, "nemoflows doctor has seen what it came for")
+        with suppress(FlyteException):
+            if remote.client.get_execution(execution.id).closure.phase not in _OVER:
+                remote.terminate(execution, "nemoflows doctor has seen what it came for")
 
 
 def _refuse_unbindable(loaded: Settings) -> None:
@@ -156,6 +176,7 @@ def _workflow() -> tuple[ImperativeWorkflow, list[str]]:
 def _start(remote: FlyteRemote, workflow: ImperativeWorkflow, target: Target) -> Any:
     from flytekit.clis.sdk_in_container.helpers import patch_image_config
     from flytekit.configuration import ImageConfig, SerializationSettings
+    from flytekit.core.options import Options
 
     from nemoflows.cli.pods import installed_here
 
@@ -168,7 +189,12 @@ def _start(remote: FlyteRemote, workflow: ImperativeWorkflow, target: Target) ->
     version = _version(workflow, told)
     registered = remote.register_workflow(workflow, told, version)
     name = f"doctor{uuid.uuid4().hex[:12]}"
-    return remote.execute(registered, {"here": installed_here()}, execution_name=name)
+    return remote.execute(
+        registered,
+        {"here": installed_here()},
+        execution_name=name,
+        options=Options.default_from(target.service_account, target.raw_prefix),
+    )
 
 
 def _version(workflow: ImperativeWorkflow, told: Any) -> str:
@@ -191,8 +217,7 @@ def _version(workflow: ImperativeWorkflow, told: Any) -> str:
 
 
 def _not_started(error: Exception, remote: FlyteRemote) -> Check:
-    details = getattr(error.__cause__, "details", None)  # gRPC's
-    said = str(details() if details else error) or type(error).__name__
+    said = _said(error)
     project, domain = remote.default_project, remote.default_domain
     remedy = "Mend what admin refuses; its log says more."
     if re.search("project|domain", said):
@@ -205,6 +230,11 @@ def _not_started(error: Exception, remote: FlyteRemote) -> Check:
     elif isinstance(error, NemoflowsError):
         remedy = "Correct it as it says."
     return failed("registration", f"{said} (nothing was started)", remedy)
+
+
+def _said(error: Exception) -> str:
+    details = getattr(error.__cause__, "details", None)  # gRPC's
+    return str(details() if details else error) or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,25 +255,24 @@ class _Watch:
     _since: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def pods(self, names: list[str]) -> Iterator[Check]:
-        """Yield what each pod found, a pod as soon as it has."""
-        left = list(names)
-        while left:
-            end = self._end()
-            nodes = self._nodes()
-            for name in tuple(left):
+        """Yield what each pod found, in the order of `names`, once each has or does not start."""
+        told: dict[str, list[Check]] = {}
+        while len(told) < len(names):
+            end, nodes = self._end(), self._nodes()
+            for name in [one for one in names if one not in told]:
                 state = self._state(nodes.get(name))
                 if state.kind == "succeeded":
-                    yield from self._told(name, nodes[name])
+                    told[name] = self._told(name, nodes[name])
                 elif state.kind == "failed":
-                    yield self._lost(name, "failed", state.reason)
+                    told[name] = [self._lost(name, "failed", state.reason)]
                 elif end:
-                    yield self._lost(name, "was not looked at any more", end)
+                    told[name] = [self._lost(name, "was not looked at any more", end)]
                 elif self._is_late(name, state.kind):
-                    yield self._lost(name, f"{state.kind} for {self.patience_s:g} s", state.reason)
-                else:
-                    continue
-                left.remove(name)
-            time.sleep(POLL_S if left else 0)
+                    late = f"{state.kind} for {self.patience_s:g} s"
+                    told[name] = [self._lost(name, late, state.reason)]
+            time.sleep(POLL_S if len(told) < len(names) else 0)
+        for name in names:
+            yield from told[name]
 
     def _end(self) -> str:
         """Return how the execution ended; empty while it goes on."""
@@ -286,7 +315,7 @@ class _Watch:
             self._since[name] = (kind, time.monotonic())
         return time.monotonic() - self._since[name][1] > self.patience_s
 
-    def _told(self, name: str, node: Any) -> Iterator[Check]:
+    def _told(self, name: str, node: Any) -> list[Check]:
         from flytekit import FlyteContextManager
         from flytekit.core.type_engine import TypeEngine
         from flytekit.models.core.identifier import NodeExecutionIdentifier
@@ -297,9 +326,8 @@ class _Watch:
         outputs = self.remote.client.get_node_execution_data(identifier).full_outputs
         context = FlyteContextManager.current_context()
         [found] = TypeEngine.literal_map_to_kwargs(context, outputs, {"o0": Found}).values()
-        yield ok(f"{name} pod", "it ran")
-        for check in found.checks:
-            yield check.model_copy(update={"about": f"{name} {check.about}"})
+        checks = [ok("pod", "it ran"), *found.checks]
+        return [one.model_copy(update={"about": f"{name} {one.about}"}) for one in checks]
 
     def _lost(self, name: str, how: str, reason: str) -> Check:
         words = " ".join(reason.split())[-600:] or "Flyte tells no reason"

@@ -22,6 +22,10 @@ _MARKS = {"ok": ("ok", "green"), "failed": ("FAILED", "red"), "note": ("note", "
 @click.option("-p", "--project", default="", help="Flyte's project, as for pyflyte.")
 @click.option("-d", "--domain", default="", help="Flyte's domain, as for pyflyte.")
 @click.option("-i", "--image", "images", multiple=True, help="Image of CPU tasks, as for pyflyte.")
+@click.option("--service-account", default="", help="Of the pods, as for pyflyte.")
+@click.option(
+    "--raw-output-data-prefix", "raw_prefix", default="", help="Of the pods, as for pyflyte."
+)
 @click.option(
     "--patience",
     "patience_s",
