@@ -35,8 +35,9 @@ Flow = Literal[
     "coding dynamic",
 ]  # fmt: skip
 """`cascade` and `plain` are a step of one's own: in a Flyte workflow, and in plain Python."""
-Store = Literal["disk", "files", "s3"]
-"""One SQLite file, a file per call on a disk, an object per call."""
+Store = Literal["disk", "files", "s3", "flyte's s3"]
+"""One SQLite file, a file per call on a disk, an object per call; the last is a pod's own, reached
+by FLYTE_AWS_* alone, the journal where pods share it."""
 STORES: tuple[Store, ...] = ("disk", "files", "s3")
 RPM = 1200
 N_ROWS = 12
@@ -122,7 +123,7 @@ def cells(*, quick: bool) -> list[Cell]:
         *(Cell("workflow", "disk", n) for n in (1, 8, 64)),
         *(Cell("workflow", "s3", n) for n in (8, 64)),
         *(Cell("pod", "disk", n) for n in (8, 64)),
-        *(Cell("pod", "s3", n) for n in (8, 64)),
+        *(Cell("pod", store, n) for store in ("s3", "flyte's s3") for n in (8, 64)),
         Cell("map_task", "disk", 8),
         Cell("map_task", "s3", 8),
         Cell("dynamic", "disk", 8),
@@ -179,12 +180,16 @@ class Stage:
     provider: Provider
     run: str
     environment: dict[str, str] = field(init=False)
+    place: str = field(init=False)
+    """Where the journal lies."""
 
     def __post_init__(self) -> None:
         write_corpus(self.folder / "docs")
         root = self.folder / "journal"
-        places = {"s3": f"s3://kills/{self.folder.name}", "files": f"file://{root}"}
-        place, limit = places.get(self.cell.store, str(root)), {"rpm": self.cell.rpm}
+        remote = f"s3://kills/{self.folder.name}"
+        places = {"s3": remote, "files": f"file://{root}"}
+        places |= {"flyte's s3": f"{remote}/nemoflows/p/d/journal"}
+        self.place, limit = places.get(self.cell.store, str(root)), {"rpm": self.cell.rpm}
         self.environment = {
             **os.environ,
             "HOME": str(self.folder / "home"),
@@ -195,16 +200,18 @@ class Stage:
             ),
             "NEMOFLOWS_EFFICIENT": "near:tiny",
             "NEMOFLOWS_FRONTIER": "near:large" if self.cell.flow in OWN_STEPS else "near:tiny",
-            "NEMOFLOWS_JOURNAL": place,
+            "NEMOFLOWS_JOURNAL": self.place,
             "NEMOFLOWS_RUN": self.run,
             "NEMOFLOWS_CONCURRENCY": str(self.cell.concurrency),
             "NEMOFLOWS_POLICY": json.dumps({"budget_usd": 1.0} if self.cell.rpm else {}),
         }
+        if self.cell.store == "flyte's s3":
+            self.environment = _as_flyte_leads(self.environment)
 
     @property
     def journal(self) -> Journal:
         """Return the journal as it lies there now."""
-        return Journal(self.environment["NEMOFLOWS_JOURNAL"], run=self.run)
+        return Journal(self.place, run=self.run)
 
     def start(self, number: int) -> subprocess.Popen[str]:
         """Start the command anew, as its attempt of that number."""
@@ -254,7 +261,10 @@ class Stage:
         plan = ResearchPlan(question=QUESTION, questions=questions)
         policy = Policy.model_validate(MODELS)
         inputs: dict[str, Any] = {"plan": plan, "index": index, "policy": policy}
-        words, places = prepare_pod(nemoflows.research, self.folder / f"pod{number}", **inputs)
+        is_shared = self.cell.store == "flyte's s3"
+        raw = f"s3://kills/{self.folder.name}/ab/execution1-n2-{number}" if is_shared else ""
+        folder = self.folder / f"pod{number}"
+        words, places = prepare_pod(nemoflows.research, folder, raw=raw, **inputs)
         own = {name: value for name, value in places["env"].items() if name.startswith("FLYTE")}
         return words, own
 
@@ -275,6 +285,17 @@ class Stage:
         if found is None:
             raise AssertionError(f"no result in:\n{printed}")
         return found[0]
+
+
+def _as_flyte_leads(environment: dict[str, str]) -> dict[str, str]:
+    """Return a pod's variables where Flyte alone says where the store is and how it is opened."""
+    own = {
+        "FLYTE_AWS_ENDPOINT": environment["AWS_ENDPOINT_URL"],
+        "FLYTE_AWS_ACCESS_KEY_ID": environment["AWS_ACCESS_KEY_ID"],
+        "FLYTE_AWS_SECRET_ACCESS_KEY": environment["AWS_SECRET_ACCESS_KEY"],
+    }
+    told = ("AWS_", "NEMOFLOWS_JOURNAL")
+    return own | {name: value for name, value in environment.items() if not name.startswith(told)}
 
 
 def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) -> Sequel:

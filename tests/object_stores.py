@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -52,6 +53,7 @@ class FaultyS3:
         """Method → statuses to answer with, one per request; -1 as the last one repeats."""
         self.hang_s: dict[str, float] = {}
         self.seen: Counter[str] = Counter()
+        self.is_away = False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -62,6 +64,9 @@ class FaultyS3:
 
             def pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
+                if outer.is_away:  # no connection outlives its server
+                    self.close_connection = True
+                    return
                 outer.seen[self.command] += 1
                 time.sleep(outer.hang_s.get(self.command, 0.0))
                 status = outer.fault(self.command)
@@ -94,10 +99,30 @@ class FaultyS3:
 
             do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = pass_on  # noqa: N815  (http.server's)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._handler = Handler
+        self._serve(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def _serve(self, place: Any) -> None:
+        self._server = ThreadingHTTPServer(place, self._handler)
+        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def leave(self) -> None:
+        """Be gone: connections are refused."""
+        self.is_away = True
+        self.close()
+
+    def refuse(self) -> None:
+        """Answer with 503 alone."""
+        self.faults = {method: [503, -1] for method in ("GET", "PUT", "HEAD", "POST", "DELETE")}
+
+    def come_back(self) -> None:
+        """Serve again, at the same address."""
+        self.faults = {}
+        if self.is_away:
+            self.is_away = False
+            self._serve(self._server.server_address)
 
     def fault(self, method: str) -> int:
         """Return the status to fail with; 0 passes the request on."""

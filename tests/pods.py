@@ -35,6 +35,7 @@ class Finished:
     outputs: dict[str, Any] | None
     error: Any | None
     log: str
+    status: int = 0
 
 
 def spec(task: Any) -> Any:
@@ -54,7 +55,8 @@ def run_pod(
     done = subprocess.run(
         command, **places, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
     )
-    return Finished(outputs_of(task, folder / "out"), _error(folder / "out"), done.stdout)
+    found = outputs_of(task, folder / "out"), error_of(folder / "out")
+    return Finished(*found, done.stdout, done.returncode)
 
 
 def prepare_pod(
@@ -106,7 +108,8 @@ def outputs_of(task: Any, folder: Path) -> dict[str, Any] | None:
     return named
 
 
-def _error(folder: Path) -> Any | None:
+def error_of(folder: Path) -> Any | None:
+    """Return why a pod failed, as it says itself; None where it says nothing."""
     path = folder / "error.pb"
     if not path.exists():
         return None

@@ -68,49 +68,6 @@ def test_an_error_of_ours_is_final_and_says_what_to_do(tmp_path: Path) -> None:
     assert "nowhere" in done.error.message
 
 
-def test_a_passing_error_is_one_that_flyte_retries(tmp_path: Path) -> None:
-    dead = {"local": {"dialect": "openai", "base_url": "http://127.0.0.1:9/v1"}}
-    policy = Policy(frontier=ModelRef.model_validate("local:x"))
-    done = run_pod(
-        nemoflows.plan_research,
-        tmp_path / "pod",
-        env={"NEMOFLOWS_ENDPOINTS": json.dumps(dead), "NEMOFLOWS_DEADLINE_S": "2"},
-        question="Who?",
-        policy=policy,
-    )
-    assert done.error is not None
-    assert done.error.kind == done.error.RECOVERABLE
-    assert "did not answer" in done.error.message
-
-
-def test_a_server_that_is_away_for_a_while_is_waited_for(corpus: Path, tmp_path: Path) -> None:
-    index = value(run_pod(nemoflows.build_index, tmp_path / "index", corpus=str(corpus)))
-    policy = Policy(efficient=ModelRef.model_validate("local:tiny"))
-    questions = [f"{word} is the Elbe?" for word in ("How long", "Where", "How deep", "Why")]
-    plan = ResearchPlan(question="What is the Elbe?", questions=questions)
-    with ModelServer() as server:
-        answered: list[str] = []
-
-        def leave(request_id: str) -> None:
-            answered.append(request_id)
-            if len(answered) == 2:
-                server.leave(8.0)
-
-        server.on_answered = leave
-        env = {
-            "NEMOFLOWS_ENDPOINTS": server.endpoints(),
-            "NEMOFLOWS_JOURNAL": str(tmp_path / "journal"),
-        }
-        done = run_pod(
-            nemoflows.research, tmp_path / "pod", env=env, plan=plan, index=index, policy=policy
-        )
-    found = value(done, "research")
-    assert [finding.not_found for finding in found.findings] == [None] * 4, "one attempt was enough"
-    assert len(answered) == len(set(answered)) >= 8, "no call was answered twice"
-    assert "does not answer since" in done.log
-    assert "answers again" in done.log
-
-
 def test_an_in_process_tier_on_a_task_without_a_gpu_names_both(
     corpus: Path, tmp_path: Path
 ) -> None:

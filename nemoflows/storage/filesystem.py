@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nemoflows.storage.patience import PatientFiles
+
 HOME = ".nemoflows"
 """The folder in a user's home that everything lies in by default."""
 
@@ -62,11 +64,17 @@ def filesystem(uri: str, *, bulk: bool = False) -> tuple[Any, str]:
     schemes = re.findall(r"(?:^|::)([\w+.-]+)://", uri)
     given = {scheme: _options_of(scheme, bulk=bulk) for scheme in schemes}
     if len(schemes) != 1 or "::" in uri:
-        chained: tuple[Any, str] = fsspec.core.url_to_fs(uri, **given)
-        return chained
+        chained, path = fsspec.core.url_to_fs(uri, **given)
+        return (PatientFiles(chained, _server(uri)) if schemes else chained), path
     kind, options = _class_of(schemes[0]), given[schemes[0]]
     # As fsspec's own `url_to_fs`, which would take the class that is registered.
-    return kind(**{**kind._get_kwargs_from_urls(uri), **options}), kind._strip_protocol(uri)  # noqa: SLF001
+    files = kind(**{**kind._get_kwargs_from_urls(uri), **options})  # noqa: SLF001
+    return PatientFiles(files, _server(uri)), kind._strip_protocol(uri)  # noqa: SLF001
+
+
+def _server(uri: str) -> str:
+    """Return what texts call a store: its scheme and its bucket."""
+    return "/".join(uri.split("/", 3)[:3])
 
 
 def _options_of(scheme: str, *, bulk: bool) -> dict[str, Any]:

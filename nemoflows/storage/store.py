@@ -8,7 +8,6 @@ Not covered: power loss (no fsync).
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 import time
@@ -21,6 +20,7 @@ from uuid import uuid4
 
 from nemoflows.errors import BadInput, CorpusError, EndpointDown, NemoflowsError
 from nemoflows.storage.filesystem import close_to_others, credentials, local_path
+from nemoflows.storage.patience import is_passing
 
 TEMPORARY = ".tmp-nemoflows-"
 _OLD_TEMPORARY = ".tmp"
@@ -29,9 +29,6 @@ _ABANDONED_S = 24 * 3600.0
 """A temporary file or folder older than this belongs to a process that was killed."""
 
 MISSING = (FileNotFoundError, NotADirectoryError)
-
-_PASSING = {errno.EIO, errno.EBUSY, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED}
-"""What s3fs makes of a server's own failure, besides what its classes are named for."""
 
 
 @contextmanager
@@ -57,17 +54,12 @@ def translated(
         if isinstance(error, but):
             raise
         found = f"{tried}: {type(error).__name__}: {error}."
-        if not local and _is_passing(error):
+        if not local and is_passing(error):
             raise EndpointDown(f"{found} Check the endpoint and the network.") from error
         looked = "" if local else credentials(error)
         raise CorpusError(
             f"{found} {looked or 'Check the path, the space left there and the permissions.'}"
         ) from error
-
-
-def _is_passing(error: Exception) -> bool:
-    names = " ".join(kind.__name__ for kind in type(error).__mro__)
-    return "Timeout" in names or "Connect" in names or getattr(error, "errno", None) in _PASSING
 
 
 class Facts(NamedTuple):

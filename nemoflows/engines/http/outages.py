@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nemoflows.engines.http.errors import ending, is_free, is_heard, retry_after_s
 from nemoflows.settings import in_pod
+from nemoflows.storage.patience import clock
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
@@ -83,9 +84,9 @@ class Outage:
             log.warning(
                 "%s does not answer since %s (%s); waiting until %s at most.",
                 self.where,
-                _clock(self.since_s),
+                clock(self.since_s),
                 ending(error),
-                _clock(until_s),
+                clock(until_s),
             )
 
     def over(self) -> None:
@@ -173,7 +174,3 @@ def _failed(state: RetryCallState) -> Exception:
     if not isinstance(error, Exception):
         raise error or AssertionError("an attempt that did not fail is not repeated")
     return error
-
-
-def _clock(at_s: float) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(at_s))
