@@ -106,11 +106,7 @@ def _read(repo: str, *, key: str = "", offline: bool = False) -> _Reading:
     if repo.lower().endswith(ENDINGS) and not (folder and folder.is_dir()):
         return _of_archive(repo)
     if folder is None:
-        raise BadInput(
-            f"The repository {repo!r} is neither a folder, a git address nor an archive: give "
-            f"https://HOST/PATH.git@COMMIT, or a file that ends in {', '.join(ENDINGS)}. Nothing "
-            "was run."
-        )
+        raise unknown(repo)
     folder = folder.resolve()
     tree, left_out = _whole(folder)
     listing = Listing(folder)
@@ -118,6 +114,15 @@ def _read(repo: str, *, key: str = "", offline: bool = False) -> _Reading:
     prefix = f"{base}/" if base else ""
     about = _about(folder.name, left_out, commit=listing.commit(), prefix=prefix)
     return _Reading(tree, about, origin=str(folder))
+
+
+def unknown(repo: str) -> BadInput:
+    """Return what to say of what is elsewhere and neither a git address nor an archive."""
+    return BadInput(
+        f"The repository {repo!r} is neither a folder, a git address nor an archive: give "
+        f"https://HOST/PATH.git@COMMIT, or a file that ends in {', '.join(ENDINGS)}. Nothing was "
+        "run."
+    )
 
 
 def _about(name: str, left_out: Sequence[str], **more: str) -> _About:

@@ -99,6 +99,12 @@ def _on_this_machine(given: object, name: str) -> Path | None:
         read_address(given)
         return None
     path = local_path(given)
+    if path is None and name == "repo":
+        from nemoflows.coding.snapshots import unknown
+        from nemoflows.sandbox.archives import ENDINGS
+
+        if not given.lower().endswith(ENDINGS):
+            raise unknown(given)
     if path is None or path.exists():
         return path
     if given.startswith("/"):  # it may be in an image
