@@ -73,6 +73,7 @@ async def asked(row: Row, index: Paragraphs, client: BoundClient) -> Row:
         "answer in the evidence": _holds(state.quotes, row["answers"]),
         "kept without escalation": kept,
         "kept and right": kept and right,
+        "kept and the answer in the evidence": kept and _holds(state.quotes, row["answers"]),
         **_taken(client, result.calls),
     }
 

@@ -80,3 +80,10 @@ def test_a_function_takes_the_place_of_its_namesake() -> None:
 def test_a_function_of_another_name_is_sent_back(text: str) -> None:
     with pytest.raises(BadReply, match=r"must define f|does not compile"):
         with_function("s.py", "def f():\n    return 1\n", text, Compiler())
+
+
+@pytest.mark.parametrize("text", ["from data import solution", "import a\nimport b", "# f"])
+def test_imports_alone_are_no_function(text: str) -> None:
+    with pytest.raises(BadReply, match="must define the function"):
+        with_function("s.py", "", text, Compiler())
+    assert "f = lambda: 1" in with_function("s.py", "", "f = lambda: 1", Compiler()).replace

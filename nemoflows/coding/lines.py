@@ -122,8 +122,9 @@ def with_function(path: str, source: str, written: str, compiler: Compiler) -> E
     names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined = [node for node in old if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     taken = [node for node in defined if node.name in names]
-    if not taken and defined:
-        raise BadReply(f"The reply must define {' or '.join(node.name for node in defined)}.")
+    if not taken and (defined or all(isinstance(n, ast.Import | ast.ImportFrom) for n in body)):
+        known = " or ".join(node.name for node in defined) or "the function"
+        raise BadReply(f"The reply must define {known}: write it whole, from `def` to its end.")
     rows = source.split("\n")
     place = min((_first(node) for node in taken), default=len(rows) + 1)
     for node in reversed(taken):
