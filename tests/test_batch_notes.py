@@ -17,7 +17,7 @@ from nemoflows.engines.anthropic.notes import BatchRegistry, Note, may_be_alive
 from nemoflows.engines.http import outages
 from nemoflows.errors import EndpointDown
 from nemoflows.llm.results import Failure, Success
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import ModelRef
 from tests.batches import (
     BatchServer,

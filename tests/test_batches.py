@@ -21,7 +21,7 @@ from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, BadReply
 from nemoflows.llm.results import CallSpec, Failure, Success
 from nemoflows.settings import Settings
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import ModelRef
 from tests.batches import (
     QUICK,

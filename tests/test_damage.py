@@ -17,7 +17,7 @@ from nemoflows.errors import BadInput, CorpusError
 from nemoflows.search import build_index, fragments, open_index
 from nemoflows.search.prune import prune
 from nemoflows.storage.integrity import add_checksum
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import Index
 from tests.support import ROOT
 from tests.test_search import embed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,24 @@ def test_an_upward_import_is_found() -> None:
     assert upward(costs, "from nemoflows import rag, types\n") == ["rag"]
     assert upward(costs, "from nemoflows.gpus import plan\n") == ["gpus"], "of its own row"
     assert upward(costs, "from nemoflows import Answer, ModelRef\n") == ["rag"], "a public name"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+
+    def imported(name: str, path: Path) -> set[str]:
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                parts = name.split(".")[: -node.level] if node.level else []
+                base = ".".join([*parts, *([node.module] if node.module else [])])
+                found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+        return (found & modules.keys()) - {name}
+
+    order = TopologicalSorter({name: imported(name, path) for name, path in modules.items()})
+    assert len(list(order.static_order())) == len(FILES)
 
 
 def test_every_room_has_its_row() -> None:

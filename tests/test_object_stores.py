@@ -8,7 +8,7 @@ import pytest
 
 from nemoflows.errors import CorpusError, EndpointDown
 from nemoflows.search import build_index, open_index
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import Index
 from tests.test_hostile_corpora import write
 

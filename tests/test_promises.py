@@ -24,7 +24,7 @@ from nemoflows.money.prices import price_usd
 from nemoflows.settings import Settings
 from nemoflows.storage.local import LocalStore
 from nemoflows.storage.objects import ObjectStore
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import ModelRef
 from tests.journals import only_record, recorded, rewrite
 from tests.loopback import ModelServer

@@ -20,7 +20,7 @@ from nemoflows.errors import BadInput, BadReply, CorpusError
 from nemoflows.language import terms as words_of_text
 from nemoflows.search import SearchIndex, build_index, fragments, open_index
 from nemoflows.search.lexical import top
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import Index
 
 PAGES = {

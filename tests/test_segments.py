@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nemoflows.cli.main import main
 from nemoflows.errors import BadInput
 from nemoflows.search import build_index, layout, merge, open_index, prune
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import Index
 from tests.test_search import embed
 

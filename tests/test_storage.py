@@ -26,8 +26,8 @@ from nemoflows.storage.integrity import (
     wrong_sizes,
 )
 from nemoflows.storage.local import LocalStore
-from nemoflows.storage.opening import open_records
-from nemoflows.storage.store import Records, Store, open_store, translated
+from nemoflows.storage.opening import open_records, open_store
+from nemoflows.storage.store import Records, Store, translated
 from tests.support import ROOT
 from tests.test_layers import FILES
 

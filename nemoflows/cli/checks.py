@@ -22,7 +22,7 @@ from nemoflows.models import CHAT_COMPLETIONS, CLAUDE, Endpoint
 from nemoflows.models.catalogue import FRONTIER
 from nemoflows.models.weights import open_model
 from nemoflows.settings import Settings, is_loopback
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 from nemoflows.types import ModelRef
 
 WAIT_S = 5

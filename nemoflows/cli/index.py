@@ -7,7 +7,7 @@ import click
 from nemoflows import settings as settings_module
 from nemoflows.errors import NemoflowsError
 from nemoflows.search.prune import UNUSED_S, prune
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 
 DAY_S = 86_400.0
 

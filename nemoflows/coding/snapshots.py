@@ -21,7 +21,8 @@ from nemoflows.sandbox.copies import folders_of
 from nemoflows.sandbox.listing import NO_FILE, OWN_REPOSITORY, Listing, is_plain
 from nemoflows.sandbox.trees import Tree
 from nemoflows.storage.filesystem import filesystem, local_path
-from nemoflows.storage.store import open_store, translated
+from nemoflows.storage.opening import open_store
+from nemoflows.storage.store import translated
 from nemoflows.types import Value
 
 MAX_DEPTH = 16

@@ -13,7 +13,7 @@ from nemoflows.coding.advice import apart, next_steps
 from nemoflows.money.ledger import counted, total, usd
 from nemoflows.reporting import calls, change, money, question
 from nemoflows.reporting.data import ReportData
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -24,7 +24,8 @@ from nemoflows.search.prune import prune_many
 from nemoflows.search.vectors import require_lancedb
 from nemoflows.storage.integrity import Damaged
 from nemoflows.storage.loading import load_lazy_modules
-from nemoflows.storage.store import Store, open_store
+from nemoflows.storage.opening import open_store
+from nemoflows.storage.store import Store
 from nemoflows.types import Index, Skipped
 
 Vectors = NDArray[np.float32]

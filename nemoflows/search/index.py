@@ -28,7 +28,8 @@ from nemoflows.search import lexical, segments
 from nemoflows.search.fusion import fuse
 from nemoflows.search.layout import COPIES, FOLDER, RANKS, place
 from nemoflows.search.segments import Segment, is_damaged, small_files
-from nemoflows.storage.store import Store, open_store
+from nemoflows.storage.opening import open_store
+from nemoflows.storage.store import Store
 from nemoflows.types import Index, Passage
 
 FUSION_DEPTH = 100

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from nemoflows.search import lexical
 from nemoflows.storage.blobs import MAPPED_BYTES, RecordReader, map_file, offsets_path, open_blob
 from nemoflows.storage.integrity import Damaged, damaged, wrong_sizes
-from nemoflows.storage.store import Store, open_store
+from nemoflows.storage.opening import open_store
+from nemoflows.storage.store import Store
 
 FORMAT = 4
 """Of segments and indexes; raised whenever an older reader would misread one."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemoflows.storage.filesystem import filesystem
-from nemoflows.storage.store import Store, open_store, translated
+from nemoflows.storage.store import Store, translated
 
 _TOUCHED_S = 6 * 3600.0
 """So old an object says of itself that it is in use no more than this ago."""
@@ -18,7 +18,7 @@ _older: dict[str, str] = {}
 
 
 def read_also(uri: str, older: str) -> None:
-    """Have the store at `uri`, once it is opened, read what it lacks from an older place."""
+    """Have the store at `uri`, once it is opened, read what it lacks from an older place there."""
     _older[uri.rstrip("/")] = older
 
 
@@ -35,7 +35,7 @@ class ObjectStore(Store):
         self.uri = self.fs.unstrip_protocol(self.root)
 
         older = _older.get(uri.rstrip("/"))
-        self._older = open_store(older) if older else None
+        self._older = ObjectStore(older) if older else None
 
     def read(self, name: str) -> bytes | None:
         """Return what was written under `name`, here or where an earlier version wrote."""

@@ -1,4 +1,4 @@
-"""Which kind of store a journal has, by its address and by what it lies on."""
+"""Which kind of store a root has, by its address and by what it lies on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,30 @@ import os
 
 from nemoflows.errors import BadInput
 from nemoflows.storage.filesystem import close_to_others, local_path, network_of
+from nemoflows.storage.local import LocalStore
+from nemoflows.storage.objects import ObjectStore
 from nemoflows.storage.sqlite import FILE, SqliteStore
-from nemoflows.storage.store import Records, open_store
+from nemoflows.storage.store import Records, Store
 
 log = logging.getLogger(__name__)
+
+
+def open_store(uri: str, *, bulk: bool = False) -> Store:
+    """Return the store at a path or an fsspec URL; nothing is made there before a write.
+
+    Args:
+        uri: The root.
+        bulk: It holds long files, as an index does.
+
+    Raises:
+        BadInput: The root has no name, or no kind of store is known by its scheme.
+    """
+    if not uri.strip():
+        raise BadInput("The root has no name. Give a folder or an object-store prefix (s3://...).")
+    if path := local_path(uri):
+        close_to_others(path)
+        return LocalStore(path, links=bulk)
+    return ObjectStore(uri, bulk=bulk)
 
 
 def open_records(uri: str) -> Records:

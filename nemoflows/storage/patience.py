@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nemoflows.settings import in_pod, load
-
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
@@ -30,6 +28,13 @@ _TOLD_AFTER_S = 3.0
 _PASSING = {errno.EIO, errno.EBUSY, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED}
 """What s3fs makes of a server's own failure, besides what its classes are named for."""
 
+_wait_s: list[Callable[[], float]] = [lambda: 0.0]
+
+
+def wait_for_stores(wait_s: Callable[[], float]) -> None:
+    """Have each request to a store of this process waited for so long; before, nobody waits."""
+    _wait_s[0] = wait_s
+
 
 def is_passing(error: BaseException) -> bool:
     """Return whether the next seconds or minutes may heal what a store failed by."""
@@ -38,7 +43,7 @@ def is_passing(error: BaseException) -> bool:
 
 
 class PatientFiles:
-    """A file system of fsspec's whose server is waited for, within a call's deadline."""
+    """A file system of fsspec's whose server is waited for, as long as was said."""
 
     def __init__(self, files: Any, where: str) -> None:
         """Take a file system and what texts call it."""
@@ -54,15 +59,16 @@ class PatientFiles:
         try:
             return ask(*args, **kwargs)
         except Exception as error:
-            if not is_passing(error) or not in_pod():
+            wait_s = _wait_s[0]()
+            if not is_passing(error) or not wait_s:
                 raise
-        return self._waited(functools.partial(ask, *args, **kwargs), begun_s)
+        return self._waited(functools.partial(ask, *args, **kwargs), begun_s, wait_s)
 
-    def _waited(self, ask: Callable[[], Any], begun_s: float) -> Any:
+    def _waited(self, ask: Callable[[], Any], begun_s: float, wait_s: float) -> Any:
         from tenacity import Retrying, retry_if_exception, wait_random_exponential
         from tenacity.stop import stop_after_delay
 
-        deadline_s, is_told = load().deadline_s, False
+        is_told = False
 
         def tell(state: RetryCallState) -> None:
             nonlocal is_told
@@ -74,13 +80,13 @@ class PatientFiles:
                     self._where,
                     clock(begun_s),
                     type(error).__name__,
-                    clock(begun_s + deadline_s),
+                    clock(begun_s + wait_s),
                 )
 
         made = Retrying(
             retry=retry_if_exception(is_passing),
             wait=wait_random_exponential(multiplier=1, max=_LONGEST_S),
-            stop=stop_after_delay(deadline_s),
+            stop=stop_after_delay(wait_s),
             before_sleep=tell,
             reraise=True,
         )(ask)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 from uuid import uuid4
 
-from nemoflows.errors import BadInput, CorpusError, EndpointDown, NemoflowsError
-from nemoflows.storage.filesystem import close_to_others, credentials, local_path
+from nemoflows.errors import CorpusError, EndpointDown, NemoflowsError
+from nemoflows.storage.filesystem import credentials
 from nemoflows.storage.patience import is_passing
 
 TEMPORARY = ".tmp-nemoflows-"
@@ -256,28 +256,6 @@ class Store(Records):
     def _remove(self, name: str) -> None: ...
     @abstractmethod
     def _publish(self, work: Path, name: str, last: str) -> None: ...
-
-
-def open_store(uri: str, *, bulk: bool = False) -> Store:
-    """Return the store at a path or an fsspec URL; nothing is made there before a write.
-
-    Args:
-        uri: The root.
-        bulk: It holds long files, as an index does.
-
-    Raises:
-        BadInput: The root has no name, or no kind of store is known by its scheme.
-    """
-    if not uri.strip():
-        raise BadInput("The root has no name. Give a folder or an object-store prefix (s3://...).")
-    if path := local_path(uri):
-        from nemoflows.storage.local import LocalStore
-
-        close_to_others(path)
-        return LocalStore(path, links=bulk)
-    from nemoflows.storage.objects import ObjectStore
-
-    return ObjectStore(uri, bulk=bulk)
 
 
 def sweep(folder: Path, pattern: str = f"*/*/{TEMPORARY}*") -> None:

@@ -21,7 +21,8 @@ from contextlib import contextmanager, suppress
 from pydantic import ConfigDict
 
 from nemoflows.errors import EndpointDown, NemoflowsError
-from nemoflows.storage.store import Records, open_store
+from nemoflows.storage.opening import open_store
+from nemoflows.storage.store import Records
 from nemoflows.types import Value
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from nemoflows.errors import BadInput, NemoflowsError
 from nemoflows.settings import in_pod
 from nemoflows.storage.filesystem import local_path
 from nemoflows.storage.objects import ObjectStore
-from nemoflows.storage.store import open_store
+from nemoflows.storage.opening import open_store
 
 IMAGE = "FLYTE_INTERNAL_IMAGE"
 """Variable with a pod's image, as flytekit reads it; our tasks set it."""

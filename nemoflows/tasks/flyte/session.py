@@ -25,6 +25,7 @@ from nemoflows.llm.opening import journal_root, lasting_root, open_llm, warn_if_
 from nemoflows.settings import Settings
 from nemoflows.storage.filesystem import open_with
 from nemoflows.storage.objects import read_also
+from nemoflows.storage.patience import wait_for_stores
 from nemoflows.tasks.flyte.places import older_journal, shared_prefix, where_and_what_next
 from nemoflows.tasks.flyte.preemption import end_gracefully_on_sigterm
 
@@ -133,6 +134,7 @@ def root_of(settings: Settings) -> str:
 def _open(settings: Settings) -> Session:
     log_to_stderr()
     open_with(get_fsspec_storage_options)
+    wait_for_stores(lambda: settings.deadline_s if in_pod() else 0.0)
     run_id = settings_module.run_id(settings)
     root = root_of(settings)
     if "://" in root and in_pod() and not settings.home and not settings.journal:
