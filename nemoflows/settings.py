@@ -82,8 +82,6 @@ class Settings(BaseSettings):
     """GPU of the efficient tier, with its number where it must be that: `h100`, `h100x4`."""
     hardware: Hardware = Field(default_factory=Hardware)
     """What else its model runs on, as JSON: what `Hardware` holds."""
-    tests_image: str = ""
-    """Image of tasks that run tests, before the one in `hardware`."""
     secrets: dict[str, str] = Field(default_factory=dict)
     """Flyte secrets by the variable they are put into, as JSON: name → `group/key`."""
     registry: str = ""
@@ -213,7 +211,9 @@ def _loaded(state: tuple[tuple[str, str], ...]) -> Settings:
     """Read the environment; once for each state of it, for every task asks."""
     del state
     try:
-        return Settings()
+        made, image = Settings(), os.environ.get(f"{PREFIX}TESTS_IMAGE", "")
+        hardware = made.hardware.model_copy(update={"tests_image": image})
+        return made.model_copy(update={"hardware": hardware}) if image else made
     except (ValidationError, ValueError) as error:
         raise BadInput(
             f"The environment's NEMOFLOWS_* settings: {_without_values(error)}"

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+import json
 import os
 import socket
 import stat
@@ -25,10 +26,9 @@ from nemoflows.coding import snapshots
 from nemoflows.coding.git_address import read_address
 from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput, EndpointDown
-from nemoflows.models.hardware import Hardware
 from nemoflows.sandbox.archives import unpack
 from nemoflows.sandbox.trees import Tree
-from nemoflows.settings import Settings
+from nemoflows.settings import Settings, load
 from nemoflows.tasks.flyte import images
 from nemoflows.tasks.flyte.binding import bound, digest, environment, secrets
 from nemoflows.types import Policy
@@ -439,19 +439,16 @@ def test_a_pod_gets_the_key_from_its_secret_alone(
 def test_a_team_s_own_image_of_tests_is_named_by_a_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hardware = Hardware(tests_image="second:1")
-    for settings, image in (
-        (Settings(tests_image="first:1"), "first:1"),
-        (Settings(tests_image="first:1", hardware=hardware), "first:1"),
-        (Settings(hardware=hardware), "second:1"),
-    ):
-        assert images.image(settings, gpu=False, tests=True) == image
-        assert images.image(settings, gpu=False) is None
-    monkeypatch.setenv("NEMOFLOWS_TESTS_IMAGE", "first:1")
-    made = bound(Settings(), Policy())
-    assert environment(made, efficient=False)["NEMOFLOWS_TESTS_IMAGE"] == "first:1"
-    monkeypatch.delenv("NEMOFLOWS_TESTS_IMAGE")
-    assert digest(made) != digest(bound(Settings(), Policy()))
+    monkeypatch.setenv("NEMOFLOWS_HARDWARE", '{"tests_image": "second:1"}')
+    for name, image in (("", "second:1"), ("first:1", "first:1")):
+        monkeypatch.setenv("NEMOFLOWS_TESTS_IMAGE", name)
+        assert images.image(load(), gpu=False, tests=True) == image
+        assert images.image(load(), gpu=False) is None
+    travelling = json.loads(
+        environment(bound(load(), Policy()), efficient=False)["NEMOFLOWS_HARDWARE"]
+    )
+    assert travelling["tests_image"] == "first:1"
+    assert digest(bound(load(), Policy())) != digest(bound(Settings(), Policy()))
     declared = run_command(
         "python", "-c", "from nemoflows import examine, research; print(examine.container_image, "
         "research.container_image)", env={"NEMOFLOWS_TESTS_IMAGE": "first:1"},

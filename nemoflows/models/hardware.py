@@ -59,7 +59,8 @@ class Hardware(Value):
     image: str = ""
     """Image of tasks with a GPU, or of the server beside them."""
     tests_image: str = ""
-    """Image of tasks that run a repository's tests: it has what the tests need, pytest and git."""
+    """Image of tasks that run a repository's tests: it has what the tests need, pytest and git.
+    The variable NEMOFLOWS_TESTS_IMAGE beats it."""
 
     @field_validator("engine_arguments")
     @classmethod
