@@ -20,6 +20,7 @@ from nemoflows.errors import BadInput
 from nemoflows.search import build_index, layout, merge, open_index, prune
 from nemoflows.storage.opening import open_store
 from nemoflows.types import Index
+from tests.support import run_command
 from tests.test_search import embed
 
 WORDS = ("eel", "cod", "puffin", "harbour", "tide", "net", "Eel,", "(cod)", "sea")
@@ -235,9 +236,9 @@ def test_builds_prune_by_themselves_where_indexes_are_many(tmp_path: Path) -> No
 
 def test_the_command_tells_what_it_would_remove(tmp_path: Path) -> None:
     root, _ = grown(tmp_path)
+    young = run_command("nemoflows", "index", "--root", root, "prune", cwd=tmp_path)
+    assert "0 indexes" in young.stdout
     command = ["index", "--root", root, "prune"]
-    young = CliRunner().invoke(main, command)
-    assert "0 indexes" in young.output
     would = CliRunner().invoke(main, [*command, "--older-than-days", "0", "--dry-run"])
     assert "2 indexes, 2 segments" in would.output
     assert "would be removed" in would.output
