@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -283,8 +282,9 @@ def expected(n: int) -> list[str]:
     return [f"re question {i}" for i in range(n)]
 
 
-def notes_of(root: str, kind: str) -> list[Path]:
-    return list((Path(root) / "batches" / "claude" / kind).glob("*"))
+def notes_of(root: str, kind: str) -> list[bytes]:
+    records = open_records(root)
+    return [records.read(name) or b"" for name in records.names(f"batches/claude/{kind}")]
 
 
 def keys_of(requests: list[Request]) -> list[str]:

@@ -17,7 +17,7 @@ from nemoflows.engines.anthropic.notes import BatchRegistry, Note, may_be_alive
 from nemoflows.engines.http import outages
 from nemoflows.errors import EndpointDown
 from nemoflows.llm.results import Failure, Success
-from nemoflows.storage.opening import open_store
+from nemoflows.storage.opening import open_records
 from nemoflows.types import ModelRef
 from tests.batches import (
     BatchServer,
@@ -53,7 +53,7 @@ def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer, tmp_path
     engine = batch_client(claude.base, "").engines.of(ModelRef.model_validate("claude:tiny"))
     assert isinstance(engine, AnthropicBatch)
     (tmp_path / "file").touch()
-    engine._registry._notes = open_store(str(tmp_path / "file" / "below"))
+    engine._registry._notes = open_records(str(tmp_path / "file" / "below"))
 
     async def work() -> None:
         try:
@@ -69,12 +69,12 @@ def test_nothing_is_sent_where_no_note_can_be_kept(claude: BatchServer, tmp_path
 def test_a_damaged_note_is_passed_over_and_an_old_one_set_aside(
     claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    registry = BatchRegistry(open_store(root), "claude")
+    registry = BatchRegistry(open_records(root), "claude")
     keys = keys_of([ask.request for ask in asks(2)])
     gone = {"at_s": time.time() - 30 * 86_400, "batch": "msgbatch_old"}
     old = registry.announce(keys, 0.0).model_copy(update=gone)
     registry.found(old, "msgbatch_old")
-    open_store(root).write("batches/claude/open/0-damaged.json", b'{"name": ')
+    open_records(root).write("batches/claude/open/0-damaged.json", b'{"name": ')
     assert values(run(claude, root, asks(2))[0]) == expected(2)
     assert "is damaged and passed over" in caplog.text
     assert len(notes_of(root, "done")) == 2
@@ -103,7 +103,7 @@ def test_a_writer_counts_as_alive_while_it_may_be(changes: dict[str, Any], *, al
 def test_a_note_of_a_process_that_may_be_alive_is_waited_for(
     claude: BatchServer, root: str
 ) -> None:
-    registry = BatchRegistry(open_store(root), "claude")
+    registry = BatchRegistry(open_records(root), "claude")
     keys = keys_of([ask.request for ask in asks(2)])
     theirs = registry.announce(keys, 0.0).model_copy(update={"host": "elsewhere"})
     registry._write(theirs)
@@ -121,7 +121,7 @@ def test_a_note_of_a_process_that_may_be_alive_is_waited_for(
 
 
 def test_of_two_announcements_the_later_one_gives_way(root: str) -> None:
-    registry = BatchRegistry(open_store(root), "claude")
+    registry = BatchRegistry(open_records(root), "claude")
     alone = registry.announce(["x"], 0.0)
     made = [registry.announce(["a", "b"], 0.0), registry.announce(["b", "c"], 0.0)]
     first, second = sorted(made, key=lambda note: note.name)
@@ -147,7 +147,7 @@ class SlowToShow:
     """A store in which a rival that looked too soon announces itself, and is heard of later."""
 
     def __init__(self, claude: BatchServer, root: str, rows: list[dict[str, Any]]) -> None:
-        self.store, self.claude, self.rows = open_store(root), claude, rows
+        self.store, self.claude, self.rows = open_records(root), claude, rows
         self.registry = BatchRegistry(self.store, "claude")
         self.rival: Note | None = None
         self.n_looks = 0

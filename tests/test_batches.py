@@ -91,7 +91,7 @@ def test_a_finished_batch_leaves_only_a_note_that_is_done(claude: BatchServer, r
     run(claude, root, asks(3))
     assert notes_of(root, "open") == []
     [note] = notes_of(root, "done")
-    assert json.loads(note.read_text())["batch"] == "msgbatch_1"
+    assert json.loads(note)["batch"] == "msgbatch_1"
 
 
 def test_what_expired_or_may_pass_is_sent_again_alone(claude: BatchServer, root: str) -> None:
