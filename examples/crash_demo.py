@@ -1,7 +1,4 @@
-"""Kill a run half way, start it again, and see what is not paid twice: all real but the model.
-
-python examples/crash_demo.py FOLDER
-"""
+"""Kill a run half way in FOLDER, start it again, see what is not paid twice; the model is fake."""
 
 import json
 import os
@@ -11,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from nemoflows.journal import Journal
 
@@ -24,7 +20,7 @@ PRICED = {"usd": 0.01, "latency_s": 0.3}
 def prepare(folder: Path) -> list[str]:
     """Write documents and a script that knows them; return the command that asks about them."""
     (folder / "docs").mkdir(parents=True)
-    rules: list[dict[str, Any]] = []
+    rules: list[dict[str, object]] = []
     said = [f"River R{n} is {n}00 kilometres long." for n in range(1, N_RIVERS + 1)]
     asked = [f"How long is river R{n}?" for n in range(1, N_RIVERS + 1)]
     for n, fact in enumerate(said, 1):
@@ -42,22 +38,17 @@ def prepare(folder: Path) -> list[str]:
     return [sys.executable, "-m", "flytekit.clis.sdk_in_container.pyflyte", *words, *more]
 
 
-def n_paid(folder: Path) -> int:
-    """Return how many calls are recorded."""
-    return len(Journal(str(folder / "journal")).keys())
-
-
 def demonstrate(folder: Path) -> None:
     """Run, kill, run again, and print what each paid."""
-    command = prepare(folder)
+    command, journal = prepare(folder), Journal(str(folder / "journal"))
     env = {**os.environ, "NEMOFLOWS_JOURNAL": str(folder / "journal"), "NEMOFLOWS_CONCURRENCY": "3"}
     quiet = subprocess.DEVNULL
     first = subprocess.Popen(command, env=env, stdout=quiet, stderr=quiet)
-    while first.poll() is None and n_paid(folder) < KILL_AFTER:
+    while first.poll() is None and len(journal.keys()) < KILL_AFTER:
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    print(f"killed with SIGKILL after {n_paid(folder)} paid calls")
+    print(f"killed with SIGKILL after {len(journal.keys())} paid calls")
     second = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     costs = re.findall(r"^cost:.*$", second.stdout, re.MULTILINE)
     print("started again:", *(costs or [second.stdout, second.stderr]))
