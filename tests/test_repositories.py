@@ -86,7 +86,7 @@ def test_a_path_in_the_command_is_read_from_the_repository(
         assert found == (f"{repo}/.venv/bin/python", ["-k", "x"])
     for words in ("pytest -k x", "python -m pytest", f"{repo}/.venv/bin/python -m pytest"):
         assert commands.located(words, repo) == words
-    with pytest.raises(BadInput, match="read from the repository"):
+    with pytest.raises(BadInput, match="read from the folder of the repository"):
         commands.located("venv/bin/python -m pytest", repo)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from nemoflows.errors import BadInput
 from nemoflows.journal import Journal
 from nemoflows.llm.bound import BoundClient
 from nemoflows.llm.client import LLMClient
+from nemoflows.llm.concurrency import run_here
 from nemoflows.llm.results import CallSpec
 from nemoflows.llm.shadow import agreement, ask_both
 from nemoflows.models import BUILT_IN, Endpoint
@@ -238,11 +238,11 @@ def answered(own: BoundClient, n: int = 200) -> list[str]:
         CallSpec(request(f"{number}", model="near:small"), lambda reply, _: reply.text)
         for number in range(n)
     ]
-    return [key for done in asyncio.run(own.llm.batch(asks)) for key in done.calls]
+    return [key for done in run_here(own.llm.batch(asks)) for key in done.calls]
 
 
 def sample(own: BoundClient, keys: Sequence[str], share: float) -> ShadowSample:
-    return asyncio.run(ask_both(keys, efficient=POLICY.efficient, client=own, share=share))
+    return run_here(ask_both(keys, efficient=POLICY.efficient, client=own, share=share))
 
 
 def test_a_share_of_the_calls_is_asked_of_both(tmp_path: Path) -> None:
