@@ -47,7 +47,10 @@ def client(
             an explicit wish.
         NoGpu: The model runs in process and the task, or this machine, has no GPU.
     """
-    current = ready(policy.model(tier), policy, task=task, efficient=tier == "efficient")
+    model = policy.model(tier)
+    current = ready(model, policy, task=task, efficient=tier == "efficient")
+    if in_pod() and current.settings.needs_gpu(model):  # other pods look ahead, and ask nothing
+        refuse_without_engine(model)
     if policy.budget_usd is not None:
         refuse_forgotten_budget(policy.budget_usd, current.llm.journal.root)
     if policy.shadow_share:
@@ -77,8 +80,6 @@ def ready(model: ModelRef, policy: Policy, *, task: str, efficient: bool) -> Ses
     provide(endpoint.key_env, current.settings)
     if current.settings.runs_in_task(model):
         refuse_without_gpu(model, task, efficient=efficient)
-    if in_pod() and current.settings.needs_gpu(model):
-        refuse_without_engine(model)
     current.fit.add(asked)
     return current
 
