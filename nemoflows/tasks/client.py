@@ -48,9 +48,7 @@ def client(
         NoGpu: The model runs in process and the task, or this machine, has no GPU.
     """
     model = policy.model(tier)
-    current = ready(model, policy, task=task, efficient=tier == "efficient")
-    if in_pod() and current.settings.needs_gpu(model):  # other pods look ahead, and ask nothing
-        refuse_without_engine(model)
+    current = ready(model, policy, task=task, efficient=tier == "efficient", here=True)
     if policy.budget_usd is not None:
         refuse_forgotten_budget(policy.budget_usd, current.llm.journal.root)
     if policy.shadow_share:
@@ -63,8 +61,13 @@ def client(
     )
 
 
-def ready(model: ModelRef, policy: Policy, *, task: str, efficient: bool) -> Session:
+def ready(
+    model: ModelRef, policy: Policy, *, task: str, efficient: bool, here: bool = False
+) -> Session:
     """Return the session, once `model` is known to fit the task that is about to ask it.
+
+    Args:
+        here: Whether this very task asks it; others look ahead.
 
     Raises:
         BadModel: The endpoint is unknown, the model cannot follow an explicit wish, or nobody
@@ -72,7 +75,7 @@ def ready(model: ModelRef, policy: Policy, *, task: str, efficient: bool) -> Ses
         NoGpu: The model runs in process, and the task, this machine or the pod has no GPU or vLLM.
     """
     current = session()
-    asked = (model, efficient, policy.thinking, policy.budget_usd is None)
+    asked = (model, efficient, policy.thinking, policy.budget_usd is None, here)
     if asked in current.fit:
         return current
     _announce()
@@ -80,6 +83,8 @@ def ready(model: ModelRef, policy: Policy, *, task: str, efficient: bool) -> Ses
     provide(endpoint.key_env, current.settings)
     if current.settings.runs_in_task(model):
         refuse_without_gpu(model, task, efficient=efficient)
+    if here and in_pod() and current.settings.needs_gpu(model):
+        refuse_without_engine(model)
     current.fit.add(asked)
     return current
 
