@@ -132,8 +132,12 @@ class Notes(ABC):
         return data.decode("utf-8", "replace") if data else ""
 
     def _notes(self, kind: str, run: str) -> list[str]:
-        names = self._store.names(f"{kind}/{run or self.run or 'run'}") if self._store else []
-        return [data.decode("utf-8", "replace") for name in names if (data := self._read(name))]
+        read = map(self._read, self._names(kind, run))
+        return [data.decode("utf-8", "replace") for data in read if data]
+
+    def _names(self, folder: str, run: str) -> list[str]:
+        """Return the files of a run's processes; of this journal's own run where it is empty."""
+        return self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
 
     def _note(self, name: str, told: str) -> None:
         with suppress(NemoflowsError):
@@ -147,13 +151,11 @@ class Notes(ABC):
         return ""
 
     def _writers(self, folder: str, run: str = "") -> list[str]:
-        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
-        return list(dict.fromkeys(map(_writer_in, names)))
+        return list(dict.fromkeys(map(_writer_in, self._names(folder, run))))
 
     def _lines(self, folder: str, kind: type[L], run: str = "", writer: str = "") -> Iterator[L]:
         """Yield the lines of a run's processes, or of one, in order; half a line is none."""
-        names = self._store.names(f"{folder}/{run or self.run or 'run'}") if self._store else []
-        for name in names:
+        for name in self._names(folder, run):
             if writer in {"", _writer_in(name)}:
                 with self._answering():
                     for data in self._store.lines(name) if self._store else []:
