@@ -76,12 +76,12 @@ class Settings(BaseSettings):
     """Calls in flight at once, per process."""
     deadline_s: float = Field(default=600.0, gt=0)
     """Total time one call may take, retries included."""
-    grace_s: float = Field(default=25.0, ge=0)
-    """Time that calls in flight have to finish when a pod is taken away (SIGTERM)."""
     gpu: str = ""
     """GPU of the efficient tier, with its number where it must be that: `h100`, `h100x4`."""
     hardware: Hardware = Field(default_factory=Hardware)
     """What else its model runs on, as JSON: what `Hardware` holds."""
+    tests_image: str = ""
+    """Image of tasks that run tests, before the one in `hardware`: it has pytest and git."""
     secrets: dict[str, str] = Field(default_factory=dict)
     """Flyte secrets by the variable they are put into, as JSON: name → `group/key`."""
     registry: str = ""
@@ -211,9 +211,7 @@ def _loaded(state: tuple[tuple[str, str], ...]) -> Settings:
     """Read the environment; once for each state of it, for every task asks."""
     del state
     try:
-        made, image = Settings(), os.environ.get(f"{PREFIX}TESTS_IMAGE", "")
-        hardware = made.hardware.model_copy(update={"tests_image": image})
-        return made.model_copy(update={"hardware": hardware}) if image else made
+        return Settings()
     except (ValidationError, ValueError) as error:
         raise BadInput(
             f"The environment's NEMOFLOWS_* settings: {_without_values(error)}"

@@ -48,14 +48,13 @@ def told(**given: Any) -> dict[str, str]:
 
 def test_settings_that_mean_the_same_in_a_pod_travel_there() -> None:
     usual = told(offline=False)
-    given = {"run": "nightly", "offline": True, "concurrency": 7, "deadline_s": 9.5, "grace_s": 3}
+    given = {"run": "nightly", "offline": True, "concurrency": 7, "deadline_s": 9.5}
     found = told(journal="s3://shared/journal", **given)
     assert {name: found[name] for name in found if name not in usual} == {
         "NEMOFLOWS_RUN": "nightly",
         "NEMOFLOWS_OFFLINE": "1",
         "NEMOFLOWS_CONCURRENCY": "7",
         "NEMOFLOWS_DEADLINE_S": "9.5",
-        "NEMOFLOWS_GRACE_S": "3.0",
         "NEMOFLOWS_JOURNAL": "s3://shared/journal",
     }
     assert told(journal="off")["NEMOFLOWS_JOURNAL"] == "off"

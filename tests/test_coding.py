@@ -206,8 +206,10 @@ def test_candidates_that_are_alike_are_run_once(providers: Providers, tmp_path: 
 
 def test_the_issue_and_the_files_are_data(providers: Providers, tmp_path: Path) -> None:
     providers.play(small=proposes(RIGHT), large=proposes(""))
-    fix(lending(tmp_path / "repo"), candidates=1)
-    body = next(b for b in providers.server.requests if b["model"] == "small")
+    patch = fix(lending(tmp_path / "repo"), candidates=1)
+    bodies = [b for b in providers.server.requests if b["model"] == "small"]
+    assert bodies, patch
+    body = bodies[0]
     kinds = [kind for kind, _, _ in data_parts(body)]
     assert kinds[0] == "issue"
     assert {"file", "report", "plan"} <= set(kinds)

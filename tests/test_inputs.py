@@ -6,7 +6,6 @@ import base64
 import gzip
 import hashlib
 import io
-import json
 import os
 import socket
 import stat
@@ -26,9 +25,10 @@ from nemoflows.coding import snapshots
 from nemoflows.coding.git_address import read_address
 from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput, EndpointDown
+from nemoflows.models.hardware import Hardware
 from nemoflows.sandbox.archives import unpack
 from nemoflows.sandbox.trees import Tree
-from nemoflows.settings import Settings, load
+from nemoflows.settings import Settings
 from nemoflows.tasks.flyte import images
 from nemoflows.tasks.flyte.binding import bound, digest, environment, secrets
 from nemoflows.types import Policy
@@ -335,6 +335,29 @@ def test_an_archive_in_a_bucket_is_read_as_its_folder_would_be(
             kept("s3://archives/in/gone.zip", tmp_path / "kept")
 
 
+def test_a_folder_in_a_bucket_is_read_as_the_folder_would_be(
+    repo: Path, tmp_path: Path, s3: str
+) -> None:
+    import fsspec
+
+    (repo / "empty.py").touch()
+    with (repo / ".gitignore").open("a") as rules:
+        rules.write("cache/\n")
+    before = kept(str(repo), tmp_path / "kept")[1]
+    files = fsspec.filesystem("s3")
+    for path in before.files:
+        files.pipe_file(f"{s3}/shop/{path}", (repo / path).read_bytes())
+    files.pipe_file(f"{s3}/shop/.git/hooks/pre-commit", b"never run")
+    files.pipe_file(f"{s3}/shop/cache/x", b"left by a tool")
+    found, tree = kept(f"{s3}/shop/", tmp_path / "kept")
+    assert dict(tree.files) == dict(before.files)
+    assert (found.name, found.origin, found.source) == ("shop", "", f"{s3}/shop/")
+    files.pipe_file(f"{s3}/out/a//../../up.py", b"x")
+    for wrong, told in (("gone", "holds no files"), ("out", "leads out of it")):
+        with pytest.raises(BadInput, match=told):
+            kept(f"{s3}/{wrong}", tmp_path / "kept")
+
+
 F, DIR, SYM, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 SPARSE = tarfile.GNUTYPE_SPARSE
 
@@ -439,16 +462,19 @@ def test_a_pod_gets_the_key_from_its_secret_alone(
 def test_a_team_s_own_image_of_tests_is_named_by_a_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("NEMOFLOWS_HARDWARE", '{"tests_image": "second:1"}')
-    for name, image in (("", "second:1"), ("first:1", "first:1")):
-        monkeypatch.setenv("NEMOFLOWS_TESTS_IMAGE", name)
-        assert images.image(load(), gpu=False, tests=True) == image
-        assert images.image(load(), gpu=False) is None
-    travelling = json.loads(
-        environment(bound(load(), Policy()), efficient=False)["NEMOFLOWS_HARDWARE"]
-    )
-    assert travelling["tests_image"] == "first:1"
-    assert digest(bound(load(), Policy())) != digest(bound(Settings(), Policy()))
+    hardware = Hardware(tests_image="second:1")
+    for settings, image in (
+        (Settings(tests_image="first:1"), "first:1"),
+        (Settings(tests_image="first:1", hardware=hardware), "first:1"),
+        (Settings(hardware=hardware), "second:1"),
+    ):
+        assert images.image(settings, gpu=False, tests=True) == image
+        assert images.image(settings, gpu=False) is None
+    monkeypatch.setenv("NEMOFLOWS_TESTS_IMAGE", "first:1")
+    made = bound(Settings(), Policy())
+    assert environment(made, efficient=False)["NEMOFLOWS_TESTS_IMAGE"] == "first:1"
+    monkeypatch.delenv("NEMOFLOWS_TESTS_IMAGE")
+    assert digest(made) != digest(bound(Settings(), Policy()))
     declared = run_command(
         "python", "-c", "from nemoflows import examine, research; print(examine.container_image, "
         "research.container_image)", env={"NEMOFLOWS_TESTS_IMAGE": "first:1"},

@@ -85,7 +85,7 @@ def test_a_pod_that_is_taken_away_ends_as_the_system_failing(
         env = {
             "NEMOFLOWS_ENDPOINTS": server.endpoints(),
             "NEMOFLOWS_JOURNAL": str(tmp_path / "journal"),
-            "NEMOFLOWS_GRACE_S": str(grace_s),
+            "NEMOFLOWS_HARDWARE": json.dumps({"pod": {"grace_s": grace_s}}),
         }
         inputs = {"plan": plan, "index": index, "policy": policy}
         command, places = prepare_pod(nemoflows.research, tmp_path / "first", env=env, **inputs)

@@ -166,6 +166,13 @@ def test_a_changed_variable_makes_a_new_session_and_the_old_one_comes_back(
     assert session() is first
 
 
+def test_another_home_is_another_session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    first = session()
+    monkeypatch.setenv("HOME", str(tmp_path / "other"))
+    assert session() is not first
+    assert session().llm.journal.root == str(tmp_path / "other" / ".nemoflows" / "journal")
+
+
 def test_threads_that_ask_at_once_get_one_session() -> None:
     found: list[Session] = []
     threads = [threading.Thread(target=lambda: found.append(session())) for _ in range(8)]

@@ -16,7 +16,8 @@ from nemoflows.coding.git_address import is_address, read_address
 from nemoflows.coding.types import Repository
 from nemoflows.errors import BadInput
 from nemoflows.sandbox import trees
-from nemoflows.sandbox.archives import COMMIT, ENDINGS, unpack
+from nemoflows.sandbox.archives import COMMIT, ENDINGS, Unpacked, unpack
+from nemoflows.sandbox.buckets import read_bucket
 from nemoflows.sandbox.copies import folders_of
 from nemoflows.sandbox.listing import NO_FILE, OWN_REPOSITORY, Listing, is_plain
 from nemoflows.sandbox.trees import Tree
@@ -37,7 +38,7 @@ def snapshot(repo: str, *, root: str, key: str = "", offline: bool = False) -> R
     """Keep a repository's files as they are now, addressed by their content.
 
     Args:
-        repo: A folder, an archive on a disk or in a bucket, or a git address with a commit.
+        repo: A folder or an archive, on a disk or in a bucket, or a git address with a commit.
         root: Where they are kept.
         key: What opens the git address.
         offline: Whether a git address must be of this machine.
@@ -107,7 +108,7 @@ def _read(repo: str, *, key: str = "", offline: bool = False) -> _Reading:
     if repo.lower().endswith(ENDINGS) and not (folder and folder.is_dir()):
         return _of_archive(repo)
     if folder is None:
-        raise unknown(repo)
+        return _laid_out(read_bucket(repo), repo.rstrip("/").rpartition("/")[2], repo)
     folder = folder.resolve()
     tree, left_out = _whole(folder)
     listing = Listing(folder)
@@ -115,15 +116,6 @@ def _read(repo: str, *, key: str = "", offline: bool = False) -> _Reading:
     prefix = f"{base}/" if base else ""
     about = _about(folder.name, left_out, commit=listing.commit(), prefix=prefix)
     return _Reading(tree, about, origin=str(folder))
-
-
-def unknown(repo: str) -> BadInput:
-    """Return what to say of what is elsewhere and neither a git address nor an archive."""
-    return BadInput(
-        f"The repository {repo!r} is neither a folder, a git address nor an archive: give "
-        f"https://HOST/PATH.git@COMMIT, or a file that ends in {', '.join(ENDINGS)}. Nothing was "
-        "run."
-    )
 
 
 def _about(name: str, left_out: Sequence[str], **more: str) -> _About:
@@ -143,6 +135,11 @@ def _of_archive(uri: str) -> _Reading:
         except ValueError:
             raise BadInput(f"The archive {uri!r} says of itself what cannot be.") from None
         return _Reading(found.tree, about, source=uri)
+    return _laid_out(found, name, uri)
+
+
+def _laid_out(found: Unpacked, name: str, uri: str) -> _Reading:
+    """Read what came from elsewhere as the folder that it was; its ignore rules are obeyed."""
     comment = found.about.get("comment", "")
     commit = comment if COMMIT.fullmatch(comment) else ""
     with TemporaryDirectory(prefix="nemoflows-archive-") as place:
@@ -150,7 +147,7 @@ def _of_archive(uri: str) -> _Reading:
         try:
             found.tree.write(top)
         except (OSError, ValueError) as error:
-            raise BadInput(f"The archive {uri!r} cannot be laid out: {error}.") from error
+            raise BadInput(f"The repository {uri!r} cannot be laid out: {error}.") from error
         folder = _only_folder(top)
         _make_checkout(folder)
         tree, left_out = _whole(folder)
@@ -171,9 +168,9 @@ def _make_checkout(folder: Path) -> None:
     git = folder / ".git"
     if not git.is_dir():
         git.unlink(missing_ok=True)  # a file of that name leads elsewhere
-        if (folder / ".gitignore").is_file():
-            git.mkdir()
-            (git / "HEAD").touch()
+    if not (git / "HEAD").is_file() and (folder / ".gitignore").is_file():
+        git.mkdir(exist_ok=True)
+        (git / "HEAD").touch()
 
 
 def _bytes_at(uri: str) -> bytes:

@@ -15,7 +15,7 @@ from nemoflows.types import Value
 class Pod(Value):
     """Where pods with a GPU run, and what is mounted into them; how alone tests are.
 
-    Pods without a GPU get none of it, labels and annotations neither, but `isolate_tests`.
+    Pods without a GPU get none of it, labels and annotations neither, but the last two.
     """
 
     node_selector: dict[str, str] = Field(default_factory=dict)
@@ -29,6 +29,9 @@ class Pod(Value):
     """Claim of a volume that keeps weights and compiled kernels between pods."""
     image_pull_secret: str = ""
     """Secret for the registry of a sidecar's image, such as NVIDIA's."""
+    grace_s: float = Field(default=25.0, ge=0)
+    """Time that calls in flight have to finish when a pod is taken away (SIGTERM), and at the end
+    of a failed step or a run."""
     isolate_tests: bool = False
     """Whether pods that run a repository's tests get no token and the label `nemoflows/tests`, by
     which `examples/test_pods.yaml` closes their network."""
@@ -36,7 +39,7 @@ class Pod(Value):
     @property
     def on_gpu_pods(self) -> list[str]:
         """Return the names of what is set and reaches pods with a GPU alone."""
-        return sorted(self.model_dump(exclude_defaults=True, exclude={"isolate_tests"}))
+        return sorted(self.model_dump(exclude_defaults=True, exclude={"grace_s", "isolate_tests"}))
 
 
 class Hardware(Value):
@@ -59,8 +62,7 @@ class Hardware(Value):
     image: str = ""
     """Image of tasks with a GPU, or of the server beside them."""
     tests_image: str = ""
-    """Image of tasks that run a repository's tests: it has what the tests need, pytest and git.
-    The variable NEMOFLOWS_TESTS_IMAGE beats it."""
+    """Image of tasks that run a repository's tests: it has what the tests need, pytest and git."""
 
     @field_validator("engine_arguments")
     @classmethod

@@ -42,7 +42,9 @@ class Unpacked(NamedTuple):
     left_out: list[str]
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
+    """One thing that an archive or a bucket holds."""
+
     name: str
     content: bytes
     mode: int
@@ -56,7 +58,7 @@ def unpack(data: bytes) -> Unpacked:
     """
     try:
         members, about = (_zipped if data[:2] == b"PK" else _tarred)(data)
-        tree, left_out = _gathered(members)
+        tree, left_out = gathered(members)
     except _BROKEN as error:
         raise BadInput(
             f"It is no archive that can be read ({type(error).__name__}): give one of "
@@ -82,7 +84,12 @@ def links_inside(links: Mapping[str, str], known: Collection[str]) -> dict[str, 
     return found
 
 
-def _gathered(members: Iterator[_Member]) -> tuple[Tree, list[str]]:
+def gathered(members: Iterator[Member]) -> tuple[Tree, list[str]]:
+    """Return the members as a tree, and what was left out of it with the reason.
+
+    Raises:
+        ValueError: One lies below another that is no folder.
+    """
     files, executable, links = dict[str, bytes](), set[str](), dict[str, str]()
     for name, content, mode in members:
         for kept in (files, links):
@@ -100,14 +107,18 @@ def _gathered(members: Iterator[_Member]) -> tuple[Tree, list[str]]:
     return Tree(files, frozenset(executable & {*files}), kept_links), left_out
 
 
-class _Bounds:
+class Bounds:
     """Counts members and their bytes before any is read."""
 
     def __init__(self) -> None:
         self.n_files, self.n_bytes = 0, 0
 
     def take(self, name: str, size_bytes: int) -> str:
-        """Return a member's plain name, if it may be read."""
+        """Return a member's plain name, if it may be read.
+
+        Raises:
+            BadInput: There are too many, or the name leads out.
+        """
         self.n_files, self.n_bytes = self.n_files + 1, self.n_bytes + size_bytes
         refuse_large(self.n_files, self.n_bytes)
         plain = re.sub(r"^(\./)+|/+$", "", name)
@@ -117,10 +128,10 @@ class _Bounds:
 
 
 def _refused(name: str, why: str) -> BadInput:
-    return BadInput(f"The archive is refused: its {name!r} {why}. Nothing was run.")
+    return BadInput(f"The repository is refused: its {name!r} {why}. Nothing was run.")
 
 
-def _tarred(data: bytes) -> tuple[Iterator[_Member], Mapping[str, str]]:
+def _tarred(data: bytes) -> tuple[Iterator[Member], Mapping[str, str]]:
     if data[:2] == b"\x1f\x8b":
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
             data = packed.read(_MAX_UNZIPPED_BYTES + 1)
@@ -130,35 +141,35 @@ def _tarred(data: bytes) -> tuple[Iterator[_Member], Mapping[str, str]]:
     return _of_tar(archive), archive.pax_headers
 
 
-def _of_tar(archive: tarfile.TarFile) -> Iterator[_Member]:
-    bounds, seen = _Bounds(), dict[str, bytes]()
+def _of_tar(archive: tarfile.TarFile) -> Iterator[Member]:
+    bounds, seen = Bounds(), dict[str, bytes]()
     for entry in archive:
         name = bounds.take(entry.name, 0 if entry.isdir() else entry.size)
         if entry.isdir():
             continue
         if entry.issym():
-            yield _Member(name, os.fsencode(entry.linkname), stat.S_IFLNK)
+            yield Member(name, os.fsencode(entry.linkname), stat.S_IFLNK)
         elif entry.islnk():
             first = seen.get(re.sub(r"^(\./)+", "", entry.linkname))
             if first is None:
                 raise _refused(entry.name, "is a link to what is not in it")
             bounds.take(entry.name, len(first))
-            yield _Member(name, first, entry.mode)
+            yield Member(name, first, entry.mode)
         elif (content := archive.extractfile(entry) if entry.isreg() else None) is not None:
             seen[name] = content.read()
-            yield _Member(name, seen[name], entry.mode)
+            yield Member(name, seen[name], entry.mode)
         else:
             raise _refused(entry.name, "is a device or a pipe")
 
 
-def _zipped(data: bytes) -> tuple[Iterator[_Member], Mapping[str, str]]:
+def _zipped(data: bytes) -> tuple[Iterator[Member], Mapping[str, str]]:
     archive = zipfile.ZipFile(io.BytesIO(data))
     comment = archive.comment[:64].decode("ascii", "replace")
     return _of_zip(archive), {"comment": comment}
 
 
-def _of_zip(archive: zipfile.ZipFile) -> Iterator[_Member]:
-    bounds = _Bounds()
+def _of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
+    bounds = Bounds()
     for entry in archive.infolist():
         name, mode = bounds.take(entry.filename, entry.file_size), entry.external_attr >> 16
         if entry.is_dir():
@@ -168,4 +179,4 @@ def _of_zip(archive: zipfile.ZipFile) -> Iterator[_Member]:
         if stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFLNK}:
             raise _refused(entry.filename, "is a device or a pipe")
         with archive.open(entry) as content:  # gives no more than the size that was taken
-            yield _Member(name, content.read(), mode)
+            yield Member(name, content.read(), mode)

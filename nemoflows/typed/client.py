@@ -208,7 +208,7 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Let what is in flight be recorded, note what the report shows, close the engines."""
-        await self.llm.land(self.llm.settings.grace_s)
+        await self.llm.land(self.llm.settings.hardware.pod.grace_s)
         self.llm.journal.note_story(self._notes())
         self.llm.flush()
         await self.llm.aclose()

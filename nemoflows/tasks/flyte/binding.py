@@ -332,7 +332,7 @@ def _travelling(settings: Settings) -> dict[str, str]:
     }
 
 
-_PLAIN = ("run", "offline", "concurrency", "deadline_s", "grace_s")
+_PLAIN = ("tests_image", "run", "offline", "concurrency", "deadline_s")
 
 
 def _engine_arguments(binding: Binding) -> dict[str, Any]:

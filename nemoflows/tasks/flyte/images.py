@@ -33,7 +33,8 @@ def image(
         tests: It reads a repository or runs its tests.
         embedder: It reads vectors of this model.
     """
-    own = settings.hardware.image if gpu else settings.hardware.tests_image if tests else ""
+    named = settings.tests_image or settings.hardware.tests_image
+    own = settings.hardware.image if gpu else named if tests else ""
     if own:
         return own
     if not settings.registry:

@@ -87,7 +87,7 @@ def _on_this_machine(given: object, name: str) -> Path | None:
     """Return a local path that is there, unless it is of a volume that pods mount.
 
     Raises:
-        BadInput: It is not there, and spelled as no path of a pod is; or an address that no pod
+        BadInput: It is not there, and spelled as no path of a pod is; or a git address that no pod
             would take.
     """
     if isinstance(given, Literal):  # what a command line was read into
@@ -99,12 +99,6 @@ def _on_this_machine(given: object, name: str) -> Path | None:
         read_address(given)
         return None
     path = local_path(given)
-    if path is None and name == "repo":
-        from nemoflows.coding.snapshots import unknown
-        from nemoflows.sandbox.archives import ENDINGS
-
-        if not given.lower().endswith(ENDINGS):
-            raise unknown(given)
     if path is None or path.exists():
         return path
     if given.startswith("/"):  # it may be in an image

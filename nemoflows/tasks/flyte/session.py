@@ -48,7 +48,7 @@ class Session:
     """What was found to fit before: model, tier and what a policy asks of them."""
 
 
-_NAMED = ("NEMOFLOWS_", "FLYTE_INTERNAL_EXECUTION_")
+_NAMED = ("NEMOFLOWS_", "FLYTE_INTERNAL_EXECUTION_", "HOME")
 """Variables that tell one session from another: the settings, and the execution."""
 
 _sessions: dict[tuple[object, ...], Session] = {}
@@ -100,7 +100,7 @@ def _land() -> None:
     for current in list(_sessions.values()):
         landing = asyncio.run_coroutine_threadsafe(current.llm.in_flight.drain(), background_loop())
         with suppress(NotYet):
-            landing.result(timeout=current.settings.grace_s)
+            landing.result(timeout=current.settings.hardware.pod.grace_s)
 
 
 def session() -> Session:
@@ -111,7 +111,9 @@ def session() -> Session:
             settings = settings_module.load()
             _sessions[named] = _open(settings)
             if in_pod():
-                end_gracefully_on_sigterm(_clients, background_loop(), settings.grace_s)
+                end_gracefully_on_sigterm(
+                    _clients, background_loop(), settings.hardware.pod.grace_s
+                )
         return _sessions[named]
 
 
