@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import msgpack
 from flyteidl.core import condition_pb2, literals_pb2
 
 from tests.admin import Admin, Execution, Literals, NodePhase, NodeRun, Phase
@@ -240,9 +241,8 @@ def resolved(binding: Any, known: dict[str, Literals]) -> Any:
     """Return the literal that a binding stands for."""
     kind, made = binding.WhichOneof("value"), literals_pb2.Literal()
     if kind == "promise":
-        if binding.promise.attr_path:
-            raise NotImplementedError("a field of an output")
-        return known[binding.promise.node_id][binding.promise.var]
+        whole = known[binding.promise.node_id][binding.promise.var]
+        return _part(whole, binding.promise.attr_path)
     if kind == "scalar":
         made.scalar.CopyFrom(binding.scalar)
     elif kind == "collection":
@@ -252,6 +252,18 @@ def resolved(binding: Any, known: dict[str, Literals]) -> Any:
         made.map.SetInParent()
         for name, one in binding.map.bindings.items():
             made.map.literals[name].CopyFrom(resolved(one, known))
+    return made
+
+
+def _part(literal: Any, path: Sequence[Any]) -> Any:
+    """Return what lies at a path in an output, in the form that the output has."""
+    if not path:
+        return literal
+    found = msgpack.unpackb(literal.scalar.binary.value)
+    for step in path:
+        found = found[getattr(step, step.WhichOneof("value"))]
+    made = literals_pb2.Literal()
+    made.scalar.binary.value, made.scalar.binary.tag = msgpack.packb(found), "msgpack"
     return made
 
 

@@ -14,6 +14,7 @@ from flytekit import FlyteContextManager
 import nemoflows
 from nemoflows.tasks.flyte.places import shared_prefix
 from nemoflows.types import Policy
+from tests.coding import ISSUE, lending
 from tests.loopback import ModelServer
 from tests.object_stores import serve_s3
 from tests.pods import Finished, run_pod
@@ -108,6 +109,18 @@ def test_a_refusal_says_which_credentials_were_looked_for(
     told = done.error.message if done.error else ""
     for words in ("FLYTE_AWS_ACCESS_KEY_ID (not set)", "FLYTECTL_CONFIG is not set", "service acc"):
         assert words in told, told
+
+
+def test_examine_with_a_cold_index_in_the_store(sandbox: s3fs.S3FileSystem, tmp_path: Path) -> None:
+    """Threads meet what flytekit loads lazily; TEST_TIMES asks for more than one such pod."""
+    assert sandbox
+    given: dict[str, Any] = {"repo": str(lending(tmp_path / "repo")), "issue": ISSUE}
+    task = value(run_pod(nemoflows.coding_task, tmp_path / "task", raw=raw("ab", "n0"), **given))
+    for number in range(int(os.environ.get("TEST_TIMES", "1"))):
+        cold = f"s3://bucket/cold{number}/ab/execution1-n1-0"
+        done = run_pod(nemoflows.examine, tmp_path / str(number), raw=cold, task=task)
+        assert value(done).target, done.log
+        assert sandbox.find(f"bucket/cold{number}/nemoflows/p/d/index")
 
 
 @pytest.mark.parametrize(
