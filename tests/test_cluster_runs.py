@@ -335,8 +335,8 @@ def test_flyte_tries_again_what_may_pass_and_nothing_else(stage: Stage) -> None:
 ELSEWHERE = ("flytectl", "kubectl", "export NEMOFLOWS_REGISTRY", ".venv/bin/nemoflows doctor")
 """What needs Docker, Kubernetes itself, or a key and a way to its provider: the doctor has tests of
 its own."""
-PINNED = {"@COMMIT": f"@{0:040}"}
-"""A repository's own name for what is never fetched: the execution is ended at once."""
+PIN = f"@{0:040}"
+"""Of a repository that is never fetched: its execution is ended at once."""
 
 
 def test_the_commands_of_the_page_run_as_they_stand(stage: Stage, corpus: Path) -> None:
@@ -345,9 +345,9 @@ def test_the_commands_of_the_page_run_as_they_stand(stage: Stage, corpus: Path) 
         stage.cluster.put(f"{RAW}/docs/{path.name}", path.read_bytes())
     exported: dict[str, Any] = {"NEMOFLOWS_OFFLINE": "0"}
     finished = ""
-    for line in commands_of(ROOT / "docs" / "cluster.md"):
-        for placeholder, given in {"s3://BUCKET": RAW, "EXECUTION": finished, **PINNED}.items():
-            line = line.replace(placeholder, given)
+    for shown in commands_of(ROOT / "docs" / "cluster.md"):
+        line = shown.replace("s3://BUCKET", RAW).replace("EXECUTION", finished)
+        line = line.replace("@COMMIT", PIN)
         words = shlex.split(line)
         if line.startswith("export"):
             exported |= dict(word.split("=", 1) for word in words[1:])
