@@ -33,7 +33,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
-from benchmarks.kill_cells import Cell, cells, object_store, run_sequence
+from benchmarks.kill_cells import Cell, cells
+from benchmarks.kill_runs import object_store, run_sequence
 from benchmarks.kill_types import Sequel, together
 
 KILLS_PER_SEQUENCE = 5

@@ -11,7 +11,8 @@ import pytest
 from flyteidl.core import dynamic_job_pb2
 
 import nemoflows
-from benchmarks.kill_cells import Cell, run_sequence
+from benchmarks.kill_cells import Cell
+from benchmarks.kill_runs import run_sequence
 from nemoflows.coding.types import Change, CodingTask, Edit, Effort
 from nemoflows.tasks.coding import sandbox, solve
 from nemoflows.tasks.flyte.decorator import HouseTask

@@ -61,8 +61,8 @@ def refuse_laptops_path(path: str, name: str) -> None:
 def no_travel(path: str, name: str) -> str:
     """Return the sentence that helps whoever gives a path of their own machine to a pod."""
     other = (
-        "Give a git address with a commit (https://HOST/PATH.git@COMMIT), an archive or a folder in "
-        "a bucket (s3://BUCKET/x.tar.gz, s3://BUCKET/x)"
+        "Give a git address with a commit (https://HOST/PATH.git@COMMIT), an archive or a folder "
+        "in a bucket (s3://BUCKET/x.tar.gz, s3://BUCKET/x)"
         if name == "repo"
         else f"Put it into a bucket that they read (`aws s3 cp --recursive {path} s3://BUCKET/…`)"
     )
