@@ -197,9 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
         kind, _, detail = fault.partition(":")
         if kind in _BODIES:
             self._bytes(200, *_BODIES[kind])
-        elif kind in {"body", "503json"}:
-            status = 200 if kind == "body" else 503
-            self._bytes(status, detail.encode(), "application/json")
+        elif kind in {"body", "503json", "page"}:
+            status = 503 if kind == "503json" else 200
+            said = "text/html" if kind == "page" else "application/json"
+            self._bytes(status, detail.encode(), said)
         elif kind in {"reset", "close"}:
             self._break(reset=kind == "reset")
         elif kind in {"cut", "reset_body"}:

@@ -45,7 +45,6 @@ PASSING = {
     "empty": "down",
     "shape": "down",
     "text": "down",
-    "html:200": "down",
     "error200": "down",
     "stream": "down",
 }
@@ -208,6 +207,46 @@ def test_a_page_of_a_gateways_is_not_quoted(asked: Asked) -> None:
     assert all("gateway" not in attempt.status for attempt in attempts)
 
 
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("html:200", '"Bad gateway"'),
+        ("page:<!DOCTYPE html><title>Sign &amp; go</title><p>Your name?", '"Sign & go"'),
+        ("page:<script>let a</script><h1>Blocked</h1> by rule 7", '"Blocked by rule 7"'),
+        ("page:The tunnel is closed", '"The tunnel is closed"'),
+        ("body:<html><body>Captive portal", '"Captive portal"'),
+        ("page:", ""),
+    ],
+)
+def test_a_page_in_place_of_a_reply_is_final_free_and_named(
+    page: str, said: str, asked: Asked
+) -> None:
+    outcome, attempts = asked.after(*[page] * 3)
+    assert isinstance(outcome, Unanswered)
+    assert (outcome.reason, outcome.transient) == ("rejected", False)
+    assert [attempt.status for attempt in attempts] == ["PageReplyError"]
+    assert said in outcome.detail
+    assert "web page" in outcome.detail
+    assert not any(is_in_doubt(attempt.status) for attempt in attempts)
+
+
+def test_a_reply_that_calls_itself_a_page_is_read(asked: Asked) -> None:
+    good = {"openai": COMPLETION, "anthropic": MESSAGE}[asked.sdk]
+    outcome, _ = asked.after(f"page:{json.dumps(good)}")
+    assert isinstance(outcome, Answered), outcome
+    assert outcome.reply.text == "It is long."
+
+
+COMPLETION = {
+    "choices": [{"message": {"content": "It is long."}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+}
+MESSAGE = {
+    "type": "message",
+    "content": [{"type": "text", "text": "It is long."}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 9, "output_tokens": 3},
+}
 TOLD_IN_200 = {
     "402": {"error": {"message": "No funds are left", "code": 402}},
     "402 ": {"error": {"message": "No funds are left", "code": "402"}},

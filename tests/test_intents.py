@@ -44,6 +44,7 @@ def ask(llm: LLMClient, text: str = "hello") -> None:
         ("unsent", True),
         ("NotConnected", True),
         ("ErrorReplyError", True),
+        ("PageReplyError", True),
         ("ErrorReplyError 502", True),
         ("APIStatusError 502", False),
         ("APIConnectionError", False),

@@ -305,8 +305,10 @@ class Attempt(Value):
     """`ok`, or the error's class and status code; never its text."""
 
 
-REFUSED = re.compile(r".* (4(?!08|99)\d\d|50[013]|529)|ErrorReplyError( \d+)?|NotConnected")
-"""How an attempt ends that is surely not billed: the provider itself refuses, or nothing was sent.
+REFUSED = re.compile(
+    r".* (4(?!08|99)\d\d|50[013]|529)|ErrorReplyError( \d+)?|PageReplyError|NotConnected"
+)
+"""How an attempt ends that is surely not billed: refused by the provider itself, or never there.
 A gateway's 502 or 504 may come while it works, unless the body of a reply tells it."""
 
 

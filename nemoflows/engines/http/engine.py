@@ -10,7 +10,13 @@ from typing import Any
 from nemoflows.calls import Outcome, Reply
 from nemoflows.engines.base import SENDING, Engine
 from nemoflows.engines.http import body, streams
-from nemoflows.engines.http.errors import MalformedReplyError, sanitised
+from nemoflows.engines.http.errors import (
+    ErrorReplyError,
+    MalformedReplyError,
+    PageReplyError,
+    is_page,
+    sanitised,
+)
 from nemoflows.engines.http.transport import Transport
 from nemoflows.errors import BadModel
 from nemoflows.models import Endpoint
@@ -68,7 +74,14 @@ class RemoteEngine(Engine):
         response = (await asked).http_response
         headers = response.headers
         request_id = headers.get("x-request-id") or headers.get("request-id") or ""
-        return self.read(self.kept(body.as_text(response.content), notes, request_id))
+        came = self.kept(body.as_text(response.content), notes, request_id)
+        try:
+            return self.read(came)
+        except MalformedReplyError as error:
+            told = isinstance(error, ErrorReplyError)
+            if not told and is_page(headers.get("content-type", ""), came.raw):
+                raise PageReplyError(came.raw) from error
+            raise
 
     def kept(self, raw: str, notes: list[str], request_id: str = "") -> Reply:
         """Return a body as it is recorded: without the endpoint's own key, with nothing read."""

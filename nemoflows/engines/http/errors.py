@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from nemoflows.calls.values import REFUSED
-from nemoflows.engines.http.told import QUOTED_CHARACTERS, Told, is_error, told_by
+from nemoflows.engines.http.told import QUOTED_CHARACTERS, Told, is_error, page_words, told_by
 from nemoflows.errors import NemoflowsError, printable
 from nemoflows.models import Endpoint
 
@@ -46,6 +46,24 @@ class ErrorReplyError(MalformedReplyError):
         self.code = next(iter(told.codes), None)
 
 
+class PageReplyError(MalformedReplyError):
+    """A web page with status 200: a proxy's, a login's; the model was not asked, and not paid."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__("status 200 with a web page")
+        self.message = page_words(page)
+
+
+_PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)\b", re.IGNORECASE)
+_NO_PAGE = re.compile(r"\s*(?:[{\[:]|data:|event:|<think)")
+
+
+def is_page(content_type: str, body: str) -> bool:
+    """Tell whether a body that could not be read is a page: its type or its beginning says so."""
+    said = "html" in content_type.lower() and _NO_PAGE.match(body) is None
+    return said or _PAGE.match(body) is not None
+
+
 def no_reply(body: dict[str, object], what: str) -> MalformedReplyError:
     """Return the error of a body with status 200 that is no reply, so that nothing was paid."""
     if is_error(body):
@@ -79,6 +97,8 @@ def is_transient(error: BaseException, connection_errors: tuple[type[Exception],
     if code_of(error) in FINAL_CODES or isinstance(error, NemoflowsError):
         return False
     status = status_of(error)
+    if isinstance(error, PageReplyError):
+        return False
     if isinstance(error, ErrorReplyError):
         return status is None or status in RETRIED_STATUSES or status >= 500
     if isinstance(error, (*connection_errors, MalformedReplyError, ValueError)):
@@ -175,6 +195,11 @@ def too_long_numbers(error: BaseException) -> str:
 def remedy(error: BaseException, endpoint: Endpoint) -> str:
     """Return what to do about a refusal; empty where the error says it all."""
     status = status_of(error)
+    if isinstance(error, PageReplyError):
+        return (
+            "It is a web page, as of a proxy or a login, and no reply: nothing was billed. Open "
+            "base_url to see what answers there, and mend it or the settings of the proxy."
+        )
     if code_of(error) in FINAL_CODES:
         return "The account's limit of spending is reached: raise it, or name another model."
     if status == 402:

@@ -5,6 +5,7 @@ An error may quote a key or the prompt: both are taken out before anybody reads 
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Iterator
@@ -49,6 +50,10 @@ _BY_CODE = {code: status for status, codes in _STATUS_OF.items() for code in cod
 _LOOKS_SECRET = re.compile(
     r"(?i)\b(?:bearer|basic)\s+\S+|\b(?:sk|pk|rk|key|nvapi|hf|gsk|xai|ghp|AIza|or|api)[-_][\w*.-]{6,}"
 )
+_PAGE_CHARACTERS = 20_000
+_TITLE = re.compile(r"(?is)<title\b[^>]*>([^<]*)<")
+_NO_WORDS = re.compile(r"(?is)<!--.*?(?:-->|$)|<(script|style|svg)\b.*?(?:</\1[^>]*>|$)")
+_TAG = re.compile(r"<[^>]*>?")
 _SECRET_NAME = re.compile(r"(?i)(key|token|secret|password|credential)s?$")
 
 
@@ -87,6 +92,14 @@ def told_by(body: object) -> Told:
         next(iter(params), ""),
         tuple(n for n in n_tokens if isinstance(n, int)),
     )
+
+
+def page_words(page: str) -> str:
+    """Return a web page's title, or its first words where it has none."""
+    page = page[:_PAGE_CHARACTERS]
+    title = _TITLE.search(page)
+    text = title[1] if title and title[1].strip() else _NO_WORDS.sub(" ", page)
+    return html.unescape(_TAG.sub(" ", text)).strip()
 
 
 def is_error(body: dict[str, Any]) -> bool:
