@@ -8,8 +8,11 @@ import pytest
 
 from nemoflows.engines.builtin import extract
 from nemoflows.engines.builtin.confidence import SURE, confidence
+from nemoflows.engines.builtin.prose import readable
+from nemoflows.language.boxes import options
 from nemoflows.language.sentences import sentences
 from nemoflows.search import build_index, open_index
+from nemoflows.search.readers import documents
 from nemoflows.types import Evidence
 
 HIRE = 'Tool,Note,Hook\r\nAuger,"Sharp,\r\nkeep it covered",K4\r\nAdze,none,K9\r\n'
@@ -111,3 +114,107 @@ def test_a_row_is_no_sure_answer_to_what_it_has_no_field_for(
 )
 def test_contents_and_programs_are_no_records(text: str, kinds: set[str]) -> None:
     assert {each.kind for each in sentences(text)} == kinds
+
+
+PUMPS = """{"pumps": [
+  {"name": "east", "limits": {"bar": 6, "litres": 1.10}},
+  {"name": "west", "limits": {"bar": 4, "litres": 2.40}, "keeper": "Ole Brandt"}],
+ "alarm": {"siren": {"seconds": 45}, "mail": "watch@example.org"}}
+"""
+YARD = """<?xml version="1.0" encoding="UTF-8"?>
+<y:yard xmlns:y="urn:yard" place="Sund">
+  <!-- of 2031 -->
+  <y:crane id="K4" tons="12"/><y:crane id="K9" tons="30"><y:fee currency="NOK">450</y:fee></y:crane>
+  <y:note>The slip was <b>relaid</b> in 2029.</y:note>
+</y:yard>
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "question", "holds"),
+    [
+        ("a.json", PUMPS, "What is the bar limit of the west pump?", "limits bar: 4"),
+        ("a.json", PUMPS, "How many litres is the limit of the east pump?", "limits litres: 1.10"),
+        ("a.json", PUMPS, "How many seconds does the alarm siren last?", "siren seconds: 45"),
+        ("a.json", "".join(PUMPS.split()), "Who is the keeper of the west pump?", "OleBrandt"),
+        (
+            "a.json",
+            '// ours\n{"lamp": {"watt": 9,},}',
+            "How many watt has the lamp?",
+            "lamp watt: 9",
+        ),
+        (
+            "a.json",
+            '{"bolt": "M8"}\n{"bolt": "M9", "bin": "Q7"}',
+            "Which bin has bolt M9?",
+            "bin: Q7",
+        ),
+        ("a.xml", YARD, "How many tons does the crane K4 lift?", "tons: 12"),
+        ("a.xml", YARD, "What is the fee of the crane K9?", "fee: 450"),
+        ("a.xml", YARD, "When was the slip relaid?", "The slip was relaid in 2029."),
+        ("a.xml", '<boat berth="17" owner="Ek"/>', "What is the berth of the boat?", "berth: 17"),
+    ],
+)
+def test_a_value_deep_in_json_or_xml_is_found_by_its_path(
+    name: str, text: str, question: str, holds: str, tmp_path: Path
+) -> None:
+    found, _ = asked(tmp_path, name, text, question)
+    assert holds in found[0].quote
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", "[" * 200 + "]" * 200),
+        ("a.json", "{broken"),
+        ("a.json", "{}"),
+        ("a.xml", '<!DOCTYPE a [<!ENTITY b "lots">]><a>&b;&b;</a>'),
+        ("a.xml", "<a><b></a>"),
+        ("a.xml", "<a>" * 200 + "</a>" * 200),
+    ],
+)
+def test_what_is_no_json_or_xml_that_can_be_trusted_stays_the_text_it_is(
+    name: str, text: str
+) -> None:
+    assert [each.text for each in documents(name, text.encode())] == [text]
+
+
+BERTHS = """# Berth
+
+Surname: Kowalska
+Power: [ ] none [x] shore line [ ] own
+Shower: Yes [ ]  No [X]
+
+Flag
+\u2610 Danish
+\u2612 Norse
+
+## Before leaving
+
+- [x] Shut the hatches
+- [ ] Pay the dues
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "quote", "shown"),
+    [
+        ("Which power is chosen?", "[x] shore line", "shore line."),
+        ("Is a shower marked?", "No [X]", "No [X]."),
+        ("Which flag was selected?", "\u2612 Norse", "Norse."),
+        ("What is the surname?", "Surname: Kowalska", "Surname: Kowalska."),
+        ("What is left open before leaving?", "[ ] Pay the dues", "Pay the dues."),
+        ("What is checked before leaving?", "[x] Shut the hatches", "Shut the hatches."),
+    ],
+)
+def test_a_box_says_what_is_chosen_and_what_is_open(
+    question: str, quote: str, shown: str, tmp_path: Path
+) -> None:
+    found, _ = asked(tmp_path, "berth.md", BERTHS, question)
+    assert found[0].quote == quote
+    assert readable(found[0].quote) == shown
+
+
+def test_signs_that_are_no_boxes_stay_text() -> None:
+    for text in ("The call f (x) gives a [x] list.", "\u25cf One thing\n\u25cf another thing"):
+        assert options(text) == []

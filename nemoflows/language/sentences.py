@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nemoflows.language.boxes import BOX, cut, options
 from nemoflows.language.terms import STOP_WORDS
 
 Kind = Literal["prose", "heading", "bullet", "code", "table", "markup", "record"]
@@ -104,12 +105,17 @@ def sentences(text: str) -> list[Sentence]:
     Code blocks, tables and headings come whole, as one "sentence" of their kind.
     """
     found: list[Sentence] = []
+    boxes = options(text) if BOX.search(text) else []
     for number, (start, end, kind) in enumerate(_blocks(text)):
         whole = kind == "field" and end - start <= MAX_FIELD_CHARACTERS
         said = _KINDS[kind]
         split = said in {"prose", "bullet"} and not whole
         spans = _split(text, start, end) if split else [(start, end)]
-        found += [Sentence(a, b, text[a:b], said, number) for a, b in spans if a < b]
+        parts = [(a, b, said) for a, b in spans if a < b]
+        if boxes and said in {"prose", "bullet", "record"}:
+            cuts = (each for a, b, _ in parts for each in cut(text, a, b, boxes))
+            parts = [(a, b, _KINDS.get(kind, said)) for a, b, kind in cuts]
+        found += [Sentence(a, b, text[a:b], each, number) for a, b, each in parts]
     return found
 
 

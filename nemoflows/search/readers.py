@@ -11,7 +11,7 @@ from nemoflows.errors import CorpusError
 from nemoflows.search import outlines
 from nemoflows.search.chunks import Section
 
-VERSION = 4
+VERSION = 5
 """Raised whenever the same file would give another text or other headings."""
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -32,6 +32,8 @@ Note = Callable[[str], None]
 
 _OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
 _HTML = frozenset({".html", ".htm", ".xhtml"})
+_JSON = frozenset({".json", ".geojson", ".jsonld"})
+_XML = frozenset({".xml", ".rss", ".atom", ".kml", ".gpx", ".plist"})
 _TABLES = frozenset({".parquet", ".jsonl", ".ndjson", ".csv", ".tsv"})
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -108,7 +110,18 @@ def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[D
         from nemoflows.search import notebooks
 
         return [_document(name, *notebooks.notebook(text.removeprefix("\ufeff")))]
-    return [Document(name, text, _OUTLINES.get(suffix, outlines.none)(text, name))]
+    return [_nested(name, suffix, text) if suffix in _JSON | _XML else _outlined(name, text)]
+
+
+def _nested(name: str, suffix: str, text: str) -> Document:
+    from nemoflows.search import nested
+
+    read = nested.json_text(text) if suffix in _JSON else nested.xml_text(text)
+    return _document(name, *read) if read else _outlined(name, text)
+
+
+def _outlined(name: str, text: str) -> Document:
+    return Document(name, text, _OUTLINES.get(suffix_of(name), outlines.none)(text, name))
 
 
 def _rows(name: str, suffix: str, data: bytes, note: Note) -> list[Document]:

@@ -14,8 +14,8 @@ from typing import Any
 from nemoflows.errors import CorpusError
 from nemoflows.search.outlines import MAX_HEADING_CHARS, shortened
 
-_TITLES = ("title", "heading", "headline", "subject", "name")
-_BODIES = ("text", "body", "content", "contents", "passage", "abstract", "description", "document")
+TITLES = ("title", "heading", "headline", "subject", "name")
+BODIES = ("text", "body", "content", "contents", "passage", "abstract", "description", "document")
 _MAX_PARQUET_BYTES = 2**30
 """Uncompressed; a table beyond it is a decompression bomb or a job for a database."""
 
@@ -67,8 +67,8 @@ def rows(suffix: str, data: bytes, text: str | None, skip: Skip) -> Iterator[Row
 def render(row: Mapping[str, Any]) -> Row:
     """Return a row's title and text."""
     names = {name.strip().lower(): name for name in reversed(list(row))}
-    body = next((names[name] for name in _BODIES if name in names), None)
-    title = next((names[name] for name in _TITLES if name in names), None)
+    body = next((names[name] for name in BODIES if name in names), None)
+    title = next((names[name] for name in TITLES if name in names), None)
     lines = [
         f"{name}: {_one_line(value)}"
         for name in row

@@ -27,8 +27,9 @@ def build_index(corpus: str, policy: Policy = POLICY) -> Index:
     nothing changed nothing is. What cannot be indexed is listed in the result with the reason.
 
     Args:
-        corpus: Folder, file or object-store prefix (s3://…) of text, Markdown, HTML, PDF, source
-            code and tables (Parquet, JSONL, CSV); with the extra `office` docx, xlsx and pptx.
+        corpus: Folder, file or object-store prefix (s3://…) of text, Markdown, HTML, PDF, JSON,
+            XML, source code and tables (Parquet, JSONL, CSV); with the extra `office` docx, xlsx
+            and pptx.
         policy: How models are asked; its `embedder` makes vectors beside the lexical search.
 
     Returns:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from nemoflows.engines.builtin.prose import is_code, readable
 from nemoflows.engines.builtin.weights import Bag
+from nemoflows.language.boxes import BOX, WORDS, options
 from nemoflows.language.sentences import Kind, Sentence, sentences
 from nemoflows.language.terms import words
 from nemoflows.language.titles import subjects
@@ -62,6 +63,8 @@ class Candidate:
     """What a question for a procedure is after: an item of a list, or the whole list."""
     furniture: bool = False
     """Whether it is the site's: a footer, a notice on cookies."""
+    ticked: bool | None = None
+    """Of a box, and what stands beside it."""
 
 
 def candidates(passages: Sequence[Passage]) -> list[Candidate]:
@@ -119,13 +122,21 @@ def _is_any(candidate: Candidate, furniture: Sequence[Sentence]) -> bool:
 
 def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:
     path = " ".join(term for name in subjects(section[0].document) for term in sorted(name))
-    around, before = Bag(*(part.text for part in section), section[0].heading, path), Bag()
+    held = (*(part.text for part in section), section[0].heading, path)
+    around, before = Bag(*held), Bag()
     for passage in sorted(section, key=lambda passage: passage.start):
         found = sentences(passage.text)
         opening = next((each for each in found if each.kind == "prose"), None)
+        boxes = (
+            {box.start: box for box in options(passage.text)} if BOX.search(passage.text) else {}
+        )
+        boxed = Bag(*held, WORDS) if boxes else around
         for place, sentence in enumerate(found):
             bag = Bag(_ADDRESS.sub(" ", sentence.text))
-            if _states(sentence) and bag.terms:
+            if box := boxes.get(sentence.start):
+                bag = Bag(box.about, sentence.text, WORDS)
+                yield Candidate(sentence, passage, rank, bag, before, boxed, ticked=box.ticked)
+            elif _states(sentence) and bag.terms:
                 opens = passage.start == 0 and sentence == opening
                 torn = _torn(passage, sentence, place, len(found))
                 quoted = _with_announced(passage.text, found, place)

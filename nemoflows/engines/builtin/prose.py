@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from nemoflows.language.boxes import BOX
 from nemoflows.language.sentences import Sentence, sentences
 
 _NAMES = (
@@ -22,6 +23,7 @@ _MARKS = tuple(
     for pattern, new in (
         (r"^[^\S\n]*(?:>[^\S\n]?)+", ""),  # quoted mail
         (r"\A\s*(?:(?:[-*+\u2022>]|\(?\d{1,3}[.)])\s+)+", ""),  # list marks
+        (rf"\A(?!\s*\()\s*(?:{BOX.pattern})\s*", ""),  # boxes of forms
         (r"!\[[^\[\]]*\]\([^()]*\)", ""),  # images
         (r"\[([^\[\]]+)\](?:\([^()\s]*(?:\s+\"[^\"]*\")?\)|\[[^\[\]]*\])", r"\1"),  # links
         (r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^>`]*>)?`", r"`\1`"),  # roles

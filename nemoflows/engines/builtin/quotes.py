@@ -10,6 +10,7 @@ from itertools import pairwise
 from nemoflows.engines.builtin.candidates import Candidate, candidates
 from nemoflows.engines.builtin.weights import Asked, Bag, ask, coverage
 from nemoflows.language.answer_types import AnswerType, answers
+from nemoflows.language.boxes import asks_for_ticked
 from nemoflows.language.terms import terms
 from nemoflows.language.titles import subjects
 from nemoflows.types import Evidence, Passage
@@ -72,6 +73,9 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
     """
     procedure = _PROCEDURE.search(question) is not None
     found = [each for each in candidates(passages) if procedure or each.step != "list"]
+    if any(each.ticked is not None for each in found):
+        asked_for = {None, asks_for_ticked(question)}
+        found = [each for each in found if each.ticked in asked_for]
     said = [each.bag.terms for each in found if each.sentence.kind != "code"]
     asked = ask(question, said, subjects=_named(question, passages))
     ordered = sorted(found, key=lambda each: -_score(asked, each))
