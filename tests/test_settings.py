@@ -175,6 +175,15 @@ def test_loopback_is_told_from_the_rest(url: str, *, expected: bool) -> None:
     assert settings.is_loopback(url) is expected
 
 
+@pytest.mark.parametrize("name", settings.Settings.model_fields)
+def test_a_variable_that_is_set_but_empty_is_as_one_that_is_not(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = settings.load()
+    monkeypatch.setenv(f"{settings.PREFIX}{name.upper()}", "")
+    assert settings.load() == usual
+
+
 @pytest.mark.parametrize("name", ["API_KEY", "aws_secret_access_key"])
 def test_a_key_anywhere_in_engine_arguments_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="may hold a key"):
