@@ -179,8 +179,10 @@ def test_loopback_is_told_from_the_rest(url: str, *, expected: bool) -> None:
 def test_a_variable_that_is_set_but_empty_is_as_one_that_is_not(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    variable = f"{settings.PREFIX}{name.upper()}"
+    monkeypatch.delenv(variable, raising=False)
     usual = settings.load()
-    monkeypatch.setenv(f"{settings.PREFIX}{name.upper()}", "")
+    monkeypatch.setenv(variable, "")
     assert settings.load() == usual
 
 
