@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import shutil
+import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -144,6 +146,58 @@ def test_bytes_that_changed_give_no_wrong_answer(at: int, tmp_path: Path) -> Non
             assert found is None or found.outcome.reply.text == f"{number} " * (number * 150)
     assert all("nemoflows journal import" in each for each in told)
     assert n_missing <= 1, "at most the damaged record is asked again"
+
+
+def test_a_changed_tree_of_names_never_hides_a_call(tmp_path: Path) -> None:
+    """Bytes of its inner pages, of a page's head, of a leaf: what is found is right, or told."""
+    filled(tmp_path).close()
+    whole = (tmp_path / FILE).read_bytes()
+    pages = range(0, len(whole), database.PAGE_BYTES)
+    trees = [at for at in pages if whole[at + 100 * (not at)] in {2, 5, 10}]
+    assert any(whole[at] == 2 for at in trees)
+    draws = random.Random(3)
+    for at in trees * 3:
+        data = bytearray(whole)
+        data[at + draws.choice([0, 4, 9, 13, draws.randrange(database.PAGE_BYTES)])] ^= (
+            1 << draws.randrange(8)
+        )
+        damaged(tmp_path / FILE, bytes(data))
+        for number, key in enumerate(KEYS):
+            with suppress(BadInput):
+                found = Journal(str(tmp_path)).outcome(key)
+                assert found is not None, "it would be paid again"
+                assert found.outcome.reply.text == f"{number} " * (number * 150)
+
+
+@pytest.mark.parametrize("how", ["whole", "cut off", "removed", "changed"])
+def test_a_log_that_lost_its_end_after_a_kill_is_told(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not (pid := os.fork()):
+        filled(tmp_path)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    wal = tmp_path / f"{FILE}-wal"
+    data = wal.read_bytes()
+    middle = len(data) // 2
+    match how:
+        case "cut off":
+            wal.write_bytes(data[:middle])
+        case "removed":
+            wal.unlink()
+        case "changed":
+            wal.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    n_left = len(Journal(str(tmp_path)).keys())
+    assert (n_left == N) == (how == "whole") == ("asked, and paid, again" not in caplog.text)
+
+
+def test_an_older_file_gets_what_it_lacks(tmp_path: Path) -> None:
+    filled(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as older:
+        older.execute("DROP INDEX calls_by_key")
+    assert Journal(str(tmp_path)).outcome(KEYS[0])
+    with closing(sqlite3.connect(tmp_path / FILE)) as found:
+        assert found.execute("SELECT 1 FROM sqlite_master WHERE name = 'calls_by_key'").fetchone()
 
 
 def test_another_programs_file_and_a_newer_one_stay_as_they_are(tmp_path: Path) -> None:

@@ -278,9 +278,12 @@ def test_a_command_that_stops_early_is_told_so(option: str) -> None:
 
 
 def test_a_journal_that_takes_no_record_costs_no_run(tmp_path: Path) -> None:
-    (tmp_path / "tests").write_text("in the way")
-    _, report = verdict_over(BASE, {"m.py": HONEST}, root=tmp_path)
+    root = tmp_path / "objects"  # where a record is a file, one in a folder's place keeps it out
+    root.mkdir()
+    (root / "tests").write_text("in the way")
+    _, report = verdict_over(BASE, {"m.py": HONEST}, root=f"file://{root}")
     assert report.ending == "finished"
+    assert (root / "tests").read_text() == "in the way"
 
 
 def test_an_interpreter_is_found_from_where_the_caller_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,14 +22,13 @@ import logging
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nemoflows.errors import CorpusError
-from nemoflows.storage import database
+from nemoflows.storage import database, forks
 from nemoflows.storage.database import FACTS, below, connect, create, failed, is_held
 from nemoflows.storage.local import LocalStore
 from nemoflows.storage.store import Facts, Records
@@ -44,19 +43,23 @@ PAGES_BYTES = 2**13
 PAGE_ROWS = 500
 """Rows that a listing holds at once; between two pages others may write."""
 
-_READ = """SELECT data FROM files WHERE name = ?1
-    UNION ALL SELECT data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?1)"""
+_DATA = "coalesce(CAST(data AS BLOB), x'')"
+"""A changed byte may give it another type."""
+_READ = f"""SELECT {_DATA}, (SELECT name FROM files AS row NOT INDEXED WHERE row.id = files.id)
+    FROM files WHERE name = ?1 UNION ALL
+    SELECT {_DATA}, ?1 FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?1)"""
+_CALLED = "SELECT 1 FROM calls WHERE key = ?"
 _PUT = "INSERT INTO files(name, data) VALUES (?, ?)"
 _PUT_AGAIN = "UPDATE files SET data = ? WHERE name = ?"
-_ID = "SELECT id FROM files WHERE name = ?"
 _PUT_CALL = f"INSERT OR REPLACE INTO calls(id, {FACTS}) VALUES (?{', ?' * len(Facts._fields)})"
+_ID = "SELECT id FROM files WHERE name = ?"
 _APPEND = """INSERT INTO lines(segment, n, data)
     SELECT id, (SELECT coalesce(max(n), 0) + 1 FROM lines WHERE segment = segments.id), ?
     FROM segments WHERE name = ?"""
 _BELOW = "WHERE name >= ? AND name < ?"
-_LINES = f"""SELECT n, data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
+_LINES = f"""SELECT n, {_DATA} FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
     AND n > ? ORDER BY n LIMIT {PAGE_ROWS}"""
-_LAST = """SELECT data FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
+_LAST = f"""SELECT {_DATA} FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?)
     ORDER BY n DESC LIMIT 1"""
 _SEGMENT_SIZES = f"""SELECT name, (
     SELECT coalesce(sum(length(data)), 0) FROM lines WHERE segment = id
@@ -90,20 +93,24 @@ class SqliteStore(Records):
         """Whether something was written beside it, for it took nothing."""
         self._since_bytes = 0
         """Written since the log was last moved into the file."""
-        _stores.add(self)
+        forks.held_open.add(self)
 
     def make(self) -> None:
         """Make the folder and the file, and open it, so that damage is known before any work.
 
-        Where no file can be made, records that lie there in the object layout are still replayed.
+        Where no file can be made, records that lie there in the object layout are still replayed,
+        and new ones are written beside it if there is room for some.
         """
         self.beside.make()
         try:
             with self._using(f"The journal {self.file} cannot be opened"):
                 pass
         except CorpusError:
-            if os.path.lexists(self.file) or not Path(self.path("calls")).is_dir():
+            if os.path.lexists(self.file):
                 raise
+            if not Path(self.path("calls")).is_dir():
+                self.beside.write(probe := f"calls/{FILE}", bytes(PAGES_BYTES))
+                self.beside.remove(probe)
 
     def read(self, name: str) -> bytes | None:
         """Return what was written under `name`; None where there is no such file."""
@@ -113,16 +120,23 @@ class SqliteStore(Records):
         return data
 
     def own(self, name: str) -> bytes | None:
-        """Return what is in the file under `name`, and not merely beside it."""
-        if rows := self._query(_READ, name):
-            return rows[0][0] if len(rows) == 1 else b"".join(data for (data,) in rows)
-        return None
+        """Return what is in the file under `name`, and not merely beside it.
+
+        Raises ours where the file's trees differ: a recorded call that is not found is paid again.
+        """
+        rows = self._query(_READ, name)
+        key = name.rpartition("/")[2].removesuffix(".json") if name.startswith("calls/") else ""
+        lost = key and not rows and self._query(_CALLED, key)
+        if lost or any(found != name for _, found in rows):
+            told = sqlite3.DatabaseError("its trees do not agree")
+            raise failed(f"{self.file}: {name} cannot be found", told, self.file) from told
+        return b"".join(data for data, _ in rows) if rows else None
 
     def lines(self, name: str) -> Iterator[bytes]:
         """Yield the lines of a file, some at a time in memory."""
         for part in self._rows(name):
             yield from part.splitlines()
-        for (data,) in self._query("SELECT data FROM files WHERE name = ?", name):
+        for (data,) in self._query(f"SELECT {_DATA} FROM files WHERE name = ?", name):
             yield from data.splitlines()
         if os.path.lexists(self.path(name)):
             yield from self.beside.lines(name)
@@ -185,8 +199,7 @@ class SqliteStore(Records):
 
     def problems(self) -> str:
         """Return what SQLite finds wrong with the file; empty where it is whole."""
-        rows = self._query("PRAGMA quick_check(5)")
-        told = "; ".join(str(row[0]) for row in rows)
+        told = "; ".join(str(row[0]) for row in self._query("PRAGMA integrity_check(5)"))
         return "" if told in {"", "ok"} else told
 
     def compact(self) -> None:
@@ -326,25 +339,3 @@ def _place(file: str) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_dev, status.st_ino
-
-
-_stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-_held: list[SqliteStore] = []
-
-
-def _before_fork() -> None:
-    """Close all files: a process may not go on with what its parent has open.
-
-    Source: sqlite.org/howtocorrupt.html, carrying an open database connection across a fork.
-    """
-    for store in list(_stores):
-        store.hold()
-        _held.append(store)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
