@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from nemoflows.engines.builtin import extract
+from nemoflows.engines.builtin import extract, synthesise
 from nemoflows.engines.builtin.confidence import SURE, confidence
 from nemoflows.engines.builtin.prose import readable
 from nemoflows.language.boxes import options
 from nemoflows.language.sentences import sentences
 from nemoflows.search import build_index, open_index
 from nemoflows.search.readers import documents
-from nemoflows.types import Evidence
+from nemoflows.types import Evidence, Finding
 
 HIRE = 'Tool,Note,Hook\r\nAuger,"Sharp,\r\nkeep it covered",K4\r\nAdze,none,K9\r\n'
 DEPTHS = "Well,Depth,Level,\nNorth,14 m,9 m,x\nSouth,11 m,8 m,y\n"
@@ -35,6 +35,7 @@ keeper = Jana Wirth
 max_pressure = 4
 keeper = Ole Brandt
 """
+PROPERTIES = "pump.east.bar=6\npump.west.bar=4\nalarm.mail=watch@example.org\n"
 FORM = """APPLICATION FOR A BERTH
 
 Surname ............ Kowalska
@@ -70,6 +71,7 @@ def asked(folder: Path, name: str, text: str, question: str) -> tuple[list[Evide
         ("pump.ini", SETTINGS, "Who is the keeper of the west pump?", "keeper = Ole Brandt"),
         ("pump.toml", SETTINGS, "What is the max pressure of the east pump?", "max_pressure = 6"),
         ("shop.env", "SHOP_PORT=8443\nSHOP_OWNER=rita\n", "What is the shop port?", "PORT=8443"),
+        ("a.properties", PROPERTIES, "What is the bar of the west pump?", "pump.west.bar=4"),
         ("form.txt", FORM, "What is the length of the boat?", "Length of boat _____ 7.4 m"),
         ("form.txt", FORM, "What is the draught?", "Draught . . . . . .  1.1 m"),
         ("chat.txt", CHAT, "Where is the key to the shed?", "the blue box under the stairs"),
@@ -205,6 +207,8 @@ Flag
         ("What is the surname?", "Surname: Kowalska", "Surname: Kowalska."),
         ("What is left open before leaving?", "[ ] Pay the dues", "Pay the dues."),
         ("What is checked before leaving?", "[x] Shut the hatches", "Shut the hatches."),
+        ("Whose flag does Kowalska fly?", "\u2612 Norse", "Norse."),
+        ("Quelle flag est choisie ?", "\u2612 Norse", "Norse."),
     ],
 )
 def test_a_box_says_what_is_chosen_and_what_is_open(
@@ -213,6 +217,49 @@ def test_a_box_says_what_is_chosen_and_what_is_open(
     found, _ = asked(tmp_path, "berth.md", BERTHS, question)
     assert found[0].quote == quote
     assert readable(found[0].quote) == shown
+
+
+def test_all_that_is_ticked_of_one_question_is_the_answer_and_nothing_of_another(
+    tmp_path: Path,
+) -> None:
+    page = (
+        "<h1>Berth</h1><p>Extras: <input type=checkbox checked> linen <input type=checkbox> towels"
+        " <input type=checkbox checked> bicycle</p><p>Pier: <input type=radio checked> north</p>"
+    )
+    found, _ = asked(tmp_path, "berth.html", page, "Which extras are chosen?")
+    assert [each.quote for each in found] == ["[x] linen", "[x] bicycle"]
+    assert synthesise("q", [Finding(question="q", evidence=found)]) == "linen. [1] bicycle. [2]"
+
+
+def test_a_table_of_a_page_keeps_its_rows_and_its_empty_cells(tmp_path: Path) -> None:
+    table = (
+        "<table><thead><tr><th>Boat<th>Winter<th>Summer</thead>"
+        "<tr><td>Dinghy<td><td>40<tr><td>Yacht<td><b>90</b><td>120</table>"
+        "<table><tr><td><p>The slip is closed.</p><td><p>Until May.</p></table>"
+    )
+    (text,) = [each.text for each in documents("fees.html", table.encode())]
+    assert text.startswith("| Boat | Winter | Summer |\n| Dinghy |  | 40 |\n| Yacht | 90 | 120 |\n")
+    assert "|" not in text.partition("The slip")[2]
+    found, _ = asked(tmp_path, "fees.html", table, "What is the winter fee of a yacht?")
+    assert readable(found[0].quote) == "Boat, Winter, Summer; Dinghy, -, 40; Yacht, 90, 120."
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "answered"),
+    [
+        ("Der Steg im Hafen ist 64 m lang.", "Wie hoch ist die Gebühr im Hafen?", False),
+        ("Gebühr im Hafen: 31 Euro", "Wie hoch ist die Gebühr im Hafen?", True),
+        ("Έχει μήκος 64 μέτρα η αποβάθρα.", "Ποιο είναι το μήκος της αποβάθρας;", True),
+        ("Le quai mesure 64 mètres.", "Qui est le maire de Nantes ?", False),
+        ("Le quai mesure 64 mètres.", "Combien de mètres mesure le quai ?", True),
+        ("Длина причала 64 метра.", "Какова же длина причала?", True),
+    ],
+)
+def test_the_function_words_of_any_language_need_not_be_found(
+    text: str, question: str, answered: bool, tmp_path: Path
+) -> None:
+    found, _ = asked(tmp_path, "quay.md", f"# x\n\n{text}\n", question)
+    assert bool(found) is answered
 
 
 def test_signs_that_are_no_boxes_stay_text() -> None:

@@ -79,7 +79,7 @@ _PAGE = re.compile(r"\d{1,4}\s*$")
 """What such a line leads to in a table of contents."""
 _SECTION = re.compile(r"\[[^\W\d][\w.:\- \"'/@]*\]\s*$")
 _SETTING = re.compile(r"(?:export )?[^\W\d][\w.\-]* ?= ?\S")
-_UPPER = re.compile(r"(?:export )?[A-Z][A-Z\d_]{2,}=\S")
+_UPPER = re.compile(r"(?:export )?[A-Z][A-Z\d_]{2,}=\S|[a-z][\w-]*(?:\.[\w-]+)+=[^\s=(]")
 _COMMENT = re.compile(r"[#;]")
 _ITEM = re.compile(r"[ \t]*[-*+\u2022] +\S|[ \t]+\S")
 MAX_KEY_WORDS = 6
@@ -112,7 +112,7 @@ def sentences(text: str) -> list[Sentence]:
         split = said in {"prose", "bullet"} and not whole
         spans = _split(text, start, end) if split else [(start, end)]
         parts = [(a, b, said) for a, b in spans if a < b]
-        if boxes and said in {"prose", "bullet", "record"}:
+        if boxes and said not in {"code", "table", "markup"}:
             cuts = (each for a, b, _ in parts for each in cut(text, a, b, boxes))
             parts = [(a, b, _KINDS.get(kind, said)) for a, b, kind in cuts]
         found += [Sentence(a, b, text[a:b], each, number) for a, b, each in parts]

@@ -15,8 +15,23 @@ if TYPE_CHECKING:
 
 _DROPPED = frozenset({"script", "style", "noscript", "template", "head", "svg", "iframe"})
 _INLINE = frozenset(
-    {"a", "abbr", "b", "bdi", "cite", "code", "em", "font", "i", "kbd", "label", "mark", "q", "s"}
-    | {"samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"}
+    {
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "cite",
+        "code",
+        "em",
+        "font",
+        "i",
+        "input",
+        "kbd",
+        "label",
+        "mark",
+        "q",
+    }
+    | {"s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"}
 )
 _PARAGRAPHS = frozenset({"p", "pre", "ul", "ol", "dl", "table", "blockquote", "section", "article"})
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
@@ -29,6 +44,7 @@ _LINKED, _MENU_LINKS, _LINK_CHARS = 0.8, 3, 40
 """A list or block outside the article is a menu where this share of its text is links, this many at
 least, none longer than this on average."""
 _HOLDS_LINKS = frozenset({"ul", "ol", "div", "table", "p", "section", "center"})
+_BLOCKS = "table, p, div, ul, ol, dl, h1, h2, h3, h4, pre, blockquote, section, article"
 MAX_DEPTH = 20_000
 """The parser's time grows with the square of it: 0.3 s here. Browsers stop at 512."""
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
@@ -124,6 +140,16 @@ class _Page:
             self.link_chars,
         )
 
+    def cell(self, *, first: bool) -> None:
+        """Begin a cell of a table's row; an empty one keeps its place."""
+        self._put(f"{self.gap if self.length else ''}| " if first else " | ")
+        self.gap = ""
+
+    def end_row(self) -> None:
+        """Close a table's row."""
+        self._put(" |")
+        self.gap = "\n"
+
     def is_menu(self, since: _Mark) -> bool:
         """Tell whether what came since then is links and little else."""
         n, chars = self.n_links - since.n_links, self.link_chars - since.link_chars
@@ -187,8 +213,15 @@ def _children(node: LexborNode) -> Iterator[LexborNode]:
 
 
 def _border(node: LexborNode, tag: str, page: _Page, *, entering: bool) -> None:
-    if tag in {"td", "th"}:
+    if tag in {"td", "th"} and (row := _row(node)) is not None:
+        if entering:
+            page.cell(first=node == row[0])
+        elif node == row[-1]:
+            page.end_row()
+    elif tag in {"td", "th"}:
         page.ask(" | " if entering and page.gap != "\n" else "")
+    elif tag == "input" and entering and node.attributes.get("type") in {"checkbox", "radio"}:
+        page.add(" [x] " if "checked" in node.attributes else " [ ] ", verbatim=False)
     elif tag in _LEVELS or tag in _PARAGRAPHS:
         page.ask("\n\n")
     elif tag not in _INLINE:
@@ -196,6 +229,15 @@ def _border(node: LexborNode, tag: str, page: _Page, *, entering: bool) -> None:
     if tag in _LEVELS and entering:
         at = page.length + (len(page.gap) if page.length else 0)
         page.headings.append((at, _LEVELS[tag], _title(node)))
+
+
+def _row(cell: LexborNode) -> list[LexborNode] | None:
+    """Return the cells of a row of values; None in a table that lays out the page."""
+    row = cell.parent
+    if row is None or row.tag != "tr" or row.css_first(_BLOCKS) is not None:
+        return None
+    cells = row.css("td,th")
+    return cells if len(cells) > 1 else None
 
 
 def _title(heading: LexborNode) -> str:

@@ -11,7 +11,7 @@ from nemoflows.errors import CorpusError
 from nemoflows.search import outlines
 from nemoflows.search.chunks import Section
 
-VERSION = 5
+VERSION = 6
 """Raised whenever the same file would give another text or other headings."""
 
 MAX_TEXT_BYTES = 64 * 2**20

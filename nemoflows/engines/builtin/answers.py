@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from nemoflows.engines.builtin.prose import readable
 from nemoflows.engines.builtin.weights import Bag, ask, coverage
 from nemoflows.language.answer_types import answers
+from nemoflows.language.boxes import BOX
 from nemoflows.language.sentences import sentences
 from nemoflows.types import Evidence, Finding
 
@@ -89,6 +90,7 @@ def _paragraph(
             same.numbers.extend([number] if number not in same.numbers else [])
             continue
         enough = len(paragraph) < PER_FINDING and shares[rank] >= least
+        enough = enough or BOX.match(piece.quote) is not None  # all that is ticked is the answer
         alone = asked.kind == "definition" and not answers(asked.kind, asked.text, piece.quote)
         if rank == 0 or (enough and not alone and not _has_code(finding.evidence[0], piece)):
             paragraph.append(Statement(_named(piece, name, paragraph), bag.terms, [number], name))

@@ -134,8 +134,8 @@ def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:
         for place, sentence in enumerate(found):
             bag = Bag(_ADDRESS.sub(" ", sentence.text))
             if box := boxes.get(sentence.start):
-                bag = Bag(box.about, sentence.text, WORDS)
-                yield Candidate(sentence, passage, rank, bag, before, boxed, ticked=box.ticked)
+                bag, label = Bag(box.about, sentence.text, WORDS), Bag(box.about)
+                yield Candidate(sentence, passage, rank, bag, label, boxed, ticked=box.ticked)
             elif _states(sentence) and bag.terms:
                 opens = passage.start == 0 and sentence == opening
                 torn = _torn(passage, sentence, place, len(found))

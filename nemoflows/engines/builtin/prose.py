@@ -88,7 +88,8 @@ def _shown(found: Sequence[Sentence]) -> str:
     parts = [each.text for each in found]
     if found[0].kind == "table":
         rows = [[cell.strip() for cell in row.strip(" |").split("|")] for row in text.split("\n")]
-        parts = [", ".join(filter(None, row)) for row in rows if re.search(r"\w", "".join(row))]
+        filled = [row for row in rows if re.search(r"\w", "".join(row))]
+        parts = [", ".join(cell or "-" for cell in row) for row in filled]
     return _ended("; ".join(_clean(part).rstrip(".;,") for part in parts))
 
 

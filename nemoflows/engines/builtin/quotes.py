@@ -52,6 +52,8 @@ TORN, LEADS_ON, ASKS = 1.5, 1.0, 8.0
 asks itself."""
 EXACT = 3.0
 """What a sentence gains that holds the names with signs as they are asked for: 1.10 is not 10.1."""
+BOXED = 4.0
+"""What a box gains whose label the question holds whole."""
 SUBJECT, OPENS = 1.5, 1.0
 """What a sentence gains whose document the question names, and what its first one does where the
 question is what that is."""
@@ -130,6 +132,8 @@ def _covers(asked: Asked, each: Candidate) -> bool:
     measured = any(each.around.near(term) for term in asked.measure)
     if asked.measure and not measured and not answers(asked.kind, asked.text, each.sentence.text):
         return False
+    if _is_asked_box(asked, each) and coverage(asked.needs, each.around) >= SUPPORTS:
+        return True
     beyond = _of(asked.needs, asked.needs.keys() - asked.subjects)
     names = _of(asked.needs, asked.names - asked.subjects)
     if not beyond:
@@ -141,6 +145,12 @@ def _covers(asked: Asked, each: Candidate) -> bool:
     )
 
 
+def _is_asked_box(asked: Asked, each: Candidate) -> bool:
+    """Tell whether a box is one of those that the question names by what they are about."""
+    label = each.before.terms if each.ticked is not None else frozenset()
+    return bool(label) and all(map(Bag(asked.text).near, label))
+
+
 def _of(weights: Mapping[str, float], kept: set[str] | frozenset[str]) -> dict[str, float]:
     return {term: weight for term, weight in weights.items() if term in kept}
 
@@ -149,6 +159,10 @@ def _kept(asked: Asked, ranked: Sequence[Candidate], k: int) -> list[Candidate]:
     """Return the best of what supports the answer, nothing twice."""
     kept: dict[str, Candidate] = {}
     subject = _is_subject(asked, ranked[0])
+    if ranked[0].ticked is not None:
+        label = ranked[0].before.order
+        same = [each for each in ranked if each.ticked is not None and each.before.order == label]
+        ranked = sorted(same, key=lambda each: (each.passage.id, each.sentence.start))
     for each in ranked:
         if (subject and not _is_subject(asked, each)) or (kept and each.torn):
             continue
@@ -190,7 +204,7 @@ def _score(asked: Asked, each: Candidate) -> float:
     if asked.exact:
         held = [(n in each.bag.terms) + (n in each.around.terms) for n in asked.exact]
         worth += EXACT * sum(held) / len(held) / 2
-    worth += STEPS * (each.step == "list")
+    worth += STEPS * (each.step == "list") + BOXED * _is_asked_box(asked, each)
     said = each.sentence.text.rstrip("*_\"'`) ")
     return worth - LEADS_ON * said.endswith(":") - ASKS * said.endswith("?") - TORN * each.torn
 

@@ -11,13 +11,15 @@ from difflib import SequenceMatcher
 from functools import cache, lru_cache
 
 from nemoflows.language.answer_types import AnswerType, answer_type, kind_words
-from nemoflows.language.terms import STOP_WORDS, is_dated, names, parts, terms
+from nemoflows.language.terms import STOP_WORDS, is_dated, names, parts, terms, words
 
 NAME_NEED = 2.0
 """How much more an answer needs a name, a number or an identifier than another word."""
 ASKING_NEED = 0.4
 """The same for a word that asks, or that has no topic: it may well be absent from an answer. A
 word that names the measure ("how long") is not needed at all: its kind of answer is."""
+FUNCTION_NEED = 0.2
+"""The same for a function word of a language of which no list is kept."""
 CLOSE, WORTH = 0.75, 0.7
 """How alike stems are that count for one another, and what they count."""
 
@@ -27,6 +29,11 @@ often month person people thing way something use used happen mean get make give
 explain describe show list example main exactly first also new work need want current please
 normal usual typical actual overall whole here now today anyway still
 """
+_ENGLISH = frozenset(
+    "what which who whom whose where when why how does did are were the of is do can".split()  # noqa: SIM905
+)
+"""Words of which most English questions hold one, and questions in other languages none."""
+MAX_FUNCTION_LETTERS, MOST_FUNCTION_WORDS = 3, 0.7
 _ADVERB = re.compile(r"[a-z]{3,}ly$")
 _NAMES = re.compile(r"(?<!^)(?<![?.!] )\b(?:[A-Z][\w'-]*|\w*\d\w*|\w+_\w+)")
 _CAPITALS = re.compile(r"\b[A-Z][\w'-]+(?:\s+(?:(?:of|the|and|for)\s+)*[A-Z][\w'-]+)+")
@@ -79,6 +86,7 @@ def ask(question: str, bags: Sequence[Collection[str]], *, subjects: Collection[
     measure = frozenset(terms(" ".join(kind_words(question)))) if kind == "number" else frozenset()
     weak = _asking() | set(terms(" ".join(kind_words(question)))) | _adverbs(question)
     needs = {term: ASKING_NEED if term in weak else 1.0 for term in asked}
+    needs |= dict.fromkeys(_function_words(question) & set(asked), FUNCTION_NEED)
     needs |= dict.fromkeys(special - measure, NAME_NEED)
     return Asked(
         text=question,
@@ -90,6 +98,21 @@ def ask(question: str, bags: Sequence[Collection[str]], *, subjects: Collection[
         exact=tuple(exact),
         measure=measure,
     )
+
+
+def _function_words(question: str) -> set[str]:
+    """Return what is taken for function words where a question is not in English.
+
+    Its first word asks, and words of few letters are articles and the like wherever letters have
+    capitals; in other scripts a short word may be anything.
+    """
+    said = words(question)
+    if not _ENGLISH.isdisjoint(said):
+        return set()
+    short = [word for n, word in enumerate(said) if not n or len(word) <= MAX_FUNCTION_LETTERS]
+    if len(short) > MOST_FUNCTION_WORDS * len(said):  # its words are short, as in Vietnamese
+        return set()
+    return set(terms(" ".join(word for word in short if word.upper() != word)))
 
 
 def _adverbs(question: str) -> set[str]:
