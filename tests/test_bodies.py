@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gzip
 import json
 import math
 import os
 import threading
-from collections.abc import Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
@@ -78,6 +81,7 @@ class Canned(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     body: ClassVar[bytes] = b""
+    packing: ClassVar[str] = ""
     n_sent: ClassVar[int] = 0
 
     def do_POST(self) -> None:
@@ -85,6 +89,8 @@ class Canned(BaseHTTPRequestHandler):
         Canned.n_sent += 1
         self.send_response(200)
         self.send_header("content-type", "application/json")
+        if self.packing:
+            self.send_header("content-encoding", self.packing)
         self.send_header("content-length", str(len(self.body)))
         self.end_headers()
         self.wfile.write(self.body)
@@ -251,6 +257,59 @@ def test_an_odd_field_costs_no_answer_and_is_not_asked_again(
         found, n_sent, _ = ask(dialect, url, body, tmp_path)
         assert isinstance(found, Success), found
         assert (found.value, n_sent) == (WORDS, expected)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "gzip, gzip": lambda data: gzip.compress(gzip.compress(data)),
+    "x-wibble": bytes,
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("told", ["as it is", "not at all"])
+@pytest.mark.parametrize("packing", PACKED)
+def test_a_body_is_read_whatever_its_packing_is_said_to_be(
+    packing: str, told: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Canned, "packing", packing)
+    body = json.dumps(GOOD["compatible"]).encode()
+    packed = PACKED[packing](body) if told == "as it is" else body
+    for expected in (1, 0):
+        result, n_sent, _ = ask("compatible", url, packed, tmp_path)
+        assert isinstance(result, Success)
+        assert (result.value, n_sent) == (WORDS, expected)
+
+
+def test_a_body_that_unpacks_without_end_is_paid_once_and_bounded(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Canned, "packing", "gzip")
+    part = gzip.compress(b" " * 2**22)
+    packed = part[:10] + zlib.compressobj(9, wbits=-15).compress(b" " * 2**28) + part[10:]
+    tracemalloc.start()
+    for expected in (1, 0):
+        result, n_sent, _ = ask("compatible", url, packed, tmp_path)
+        assert isinstance(result, Failure)
+        assert (result.reason, n_sent) == ("invalid", expected)
+    assert tracemalloc.get_traced_memory()[1] < 2**28, "less than it unpacks to"
+    tracemalloc.stop()
+
+
+def test_a_stream_with_an_odd_index_is_read() -> None:
+    start = {"type": "message_start", "message": GOOD["anthropic"] | {"content": []}}
+    events: list[dict[str, Any]] = [start]
+    for index in ([], {}, "0", 0):
+        block = {"type": "text", "text": ""}
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        delta = {"type": "text_delta", "text": WORDS if index == 0 else "no"}
+        events.append({"type": "content_block_delta", "index": index, "delta": delta})
+    events.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+    outcome = engine("anthropic").read(kept(body))
+    assert isinstance(outcome, Answered)
+    assert outcome.reply.text == WORDS
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -15,13 +15,15 @@ from nemoflows.engines.http.errors import MalformedReplyError, sanitised
 
 MOST_CHARACTERS = 2**24
 """Longest body that is read and kept whole; the longest outputs take a tenth of it."""
+MOST_BYTES = 4 * MOST_CHARACTERS + 4
+"""Of a body, as far as it is read at all: a character too long."""
 _LONG_NUMBER = 300
 """Digits of a whole number above which it is infinite: a float ends there, a parser soon after."""
 
 
 def as_text(content: bytes) -> str:
     """Return a body as text, a character too long where it is longer than is kept."""
-    return content[: 4 * MOST_CHARACTERS + 4].decode("utf-8", "replace").removeprefix("\ufeff")
+    return content[:MOST_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
 
 
 def parsed(raw: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from nemoflows.calls import Outcome, Reply
@@ -163,7 +164,37 @@ def announcing(http: Any) -> Any:
     """
     for transport in filter(None, {http._transport, *http._mounts.values()}):  # noqa: SLF001
         transport.client = partial(_session, transport)
+    http.send = partial(_sent, http.send)
     return http
+
+
+async def _sent(send: Any, request: Any, *, stream: bool = False, **how: Any) -> Any:
+    """Send a request, and read of its reply's body no more than is kept."""
+    response = await send(request, stream=True, **how)
+    if not stream:
+        raw = bytearray()
+        try:
+            async for part in response.aiter_raw():
+                raw += part
+                if len(raw) > body.MOST_BYTES:
+                    break
+        finally:
+            await response.aclose()
+        response._content = _unpacked(response, bytes(raw))  # noqa: SLF001
+    return response
+
+
+def _unpacked(response: Any, raw: bytes) -> bytes:
+    """Return a body as far as it is kept; one that is not packed as it says, as it came."""
+    decoder, content = response._get_content_decoder(), bytearray()  # noqa: SLF001
+    try:  # it comes in pieces, the next when it is asked for
+        for piece in chain(decoder.decode(raw), decoder.flush()):
+            content += piece
+            if len(content) > body.MOST_BYTES:
+                break
+    except Exception:  # noqa: BLE001  (of any packing: what is paid is kept, whatever it is)
+        return raw
+    return bytes(content)
 
 
 def _session(transport: Any) -> Any:

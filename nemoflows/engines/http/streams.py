@@ -76,13 +76,14 @@ def message(parts: list[dict[str, Any]]) -> dict[str, Any]:
     blocks: dict[int, dict[str, Any]] = {}
     inputs: dict[int, str] = {}
     for part in parts:
-        index, delta = part.get("index"), fields(part.get("delta"))
+        told, delta = part.get("index"), fields(part.get("delta"))
+        index = told if isinstance(told, int) else -1
         if part.get("type") == "message_start":
             whole = fields(part.get("message"))
         elif part.get("type") == "message_delta":
             usage = fields(whole.get("usage")) | fields(part.get("usage"))
             whole = whole | delta | {"usage": usage}
-        elif part.get("type") == "content_block_start" and isinstance(index, int):
+        elif part.get("type") == "content_block_start" and index >= 0:
             blocks[index] = dict(fields(part.get("content_block")))
         elif index in blocks:
             name = _KINDS.get(words(delta.get("type")), "")
