@@ -314,6 +314,26 @@ def test_what_cannot_be_served_is_set_apart_with_the_reason(name: str, tmp_path:
         assert set(examined(repo, target_tests=named).target) == {"test_m.py::test_new", test}
 
 
+ELSEWHERE = {
+    "above": "open('../rates.txt').close()",
+    "above the test": "from pathlib import Path; (Path(__file__).parents[2] / 'rates.txt').stat()",
+    "beside the test": "open('data/in.txt').close()",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_file_that_a_test_looks_for_in_another_folder_is_not_the_issue_s(
+    name: str, tmp_path: Path
+) -> None:
+    files = {"shop/__init__.py": "", "shop/m.py": WRONG, "app/data/in.txt": "x"}
+    files["app/test_m.py"] = TEST.format(ELSEWHERE[name])
+    (tmp_path / "rates.txt").write_text("7")
+    baseline = examined(committed(tmp_path / "repo", files))
+    assert baseline.target == ["app/test_m.py::test_new"], baseline.report
+    [told] = baseline.set_apart.values()
+    assert re.search(r"outside the folder that is named|data/in.txt in app", told), told
+
+
 def test_imports_that_fail_by_the_surroundings_cost_no_call(
     providers: Providers, tmp_path: Path
 ) -> None:

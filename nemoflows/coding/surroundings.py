@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nemoflows.coding.runs import Ran
 from nemoflows.coding.types import CodingTask, TestReport, TestResult
@@ -24,6 +24,7 @@ MAX_FILES = 10_000
 MAX_BYTES = 64 << 20
 """Of what is taken in beside the tree."""
 _COPY = r"(?:[^'\"\s]*/nemoflows-run-[^/]+/copy/)"
+_RUN = re.compile(r"[^'\"\s]*/nemoflows-run-[^/]+/(?!copy/)")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _NO_NAME = re.compile(
     r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'"
@@ -125,10 +126,8 @@ def _forbidden(result: TestResult, task: CodingTask, tree: Tree) -> str:
         path = found[1]
         if (entry := _left_out(path, task)) and not _is_said(text, path):
             return entry
-        outside = os.path.isabs(path) and not re.match(f"{_COPY}|/tmp/|/var/tmp/", path)  # noqa: PTH117
-        origin = f"{task.repository.origin}/"
-        if outside and os.path.isdir(os.path.dirname(path)) and not path.startswith(origin):  # noqa: PTH112, PTH120
-            return f"it needs {path}, which lies outside the repository"
+        if elsewhere := _elsewhere(path, result.test, task, tree):
+            return elsewhere
     if "::" not in result.test and (found := _NO_MODULE.search(text)):
         top = found[1].partition(".")[0]
         theirs = any(top in path.removesuffix(".py").split("/") for path in tree.files)
@@ -137,6 +136,29 @@ def _forbidden(result: TestResult, task: CodingTask, tree: Tree) -> str:
                 f"{found[0]}: install it for the interpreter that test_command names; what is "
                 "edited in a folder outside the repository cannot be read here"
             )
+    return ""
+
+
+def _elsewhere(path: str, test: str, task: CodingTask, tree: Tree) -> str:
+    """Return where a file is that a test looks for in vain: above the folder, or below another.
+
+    A test looks there that is meant to be run in another folder, and fails in the folder itself.
+    """
+    origin = task.repository.origin
+    outside = os.path.isabs(path) and not re.match(f"{_COPY}|/tmp/|/var/tmp/", path)  # noqa: PTH117
+    if outside and os.path.isdir(os.path.dirname(path)) and not path.startswith(f"{origin}/"):  # noqa: PTH112, PTH120
+        return f"it needs {path}, which lies outside the repository"
+    run = _RUN.match(path)
+    path = os.path.normpath(f"../{path[run.end() :]}" if run else path)
+    if os.path.isabs(path) or path.rpartition("/")[2] in task.issue:  # noqa: PTH117
+        return ""
+    if path.startswith("../"):
+        there = bool(origin) and os.path.exists(os.path.join(origin, path))  # noqa: PTH110, PTH118
+        return f"it needs {path}, which lies outside the folder that is named" if there else ""
+    above = [parent.as_posix() for parent in PurePosixPath(test.partition("::")[0]).parents[:-1]]
+    for parent in above:
+        if f"{parent}/{path}" in tree.files:
+            return f"it reads {path} in {parent}, as where tests are run there: name that folder"
     return ""
 
 
