@@ -209,6 +209,17 @@ def test_an_error_in_a_stream_is_free(told: dict[str, Any]) -> None:
         engine("compatible").read(Reply(raw=f"data: {json.dumps(told)}\n\n"))
 
 
+def test_a_reply_in_a_list_and_one_of_the_older_api_are_read() -> None:
+    good = GOOD["compatible"]
+    older = good | {"choices": [{"index": 0, "finish_reason": "stop", "text": WORDS}]}
+    for body in ([good], older, [older]):
+        outcome = engine("compatible").read(Reply(raw=json.dumps(body)))
+        assert isinstance(outcome, Answered)
+        assert outcome.reply.text == WORDS
+    with pytest.raises(ErrorReplyError):
+        engine("compatible").read(Reply(raw='[{"error": {"code": 401, "message": "no"}}]'))
+
+
 @pytest.mark.parametrize("value", [-1, True, "x", 10.5])
 def test_more_cached_than_read_and_odd_counts_are_unknown(value: object) -> None:
     for group, name in (

@@ -45,6 +45,7 @@ def ask(llm: LLMClient, text: str = "hello") -> None:
         ("NotConnected", True),
         ("ErrorReplyError", True),
         ("PageReplyError", True),
+        ("APIStatusError 302", True),
         ("ErrorReplyError 502", True),
         ("APIStatusError 502", False),
         ("APIConnectionError", False),

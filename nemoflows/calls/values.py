@@ -306,7 +306,7 @@ class Attempt(Value):
 
 
 REFUSED = re.compile(
-    r".* (4(?!08|99)\d\d|50[013]|529)|ErrorReplyError( \d+)?|PageReplyError|NotConnected"
+    r".* (3\d\d|4(?!08|99)\d\d|50[013]|529)|ErrorReplyError( \d+)?|PageReplyError|NotConnected"
 )
 """How an attempt ends that is surely not billed: refused by the provider itself, or never there.
 A gateway's 502 or 504 may come while it works, unless the body of a reply tells it."""

@@ -37,6 +37,8 @@ def parsed(raw: str) -> dict[str, Any]:
         found = _parsed(raw)
     except ValueError as error:
         raise MalformedReplyError("status 200 with no JSON") from error
+    if isinstance(found, list) and len(found) == 1:  # as Google's errors come
+        found = found[0]
     if not isinstance(found, dict):
         raise MalformedReplyError(f"status 200 with a {type(found).__name__}")
     return found

@@ -116,6 +116,8 @@ def read_completion(body: dict[str, Any], came: Reply) -> Outcome:
     if not choices and (body.get("error") or not usage):
         raise no_reply(body, "completion")
     choice = next(iter(objects(choices)), {})
+    if "message" not in choice and words(choice.get("text")):  # of the API before chat
+        choice = {**choice, "message": {"content": choice["text"]}}
     failed = choice.get("error") or choice.get("finish_reason") == "error"
     if failed and not words(fields(choice.get("message")).get("content")):
         raise ErrorReplyError({"error": choice.get("error") or "the provider failed"})
