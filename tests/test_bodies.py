@@ -311,7 +311,8 @@ def test_a_body_that_unpacks_without_end_is_paid_once_and_bounded(
 def test_a_stream_with_an_odd_index_is_read() -> None:
     start = {"type": "message_start", "message": GOOD["anthropic"] | {"content": []}}
     events: list[dict[str, Any]] = [start]
-    for index in ([], {}, "0", 0):
+    odd_ones: list[object] = [[], {}, "0", 0]
+    for index in odd_ones:
         block = {"type": "text", "text": ""}
         events.append({"type": "content_block_start", "index": index, "content_block": block})
         delta = {"type": "text_delta", "text": WORDS if index == 0 else "no"}
