@@ -420,6 +420,29 @@ def test_files_without_a_byte_are_bounded_in_memory() -> None:
     assert attack("full", source).output == "No space left on device\n" * 2
 
 
+@pytest.mark.parametrize("nest", [0, 3000], ids=["flat", "deep"])
+def test_files_without_number_end_a_run_and_leave_nothing(
+    nest: int, level: Level, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", f"/tmp/nemoflows-many-{os.getpid()}")
+    here = Path(tempfile.gettempdir())
+    here.mkdir(mode=0o755)
+    source = (
+        "import os\nos.chdir(os.environ['HOME'])\n"
+        f"for _ in range({nest}):\n    os.mkdir('d')\n    os.chdir('d')\n"
+        "for n in range(400_000): open(str(n), 'w').close()\nprint('ESCAPED')\n"
+    )
+    try:
+        if not os.statvfs(here).f_ffree and level != "full":
+            pytest.skip("this file system does not count its files")
+        ended = attack(level, source, LIMITS.model_copy(update={"seconds": 60}))
+        assert ended.why == "files" or "No space left" in ended.output
+        assert "ESCAPED" not in ended.output
+        assert list(here.iterdir()) == []
+    finally:
+        shutil.rmtree(here)
+
+
 @pytest.mark.parametrize("tamper", [
     lambda path: path.write_bytes(b"evil"),
     lambda path: (path.unlink(), path.write_bytes(b"kept")),

@@ -16,6 +16,7 @@ capability to read what Landlock leaves open.
 | symbolic links and `..` out of the copy       | yes  | yes      | only what modes protect       |
 | fork bomb, endless loop, memory, big files    | yes  | yes      | yes                           |
 | memory that no process maps (memfd)           | yes  | yes      | no                            |
+| files without number, deep folders            | yes  | yes      | in its own folders            |
 | many files that fill the disk                 | yes  | no       | no                            |
 | gigabytes of output                           | yes  | yes      | yes                           |
 | processes that outlive the run                | yes  | yes      | yes                           |

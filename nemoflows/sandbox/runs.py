@@ -66,8 +66,8 @@ class Ended:
     """What came of a run."""
 
     why: str
-    """`ended`; the limit that was passed: `time`, `memory`, `report`; or `abandoned`, where
-    whoever asked was gone."""
+    """`ended`; the limit that was passed: `time`, `memory`, `files`, `report`; or `abandoned`,
+    where whoever asked was gone."""
     status: int | None
     """Exit code; below zero, the signal; None where the run was ended from outside."""
     output: str

@@ -8,6 +8,7 @@ kills what runs, removes its folder and ends, so that a caller who was killed le
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -31,6 +32,10 @@ HEAD_BYTES, TAIL_BYTES = 16_384, 49_152
 """What is kept of an output; the middle is dropped as it comes."""
 REPORT_BYTES = 64 << 20
 """Most that a run may report: a suite of 100,000 tests stays below it."""
+
+
+MOST_FILES = 65_536
+"""That a run may leave, as at level `full`, where the file system says how many it has room for."""
 
 
 class Output:
@@ -164,6 +169,7 @@ class _Watch:
         self.alive = os.pidfd_open(child)
         self.status: int | None = None
         self.why = "ended"
+        self._room_files = os.statvfs(bounds.folder).f_ffree
 
     def until_end(self) -> dict[str, Any]:
         """Return how the run ended, once none of its processes is left."""
@@ -187,6 +193,13 @@ class _Watch:
             self.why = "report"
         elif _resident_bytes(descendants()) > self.bounds.memory_bytes:
             self.why = "memory"
+        elif self.bounds.level != "full" and self._has_many_files():
+            self.why = "files"
+
+    def _has_many_files(self) -> bool:
+        """Return whether the run wrote too many files; looked for where so many were written."""
+        written = self._room_files - os.statvfs(self.bounds.folder).f_ffree
+        return written > MOST_FILES and _n_files(self.bounds) > MOST_FILES
 
     def _read(self) -> None:
         """Wait for output, the end, or a moment; take at most one piece of each pipe."""
@@ -250,6 +263,23 @@ def _resident_bytes(pids: list[int]) -> int:
             columns = file.read().split()
             pages += int(columns[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _n_files(bounds: confine.Confinement) -> int:
+    """Count a run's files; those deeper than a path may be long are taken for too many."""
+    folders, n = [bounds.scratch, *([bounds.copy] if bounds.opens_copy else [])], 0
+    while folders and n <= MOST_FILES:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    own = bounds.uid < 0 or entry.stat(follow_symlinks=False).st_uid == bounds.uid
+                    n += own
+        except OSError as error:  # else it was removed, or closed, meanwhile
+            if error.errno == errno.ENAMETOOLONG:
+                return MOST_FILES + 1
+    return n
 
 
 def _kill_all_of(uid: int) -> None:
