@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nemoflows.coding import commands, edits, runs
+from nemoflows.coding.protected import Protection
 from nemoflows.coding.runs import Ran, RunOptions, TestRuns
 from nemoflows.coding.testing import baseline_of
 from nemoflows.coding.types import Edit
@@ -136,6 +137,20 @@ def test_a_source_with_examples_can_be_changed() -> None:
     )
     assert baseline.target == ["m.py::m.f"]
     assert passes(report, baseline)
+
+
+@pytest.mark.parametrize("path", ["test_use.txt", "docs/use.rst"])
+def test_examples_in_a_file_of_text_are_tests(path: str) -> None:
+    base = BASE | {path: ">>> from m import f\n>>> f(1)\n2\n"}
+    bought = {path: ">>> from m import f\n>>> f(1)\n0\n"}
+    glob = "-p no:cacheprovider --doctest-glob=*.rst --doctest-glob=test*.txt"
+    command = f"{sys.executable} -m pytest {glob}"
+    baseline, report = verdict_over(base, bought, test_command=command)
+    assert path in {test.partition("::")[0] for test in baseline.target}
+    assert not passes(report, baseline)
+    wanted = Edit(path=path, search="2", replace="0")
+    tree = Tree({name: text.encode() for name, text in base.items()})
+    assert isinstance(edits.apply(tree, [wanted], Protection.of(baseline)), list)
 
 
 def test_an_honest_candidate_passes() -> None:

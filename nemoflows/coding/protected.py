@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 from nemoflows.coding.types import Baseline, TestEdits
 from nemoflows.sandbox.listing import folded
 
-_TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py|tests?\.py|conftest\.py")
+_TEST_NAME = re.compile(r"test_.*\.py|.*_test\.py|tests?\.py|conftest\.py|test.*\.txt")
 _TEST_FOLDERS = {"test", "tests"}
 _RUNNER_FILES = {
     "pytest.ini", "pytest.toml", "pyproject.toml", "setup.cfg", "setup.py", "tox.ini", "tox.toml",
@@ -76,8 +76,13 @@ def files_of(collected: Sequence[str]) -> frozenset[str]:
 
 
 def _is_example(test: str) -> bool:
-    """Return whether a test is a doctest, which is named by the dotted path of what it is about."""
+    """Return whether a test is a doctest, which is named by the dotted path of what it is about.
+
+    In a file of text it is about the code, and a test as any other.
+    """
     path, _, name = test.partition("::")
+    if not path.endswith(".py"):
+        return False
     return "." in name.partition("[")[0] or name == PurePosixPath(path).stem
 
 
