@@ -172,6 +172,8 @@ def test_a_value_deep_in_json_or_xml_is_found_by_its_path(
         ("a.json", "{}"),
         ("a.xml", '<!DOCTYPE a [<!ENTITY b "lots">]><a>&b;&b;</a>'),
         ("a.xml", "<a><b></a>"),
+        ("a.json", "/*" * 200_000),
+        ("a.json", '"' + '\\\\"' * 200_000),
         ("a.xml", "<a>" * 200 + "</a>" * 200),
     ],
 )

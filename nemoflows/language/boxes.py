@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 WORDS = """
@@ -29,6 +31,9 @@ _BETWEEN = " \t\r\n-*+\u2022,;|/"
 _LEAD = re.compile(r"[ \t]*(?:(?:[-*+\u2022]|\(?\d{1,3}[.)])[ \t]+)?")
 
 
+MOST_LOOKED_AT = 100
+
+
 class Option(NamedTuple):
     """A box with what it stands beside, and what the boxes around it are about."""
 
@@ -47,7 +52,8 @@ def options(text: str) -> list[Option]:
     """Return the boxes of a text, in order; none where the signs may mean something else."""
     found = list(_options(text))
     both = len({option.ticked for option in found}) == 2
-    return found if both or any(_is_surely(text, option) for option in found) else []
+    sure = both or any(_is_surely(text, option) for option in found[:MOST_LOOKED_AT])
+    return found if sure else []
 
 
 def _is_surely(text: str, option: Option) -> bool:
@@ -92,11 +98,13 @@ def cut(text: str, start: int, end: int, boxes: Sequence[Option]) -> Iterator[tu
     Each box with its words is a "bullet", what leads to boxes a "heading", and all else "".
     """
     at = start
-    for box in boxes:
-        if start <= box.start < end:
-            yield from _rest(text, at, box.start, "heading")
-            at = min(box.end, end)
-            yield box.start, at, "bullet"
+    for n in range(bisect_left(boxes, start, key=attrgetter("start")), len(boxes)):
+        box = boxes[n]
+        if box.start >= end:
+            break
+        yield from _rest(text, at, box.start, "heading")
+        at = min(box.end, end)
+        yield box.start, at, "bullet"
     yield from _rest(text, at, end, "")
 
 

@@ -110,6 +110,8 @@ class _Page:
         self.parts: list[str] = []
         self.n_links = self.link_chars = 0
         self.headings: list[Heading] = []
+        self.in_row, self.n_cells = False, 0
+        """Whether a table's row of values is read, and its cells so far."""
         self.length = 0
         self.gap = ""
         """White space owed before the next word; the strongest break asked for wins."""
@@ -140,15 +142,19 @@ class _Page:
             self.link_chars,
         )
 
-    def cell(self, *, first: bool) -> None:
-        """Begin a cell of a table's row; an empty one keeps its place."""
-        self._put(f"{self.gap if self.length else ''}| " if first else " | ")
+    def begin_cell(self, *, entering: bool) -> None:
+        """Begin a cell of a row of values; an empty one keeps its place."""
+        if entering:
+            self._put(" | " if self.n_cells else f"{self.gap if self.length else ''}| ")
+            self.n_cells += 1
         self.gap = ""
 
     def end_row(self) -> None:
-        """Close a table's row."""
-        self._put(" |")
-        self.gap = "\n"
+        """Close a row of values, and begin a line."""
+        if self.n_cells:
+            self._put(" |")
+            self.n_cells, self.gap = 0, ""
+        self.ask("\n")
 
     def is_menu(self, since: _Mark) -> bool:
         """Tell whether what came since then is links and little else."""
@@ -213,11 +219,11 @@ def _children(node: LexborNode) -> Iterator[LexborNode]:
 
 
 def _border(node: LexborNode, tag: str, page: _Page, *, entering: bool) -> None:
-    if tag in {"td", "th"} and (row := _row(node)) is not None:
-        if entering:
-            page.cell(first=node == row[0])
-        elif node == row[-1]:
-            page.end_row()
+    if tag == "tr":
+        page.end_row()
+        page.in_row = entering and _is_row(node)
+    elif tag in {"td", "th"} and page.in_row:
+        page.begin_cell(entering=entering)
     elif tag in {"td", "th"}:
         page.ask(" | " if entering and page.gap != "\n" else "")
     elif tag == "input" and entering and node.attributes.get("type") in {"checkbox", "radio"}:
@@ -231,13 +237,9 @@ def _border(node: LexborNode, tag: str, page: _Page, *, entering: bool) -> None:
         page.headings.append((at, _LEVELS[tag], _title(node)))
 
 
-def _row(cell: LexborNode) -> list[LexborNode] | None:
-    """Return the cells of a row of values; None in a table that lays out the page."""
-    row = cell.parent
-    if row is None or row.tag != "tr" or row.css_first(_BLOCKS) is not None:
-        return None
-    cells = row.css("td,th")
-    return cells if len(cells) > 1 else None
+def _is_row(row: LexborNode) -> bool:
+    """Tell whether a table's row holds values, and does not lay out the page."""
+    return row.css_first(_BLOCKS) is None and len(row.css("td,th")) > 1
 
 
 def _title(heading: LexborNode) -> str:

@@ -26,7 +26,8 @@ _PROSE = 80
 _TITLES = (*TITLES, "id", "key", "label", "code")
 _ENTITIES = re.compile(r"<!ENTITY|<!DOCTYPE[^>\[]*\[", re.IGNORECASE)
 _COMMENTS = re.compile(
-    r"(?P<text>\"(?:\\.|[^\"\\\n])*\")|//[^\n]*|/\*.*?\*/|,(?=\s*[}\]])", re.DOTALL
+    r"(?P<text>\"(?:\\.|[^\"\\])*+\"?)|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?|,(?=\s*+[}\]])",
+    re.DOTALL,
 )
 """What settings of editors and compilers add to JSON: comments, a comma behind the last item."""
 _PREFIX = re.compile(r"^\{[^}]*\}")
