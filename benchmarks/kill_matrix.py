@@ -15,7 +15,8 @@ time, and finished at last. Then, per cell:
 `disk` is one SQLite file, `files` a file per call on a disk, `s3` an object per call. Cells with a
 limit of requests per minute run 64 agents under a budget:
 
-    unsent     attempts in doubt beyond the requests that the provider had and did not answer: 0
+    unsent     attempts in doubt beyond the requests that the provider had and did not answer: what
+               a kill met between an announcement and its bytes, five at most
     budget off sequences after which the budget counts less than the bill, or more than one
                reservation per attempt in doubt beyond it: 0
 

@@ -52,6 +52,7 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         extra = Counter({name: n - 1 for name, n in provider.seen.items() if n > 1})
         cut = stage.journal.in_doubt()
         named = request_ids(stage.journal, {attempt.key for attempt in cut})
+        is_near = not cell.rpm or _is_near_the_bill(provider, stage.journal, cut)
     wanted = unkilled(cell, folder)
     if result != wanted:
         print(f"{cell.name}, {folder.name}: expected\n{wanted}\ngot\n{result}", flush=True)
@@ -65,7 +66,7 @@ def run_sequence(cell: Cell, folder: Path, draw: random.Random, n_kills: int) ->
         unnamed=sum(n for request_id, n in extra.items() if request_id not in named),
         same=result == wanted,
         unsent=max(0, len(cut) - in_flight) if cell.rpm else 0,
-        budget_off=int(bool(cell.rpm) and not _is_near_the_bill(provider, stage.journal, cut)),
+        budget_off=int(not is_near),
     )
 
 
