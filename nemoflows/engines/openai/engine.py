@@ -84,8 +84,12 @@ class OpenAI(RemoteEngine):
                 arguments[rules.limit] = min(arguments[rules.limit], most)
                 notes.append(f"output limit: {most} tokens, the server's context")
             try:
-                ask = client.chat.completions.with_raw_response.create(**arguments)
-                return await self.came(ask, notes)
+                body = {**arguments, **arguments.get("extra_body", {})}
+                body.pop("extra_body", None)
+                # What is not extra the SDK walks through, type by type: a third of a call's CPU.
+                create = client.chat.completions.with_raw_response.create
+                asked = create(model=name, messages=[], extra_body=body)
+                return await self.came(asked, notes)
             except Exception as error:
                 learned = _learned(rules, error, completions.sent_fields(arguments))
                 if learned is None or not left:
