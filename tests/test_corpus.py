@@ -212,7 +212,10 @@ def test_html_is_read_as_a_browser_shows_it() -> None:
         "<h2>Sub</h2><ul><li>one<li>two</ul><!-- no --></body></html>"
     )
     assert outline("a.html", page) == [
-        ("My page > Intro", "Intro\n\nHello bold, world. next\n\na\n  b\n\nx | y\n1 | 2 & 3"),
+        (
+            "My page > Intro",
+            "Intro\n\nHello bold, world. next\n\na\n  b\n\n| x | y |\n| 1 | 2 & 3 |",
+        ),
         ("My page > Intro > Sub", "Sub\n\none\ntwo"),
     ]
 

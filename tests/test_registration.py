@@ -148,7 +148,6 @@ def test_a_repository_of_ones_own_machine_is_uploaded(
     ("repo", "told"),
     [
         ("no/such/folder", "to upload"),
-        ("s3://bucket/folder", "neither a folder, a git address nor an archive"),
         ("https://example.com/x.git", "not pinned"),
         ("https://example.com/x.git@main", "not pinned"),
         ("https://u:hush-4242@example.com/x.git@" + "a" * 40, "GIT_TOKEN"),
