@@ -15,23 +15,8 @@ if TYPE_CHECKING:
 
 _DROPPED = frozenset({"script", "style", "noscript", "template", "head", "svg", "iframe"})
 _INLINE = frozenset(
-    {
-        "a",
-        "abbr",
-        "b",
-        "bdi",
-        "cite",
-        "code",
-        "em",
-        "font",
-        "i",
-        "input",
-        "kbd",
-        "label",
-        "mark",
-        "q",
-    }
-    | {"s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"}
+    {"a", "abbr", "b", "bdi", "cite", "code", "em", "font", "i", "input", "kbd", "label", "mark"}
+    | {"q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"}
 )
 _PARAGRAPHS = frozenset({"p", "pre", "ul", "ol", "dl", "table", "blockquote", "section", "article"})
 _LEVELS = {f"h{level}": level for level in range(1, 7)}

@@ -25,50 +25,44 @@ from nemoflows.engines.http.errors import ErrorReplyError, no_reply, sanitised
 from nemoflows.engines.openai.dialects import RequestFields, Rules, nearest_effort, sampling
 
 
-def to_arguments(request: Request, rules: Rules) -> tuple[dict[str, Any], list[str]]:
-    """Return the SDK's arguments and notes; what is not asked for is not sent."""
+def to_body(request: Request, rules: Rules) -> tuple[dict[str, Any], list[str]]:
+    """Return a request's body and notes; what is not asked for is not sent."""
     sampled, thinks = sampling(request, rules), RequestFields({})
     if request.thinking is not None:
         thinks = rules.thinking(request.thinking, request.model.name)
     limit = min(request.limit_tokens, rules.most_tokens or request.limit_tokens)
-    arguments: dict[str, Any] = {
+    body: dict[str, Any] = {
         "model": request.model.name,
         "messages": _messages(request, rules),
         rules.limit: limit,
         **sampled.fields,
+        **thinks.fields,
     }
     if request.tool_choice:
-        arguments["tool_choice"] = request.tool_choice
-    # As extra fields, for the SDK walks through every level of a known one: half a call's CPU.
-    more = dict(thinks.fields)
+        body["tool_choice"] = request.tool_choice
     if request.json_schema is not None and rules.schema != "words":
         told = rules.schema == "json_schema"
-        more["response_format"] = (
+        body["response_format"] = (
             response_format(request.json_schema) if told else {"type": "json_object"}
         )
     if request.tools:
-        more["tools"] = [_tool(tool) for tool in request.tools]
+        body["tools"] = [_tool(tool) for tool in request.tools]
     cut = f"output limit: {limit} tokens, the most that the server takes"
-    notes = [sampled.note, thinks.note, *_without_refused(arguments, more, rules)]
+    notes = [sampled.note, thinks.note, *_without_refused(body, rules)]
     notes += [cut] if limit < request.limit_tokens else []
-    if more:
-        arguments["extra_body"] = more
-    return arguments, [note for note in notes if note]
+    return body, [note for note in notes if note]
 
 
-def _without_refused(
-    arguments: dict[str, Any], more: dict[str, Any], rules: Rules
-) -> Iterator[str]:
+def _without_refused(body: dict[str, Any], rules: Rules) -> Iterator[str]:
     """Take out what the server refused before, and tell what that was."""
-    if wanted := more.get("reasoning_effort"):
-        more["reasoning_effort"] = nearest = nearest_effort(wanted, rules.refused)
+    if wanted := body.get("reasoning_effort"):
+        body["reasoning_effort"] = nearest = nearest_effort(wanted, rules.refused)
         if nearest != wanted:
             yield f"reasoning_effort: {nearest or 'not sent'}, for the server refused {wanted}"
         if not nearest:
-            del more["reasoning_effort"]
-    for name in sorted(rules.refused & (arguments.keys() | more.keys())):
-        arguments.pop(name, None)
-        more.pop(name, None)
+            del body["reasoning_effort"]
+    for name in sorted(rules.refused & body.keys()):
+        del body[name]
         yield f"{name}: not sent, for the server refused it"
 
 
@@ -82,13 +76,12 @@ def _messages(request: Request, rules: Rules) -> list[dict[str, Any]]:
     return [{"role": "system", "content": system}, *turns] if system else turns
 
 
-def sent_fields(arguments: dict[str, Any]) -> dict[str, Any]:
+def sent_fields(body: dict[str, Any]) -> dict[str, Any]:
     """Return what a server may refuse of a request: fields by name, and `system` for its turn."""
-    found = {**arguments, **arguments.get("extra_body", {})}
-    first = found["messages"][0]
+    first = body["messages"][0]
     told = {"system": ""} if first["role"] == "system" else {}
-    ours = {"model", "messages", "extra_body", "tools", "tool_choice"}
-    return told | {name: value for name, value in found.items() if name not in ours}
+    ours = {"model", "messages", "tools", "tool_choice"}
+    return told | {name: value for name, value in body.items() if name not in ours}
 
 
 def response_format(schema: dict[str, Any]) -> dict[str, Any]:

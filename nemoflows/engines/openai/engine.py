@@ -78,20 +78,18 @@ class OpenAI(RemoteEngine):
         name = request.model.name
         for left in reversed(range(MOST_LEARNED)):
             rules = self._learned.get(name, self._rules)
-            arguments, notes = completions.to_arguments(request, rules)
+            body, notes = completions.to_body(request, rules)
             most = self._contexts.get(name, request.limit_tokens)
             if request.limit_tokens > most:  # which servers refuse, where thinking's room is added
-                arguments[rules.limit] = min(arguments[rules.limit], most)
+                body[rules.limit] = min(body[rules.limit], most)
                 notes.append(f"output limit: {most} tokens, the server's context")
             try:
-                body = {**arguments, **arguments.get("extra_body", {})}
-                body.pop("extra_body", None)
                 # What is not extra the SDK walks through, type by type: a third of a call's CPU.
                 create = client.chat.completions.with_raw_response.create
                 asked = create(model=name, messages=[], extra_body=body)
                 return await self.came(asked, notes)
             except Exception as error:
-                learned = _learned(rules, error, completions.sent_fields(arguments))
+                learned = _learned(rules, error, completions.sent_fields(body))
                 if learned is None or not left:
                     raise
                 self._learned[name] = learned

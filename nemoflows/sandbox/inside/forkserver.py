@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from . import clearing, confine, suite, users
+from . import clearing, confine, namespaces, suite, users
 from .libc import call, libc
 
 _SET_SUBREAPER = 36
@@ -32,10 +32,6 @@ HEAD_BYTES, TAIL_BYTES = 16_384, 49_152
 """What is kept of an output; the middle is dropped as it comes."""
 REPORT_BYTES = 64 << 20
 """Most that a run may report: a suite of 100,000 tests stays below it."""
-
-
-MOST_FILES = 65_536
-"""That a run may leave, as at level `full`, where the file system says how many it has room for."""
 
 
 class Output:
@@ -199,7 +195,7 @@ class _Watch:
     def _has_many_files(self) -> bool:
         """Return whether the run wrote too many files; looked for where so many were written."""
         written = self._room_files - os.statvfs(self.bounds.folder).f_ffree
-        return written > MOST_FILES and _n_files(self.bounds) > MOST_FILES
+        return written > namespaces.MAX_FILES and _n_files(self.bounds) > namespaces.MAX_FILES
 
     def _read(self) -> None:
         """Wait for output, the end, or a moment; take at most one piece of each pipe."""
@@ -268,7 +264,7 @@ def _resident_bytes(pids: list[int]) -> int:
 def _n_files(bounds: confine.Confinement) -> int:
     """Count a run's files; those deeper than a path may be long are taken for too many."""
     folders, n = [bounds.scratch, *([bounds.copy] if bounds.opens_copy else [])], 0
-    while folders and n <= MOST_FILES:
+    while folders and n <= namespaces.MAX_FILES:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
@@ -278,7 +274,7 @@ def _n_files(bounds: confine.Confinement) -> int:
                     n += own
         except OSError as error:  # else it was removed, or closed, meanwhile
             if error.errno == errno.ENAMETOOLONG:
-                return MOST_FILES + 1
+                return namespaces.MAX_FILES + 1
     return n
 
 

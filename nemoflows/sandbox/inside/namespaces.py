@@ -25,8 +25,8 @@ _ALL = _NEW_MOUNTS | _NEW_NAMES | _NEW_IPC | _NEW_PROCESSES | _NEW_NETWORK
 _READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 1, 2, 4, 32, 4096
 _PRIVATE, _RECURSIVE, _DETACH = 1 << 18, 16384, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_MAX_FILES = 65_536
-"""In memory: a file without a byte takes a kilobyte of the kernel's."""
+MAX_FILES = 65_536
+"""That a run may leave. In memory: a file without a byte takes a kilobyte of the kernel's."""
 _MAX_OPENED = 20_000
 _CLOSED = {".git", ".venv", "venv", "node_modules"}
 """Folders of a user's own in which no test would write."""
@@ -189,7 +189,7 @@ def _temporary(path: str, size_bytes: int, options: str) -> None:
         path,
         "tmpfs",
         _NO_SETUID | _NO_DEVICES,
-        f"size={size_bytes},nr_inodes={_MAX_FILES},{options}",
+        f"size={size_bytes},nr_inodes={MAX_FILES},{options}",
     )
 
 
