@@ -80,9 +80,7 @@ class Copy:
                     path = f"{folder}/{entry.name}" if folder else entry.name
                     status = entry.stat(follow_symlinks=False)
                     if stat.S_ISDIR(status.st_mode):
-                        if path in known:
-                            if not status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
-                                raise PermissionError(path)
+                        if path in known and stat.S_IMODE(status.st_mode) & 0o700 == 0o700:
                             folders.append(path)
                         else:
                             clearing.remove(entry.path)
