@@ -55,12 +55,19 @@ WRAPPED = {
     .replace("{”", "{“")
     .replace("[”", "[“"),
     "single quotes": repr(ASKED),
+    "single curly quotes": f"{{‘questions’: [‘{ASKED['questions'][0]}’, ‘Where does it rise?’]}}",
+    "quotes of another language": TEXT.replace('"', "»"),
+    "backticks": TEXT.replace('"', "`"),
     "names without quotes": TEXT.replace('"questions"', "questions"),
     "no end": TEXT[:-2],
     "a list of one": f"[{TEXT}]",
     "a key of its own": f'{{"result": {TEXT}, "note": "ok"}}',
     "a tool's call in words": f'<tool_call>{{"name": "reply", "arguments": {TEXT}}}</tool_call>',
     "text in text": json.dumps(TEXT),
+    "text in text in text": json.dumps(json.dumps(TEXT)),
+    "the list as text in text": json.dumps(json.dumps(ASKED["questions"])),
+    "an object for each": json.dumps([{"question": each} for each in ASKED["questions"]]),
+    "numbers as names": json.dumps({"questions": dict(enumerate(ASKED["questions"]))}),
     "text under a key": json.dumps({"arguments": TEXT}),
     "the list alone": json.dumps(ASKED["questions"]),
     "the list under another name": json.dumps({"sub_questions": ASKED["questions"]}),
@@ -72,6 +79,15 @@ WRAPPED = {
 @pytest.mark.parametrize("text", WRAPPED.values(), ids=WRAPPED.keys())
 def test_what_was_asked_for_is_found_in_its_wrapping(text: str) -> None:
     assert read(text) == ASKED
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("end", ["\n", "\n\nand\n"])
+def test_items_without_their_list_are_all_of_it(n: int, end: str) -> None:
+    item = an_object(text=a_string(99), citations={"type": "array", "items": {"type": "integer"}})
+    said = [{"text": f"It is {word}.", "citations": [1]} for word in ("long", "wide")[:n]]
+    schema = an_object(sentences=a_list(item, 4))
+    assert read(end.join(map(json.dumps, said)), schema) == {"sentences": said}
 
 
 def test_it_is_found_where_a_server_puts_it() -> None:
@@ -94,8 +110,9 @@ def test_quotes_and_backslashes_that_nobody_escaped_are_text() -> None:
     assert found == {"summary": 'The "Elbe" runs to C:\\data and "out" to ü, says \'he\''}
 
 
+INTEGER = {"type": "integer"}
 SCALARS = an_object(
-    n={"type": "integer"},
+    n=INTEGER,
     x={"type": "number"},
     yes={"type": "boolean"},
     kind={"enum": ["new customer", "P2.5", "P25"]},
@@ -116,6 +133,7 @@ EXACT = {
         {"n": "1", "x": "2.5", "yes": "true", "text": 7},
         {"n": 1.0, "yes": 1, "kind": "New_Customer.", "maybe": "null"},
         {"n": "[1]", "numbers": ["1", "2"], "words": "a"},
+        {"maybe": float("nan"), "numbers": {"0": 1, "1": 2}},
         {"n": [1], "numbers": "1, 2", "kind": ["new customer"]},
         {"numbers": "[1][2]", "yes": "Yes", "text": ["7"]},
     ],
@@ -132,6 +150,7 @@ def test_nothing_is_a_list_of_nothing_and_what_is_not_plain_stays() -> None:
 
 
 def test_a_choice_stands_alone_in_words() -> None:
+    assert read("{kind: low, n: 3}", an_object(kind={"enum": ["low"]}, n=INTEGER))["kind"] == "low"
     label = an_object(label={"enum": ["billing", "other"]})
     assert read("<think>hm</think>\n**Billing**", label) == {"label": "billing"}
     assert read("It is about billing or other things.", label) is None

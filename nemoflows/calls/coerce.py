@@ -13,6 +13,8 @@ from typing import Any
 
 MOST_DEPTH = 64
 """Deepest nesting that is followed."""
+MOST_ENCODED = 4
+"""Times that a value may be text in text."""
 _INTEGER = re.compile(r"[\[(]?\s*([+-]?\d{1,18})(?:\.0+)?\s*[\])]?")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,18}(?:\.\d{1,18})?|\.\d{1,18})(?:[eE][+-]?\d{1,3})?")
 _INTEGERS = re.compile(r"[\s,;\[\]()]*+(?:[+-]?\d{1,18}[\s,;\[\]()]*+)++")
@@ -42,6 +44,14 @@ def score(value: Any, schema: dict[str, Any]) -> float:
     if not isinstance(value, dict) or not names:
         return 1
     return sum(name in value for name in names) / len(names)
+
+
+def listed(found: list[Any], schema: dict[str, Any]) -> list[Any]:
+    """Return values as one, where they are the items of the only list that is asked for."""
+    parts = list(schema.get("properties", {}).values())
+    items = parts[0].get("items", {}) if len(parts) == 1 else {}
+    whole = items.get("required") and all(score(each, items) == 1 for each in found)
+    return [found] if whole else found
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
@@ -139,24 +149,29 @@ def _wrapped(value: Any, parts: dict[str, Any], named: dict[str, Any], depth: in
     if len(parts) != 1:
         return value
     [(name, schema)] = parts.items()
+    value, items = _read(value), schema.get("items", {})
     if isinstance(value, dict) and len(value) == 1 and schema.get("type") == "array":
         [value] = value.values()  # the list is there, under a name of the model's own
     fitted = _fit(value, schema, named, depth + 1)
     is_text = schema.get("type") == "string" and "enum" not in schema
     is_told = schema.get("type") not in {"array", "object"}
     if isinstance(value, list):  # the marks of a text, such as [1], are no list of texts
-        is_told = all(fits(each, schema.get("items", {})) for each in value)
+        told = (_string(each) if isinstance(each, dict) else each for each in value)
+        is_told = all(fits(a, items) or fits(b, items) for a, b in zip(value, told, strict=True))
     return {name: fitted} if is_told and not is_text and fits(fitted, schema) else value
 
 
 def _read(value: Any) -> Any:
     """Return the JSON that a text holds, such as arguments that were encoded twice."""
-    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+    inner = value
+    for _ in range(MOST_ENCODED):
+        if not isinstance(inner, str) or inner.lstrip()[:1] not in {"{", "[", '"'}:
+            break
         try:
-            return json.loads(value, strict=False)
+            inner = json.loads(inner, strict=False)
         except (ValueError, RecursionError):
             return value
-    return value
+    return inner if isinstance(inner, dict | list) else value
 
 
 def _list(value: Any, schema: dict[str, Any], named: dict[str, Any], depth: int) -> Any:
@@ -166,6 +181,8 @@ def _list(value: Any, schema: dict[str, Any], named: dict[str, Any], depth: int)
         return []
     if isinstance(value, str) and items.get("type") == "integer" and _INTEGERS.fullmatch(value):
         value = [int(each) for each in re.findall(r"[+-]?\d+", value)]
+    if isinstance(value, dict) and value and all(map(str.isdigit, value)):  # numbered
+        value = list(value.values())
     if not isinstance(value, list):
         only = _fit(value, items, named, depth + 1)
         return [only] if fits(only, items) else value

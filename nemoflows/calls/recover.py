@@ -45,13 +45,16 @@ _TOKEN = re.compile(
     rf"""(?P<skip>\s++|//[^\n]*+|\#[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?+)
     |(?P<text>"(?:[^"\\]|\\.|"(?!{_BEHIND}))*+"
              |'(?:[^'\\]|\\.|'(?!{_BEHIND}))*+'
-             |[“„](?:[^"”“\\]|\\.)*+[”“"])
+             |[“„](?:[^"”“\\]|\\.)*+[”“"]|[‘‚](?:[^’\\]|\\.|’(?!{_BEHIND}))*+’
+             |[«»](?:[^«»\\]|\\.)*+[«»]|`(?:[^`\\]|\\.)*+`)
     |(?P<open>[{{\[])|(?P<close>[}}\]])|(?P<comma>,)|(?P<colon>:)
-    |(?P<bare>[^\s{{}}\[\],:"'“”„]++)""",
+    |(?P<bare>[^\s{{}}\[\],:"'“”„‘‚«»`]++)""",
     re.VERBOSE | re.DOTALL,
 )
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_WORDS = {"true": "true", "false": "false", "null": "null", "none": "null"}
+_WORDS = {"true": "true", "false": "false"} | dict.fromkeys(
+    ("null", "none", "nan", "undefined"), "null"
+)
 _CLOSES = {"{": "}", "[": "]"}
 _OPENS = re.compile(r"[{\[]")
 _BEGINS_JSON = re.compile(r"\s*+(?:```\w*+\s++)?(?=[{\[])")
@@ -89,7 +92,7 @@ def recovered(reply: Reply, schema: dict[str, Any] | None) -> Reply | None:
         alone = not said and not reply.tool_calls and bool(reply.text.strip() or reply.reasoning)
         return None if alone else reply.model_copy(update={"text": said})
     for text in _places(reply):
-        values = list(_values(text)) or [text]
+        values = coerce.listed(list(_values(text)) or [text], schema)
         fitted = [coerce.fit(value, schema) for value in values]
         scores = [coerce.score(value, schema) for value in fitted]
         best = max(range(len(scores)), key=lambda n: (scores[n], n))  # the last says it finally
@@ -127,7 +130,7 @@ def _places(reply: Reply) -> Iterator[str]:
 def _values(text: str) -> Iterator[Any]:
     """Yield the objects and lists that stand in a text, strict JSON or nearly."""
     try:
-        yield json.loads(text, strict=False)
+        yield json.loads(text, strict=False, parse_constant=_null)
     except (ValueError, RecursionError):
         pass
     else:
@@ -155,7 +158,7 @@ def _value(text: str, start: int) -> Found:
         at, kind, told = token.end(), token.lastgroup or "", token[0]
         if kind == "skip" or (kind == "comma" and before != "value"):
             continue
-        written = _written(kind, told, text, at)
+        written = _written(kind, told, text, at, is_value=before == "colon")
         if written is None or len(closers) > MOST_DEPTH:
             return Found(None, at)
         if kind == "close" and told != closers.pop():
@@ -178,7 +181,11 @@ def _loaded(written: str, at: int) -> Found:
         return Found(None, at)
 
 
-def _written(kind: str, told: str, text: str, at: int) -> str | None:
+def _null(_: str) -> None:
+    """Read NaN and infinities, which JSON has not, as null."""
+
+
+def _written(kind: str, told: str, text: str, at: int, *, is_value: bool) -> str | None:
     """Return a token as JSON writes it; None where nothing says what it means."""
     if kind == "text":
         return '"' + _ESCAPED.sub(_escaped, told[1:-1]) + '"'
@@ -189,7 +196,7 @@ def _written(kind: str, told: str, text: str, at: int) -> str | None:
     if _NUMBER.fullmatch(told):
         number = told.removeprefix("+").rstrip(".")
         return f"0{number}" if number.startswith(".") else number
-    return _WORDS.get(told.lower())
+    return _WORDS.get(told.lower()) or (json.dumps(told) if is_value else None)
 
 
 def _escaped(found: re.Match[str]) -> str:
