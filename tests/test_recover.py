@@ -55,7 +55,10 @@ WRAPPED = {
     .replace("{”", "{“")
     .replace("[”", "[“"),
     "single quotes": repr(ASKED),
-    "single curly quotes": f"{{‘questions’: [‘{ASKED['questions'][0]}’, ‘Where does it rise?’]}}",
+    "single curly quotes": TEXT.replace('"', "\u2019")
+    .replace("[\u2019", "[\u2018")
+    .replace(", \u2019", ", \u2018")
+    .replace("{\u2019", "{\u2018"),
     "quotes of another language": TEXT.replace('"', "»"),
     "backticks": TEXT.replace('"', "`"),
     "names without quotes": TEXT.replace('"questions"', "questions"),
