@@ -82,13 +82,14 @@ class Canned(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     body: ClassVar[bytes] = b""
     packing: ClassVar[str] = ""
+    charset: ClassVar[str] = "utf-8"
     n_sent: ClassVar[int] = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         Canned.n_sent += 1
         self.send_response(200)
-        self.send_header("content-type", "application/json")
+        self.send_header("content-type", f"application/json; charset={self.charset}")
         if self.packing:
             self.send_header("content-encoding", self.packing)
         self.send_header("content-length", str(len(self.body)))
@@ -279,18 +280,30 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("told", ["as it is", "not at all"])
+@pytest.mark.parametrize("told", ["as it is", "not at all", "otherwise"])
 @pytest.mark.parametrize("packing", PACKED)
 def test_a_body_is_read_whatever_its_packing_is_said_to_be(
     packing: str, told: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Canned, "packing", packing)
+    said = {"gzip": "", "deflate": "gzip"}.get(packing, "deflate")
+    monkeypatch.setattr(Canned, "packing", said if told == "otherwise" else packing)
     body = json.dumps(GOOD["compatible"]).encode()
-    packed = PACKED[packing](body) if told == "as it is" else body
+    packed = PACKED[packing](body) if told != "not at all" else body
     for expected in (1, 0):
         result, n_sent, _ = ask("compatible", url, packed, tmp_path)
         assert isinstance(result, Success)
         assert (result.value, n_sent) == (WORDS, expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le", "utf-8-sig", "latin-1"])
+def test_a_body_is_read_in_its_own_encoding(
+    encoding: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Canned, "charset", "latin-1")  # true of one of them
+    body = json.dumps(GOOD["compatible"], ensure_ascii=False).replace(WORDS, "It is Größe 9.")
+    result, n_sent, _ = ask("compatible", url, body.encode(encoding), tmp_path)
+    assert isinstance(result, Success), result
+    assert (result.value, n_sent) == ("It is Größe 9.", 1)
 
 
 def test_a_body_that_unpacks_without_end_is_paid_once_and_bounded(

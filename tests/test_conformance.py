@@ -301,7 +301,7 @@ def test_every_wish_about_thinking_is_taken(
         ("500", "down", True),
         ("400", "rejected", False),
         ("malformed", "down", True),
-        ("shape", "down", True),
+        ("shape", "rejected", False),
         ("text", "down", True),
         ("empty", "down", True),
         ("cut", "down", True),

@@ -43,7 +43,6 @@ PASSING = {
     "cut": "down",
     "malformed": "down",
     "empty": "down",
-    "shape": "down",
     "text": "down",
     "error200": "down",
     "stream": "down",
@@ -56,6 +55,9 @@ HEALING = {
 """Faults that the next minutes may heal: waited for to the call's deadline."""
 LASTING = (
     "400", "401", "402", "403", "404", "405", "413", "418", "422", "431", "html:403",
+    "shape", "body:null", "body:[1, 2]", "body:{}", 'body:{"success": false, "code": "E1207"}',
+    'body:{"response": "It is long.", "done": true}',
+    'body:{"message": {"content": "It"}, "done": false}\n{"message": {}, "done": true}',
 )  # fmt: skip
 """Refusals that come back until somebody changes something."""
 SPENT = {
@@ -284,6 +286,15 @@ def test_an_error_in_a_reply_passes_as_its_code_says(status: str, asked: Asked) 
     assert isinstance(outcome, Answered), outcome
     assert [attempt.status for attempt in attempts] == [f"ErrorReplyError {status}".strip(), "ok"]
     assert not any(is_in_doubt(attempt.status) for attempt in attempts)
+
+
+def test_what_is_no_reply_of_the_api_is_named(asked: Asked) -> None:
+    outcome, attempts = asked.after('body:{"success": false, "message": "The tenant sleeps"}')
+    assert isinstance(outcome, Unanswered)
+    said = 'answered with the fields success, message and status 200 at attempt 1: "The tenant'
+    assert said in outcome.detail
+    assert "base_url and the dialect" in outcome.detail
+    assert is_in_doubt(attempts[0].status), "it may have been billed all the same"
 
 
 def test_a_servers_words_are_shown_without_keys_and_prompt(

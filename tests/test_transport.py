@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 
 import httpx2
 import openai
@@ -82,7 +84,7 @@ def send(
         (" 7 ", 7.0),
         ("-5", 0.0),
         ("nan", 0.0),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("soon", None),
         ("", None),
         (None, None),
@@ -92,6 +94,13 @@ def test_a_retry_after_is_read_where_it_is_a_number(
     header: str | None, pause_s: float | None
 ) -> None:
     assert retry_after_s(error(429, retry_after=header)) == pause_s
+
+
+def test_a_retry_after_may_be_a_date_or_milliseconds() -> None:
+    told = error(429, retry_after=formatdate(time.time() + 600, usegmt=True))
+    assert 500 < (retry_after_s(told) or 0) <= 600
+    told.response.headers["retry-after-ms"] = "1500"
+    assert retry_after_s(told) == 1.5
 
 
 def test_an_error_without_a_response_asks_for_no_pause() -> None:

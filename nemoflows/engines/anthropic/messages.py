@@ -157,7 +157,7 @@ def read_message(body: dict[str, Any], came: Reply) -> Outcome:
     """
     content, usage = body.get("content"), body.get("usage")
     if not isinstance(content, list | str) and (body.get("error") or not usage):
-        raise no_reply(body, "message")
+        raise no_reply(body)
     if not isinstance(content, list | str):
         return unreadable(came.model_copy(update={"usage": _usage(usage)}), "it has no content")
     reply = _reply(body, came)

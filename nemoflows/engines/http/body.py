@@ -8,29 +8,58 @@ all that came.
 from __future__ import annotations
 
 import json
+import zlib
+from contextlib import suppress
 from typing import Any
 
 from nemoflows.calls import Reply, Unusable
-from nemoflows.engines.http.errors import MalformedReplyError, sanitised
+from nemoflows.engines.http.errors import ForeignReplyError, MalformedReplyError, sanitised
 
 MOST_CHARACTERS = 2**24
 """Longest body that is read and kept whole; the longest outputs take a tenth of it."""
 MOST_BYTES = 4 * MOST_CHARACTERS + 4
 """Of a body, as far as it is read at all: a character too long."""
+MOST_PACKED = 3
+"""Times that a body may be packed."""
+_PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip and zlib begin, and JSON never."""
+_ANY_PACKING = 32 + zlib.MAX_WBITS
 _LONG_NUMBER = 300
 """Digits of a whole number above which it is infinite: a float ends there, a parser soon after."""
 
 
-def as_text(content: bytes) -> str:
-    """Return a body as text, a character too long where it is longer than is kept."""
-    return content[:MOST_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
+def as_text(content: bytes, charset: str = "") -> str:
+    """Return a body as text, a character too long where it is longer than is kept.
+
+    Its bytes tell UTF-8, UTF-16 and UTF-32 apart, for JSON begins in ASCII; of what is none of
+    them its headers tell the charset.
+    """
+    content = content[:MOST_BYTES]
+    told = json.detect_encoding(content)
+    with suppress(UnicodeError, LookupError):
+        return content.decode(told, "replace" if "8" not in told else "strict")
+    with suppress(UnicodeError, LookupError):
+        return content.decode(charset)
+    return content.decode("utf-8", "replace").removeprefix("\ufeff")
+
+
+def unzipped(content: bytes) -> bytes:
+    """Return a body without the packing that no header told of, as far as it is kept."""
+    for _ in range(MOST_PACKED):
+        if not content.startswith(_PACKED):
+            break
+        try:
+            content = zlib.decompressobj(_ANY_PACKING).decompress(content, MOST_BYTES + 1)
+        except zlib.error:
+            break
+    return content
 
 
 def parsed(raw: str) -> dict[str, Any]:
     """Return a body's JSON object.
 
     Raises:
-        MalformedReplyError: It is none: a page, a stream, half a body.
+        MalformedReplyError: It is none: a page, a stream, half a body, another kind of value.
         RecursionError: It is nested too deep to be read.
     """
     try:
@@ -40,7 +69,7 @@ def parsed(raw: str) -> dict[str, Any]:
     if isinstance(found, list) and len(found) == 1:  # as Google's errors come
         found = found[0]
     if not isinstance(found, dict):
-        raise MalformedReplyError(f"status 200 with a {type(found).__name__}")
+        raise ForeignReplyError(found)
     return found
 
 

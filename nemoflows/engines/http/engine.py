@@ -13,6 +13,7 @@ from nemoflows.engines.base import SENDING, Engine
 from nemoflows.engines.http import body, streams
 from nemoflows.engines.http.errors import (
     ErrorReplyError,
+    ForeignReplyError,
     MalformedReplyError,
     PageReplyError,
     is_page,
@@ -75,11 +76,12 @@ class RemoteEngine(Engine):
         response = (await asked).http_response
         headers = response.headers
         request_id = headers.get("x-request-id") or headers.get("request-id") or ""
-        came = self.kept(body.as_text(response.content), notes, request_id)
+        text = body.as_text(response.content, response.charset_encoding or "")
+        came = self.kept(text, notes, request_id)
         try:
             return self.read(came)
         except MalformedReplyError as error:
-            told = isinstance(error, ErrorReplyError)
+            told = isinstance(error, ErrorReplyError | ForeignReplyError)
             if not told and is_page(headers.get("content-type", ""), came.raw):
                 raise PageReplyError(came.raw) from error
             raise
@@ -193,8 +195,8 @@ def _unpacked(response: Any, raw: bytes) -> bytes:
             if len(content) > body.MOST_BYTES:
                 break
     except Exception:  # noqa: BLE001  (of any packing: what is paid is kept, whatever it is)
-        return raw
-    return bytes(content)
+        return body.unzipped(raw)
+    return body.unzipped(bytes(content))
 
 
 def _session(transport: Any) -> Any:

@@ -6,7 +6,10 @@ Read by what the SDKs' errors share: `status_code`, a code or type, headers, the
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 
 from nemoflows.calls.values import REFUSED
 from nemoflows.engines.http.told import QUOTED_CHARACTERS, Told, is_error, page_words, told_by
@@ -52,6 +55,24 @@ class PageReplyError(MalformedReplyError):
     def __init__(self, page: str) -> None:
         super().__init__("status 200 with a web page")
         self.message = page_words(page)
+        self.remedy = (
+            "It is a web page, as of a proxy or a login, and no reply: nothing was billed. Open "
+            "base_url to see what answers there, and mend it or the settings of the proxy."
+        )
+
+
+class ForeignReplyError(MalformedReplyError):
+    """A whole reply with status 200 that is none of this API: the next one would be none either."""
+
+    def __init__(self, body: object) -> None:
+        self.message = told_by(body).words
+        names = ", ".join(map(str, [*body][:8])) if isinstance(body, dict) else ""
+        shape = f"the fields {names or 'none'}" if isinstance(body, dict) else "no object"
+        super().__init__(f"status 200 with {sanitised(shape)}")
+        self.remedy = (
+            "It is whole JSON and no reply of this API, so that asking again would bring the same: "
+            "check base_url and the dialect."
+        )
 
 
 _PAGE = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)\b", re.IGNORECASE)
@@ -64,11 +85,11 @@ def is_page(content_type: str, body: str) -> bool:
     return said or _PAGE.match(body) is not None
 
 
-def no_reply(body: dict[str, object], what: str) -> MalformedReplyError:
+def no_reply(body: dict[str, object]) -> MalformedReplyError:
     """Return the error of a body with status 200 that is no reply, so that nothing was paid."""
     if is_error(body):
         return ErrorReplyError(body)
-    return MalformedReplyError(f"status 200 with an object that is no {what}")
+    return ForeignReplyError(body)
 
 
 def told_of(error: BaseException) -> Told:
@@ -97,7 +118,7 @@ def is_transient(error: BaseException, connection_errors: tuple[type[Exception],
     if code_of(error) in FINAL_CODES or isinstance(error, NemoflowsError):
         return False
     status = status_of(error)
-    if isinstance(error, PageReplyError):
+    if isinstance(error, PageReplyError | ForeignReplyError):
         return False
     if isinstance(error, ErrorReplyError):
         return status is None or status in RETRIED_STATUSES or status >= 500
@@ -169,10 +190,14 @@ def _is_overloaded(error: BaseException) -> bool:
 def retry_after_s(error: BaseException) -> float | None:
     """Return the pause that a refusal asks for; None where it asks for none."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    try:
-        return max(0.0, float(headers.get("retry-after", "")))
-    except ValueError:
-        return None
+    with suppress(ValueError):
+        return max(0.0, float(headers.get("retry-after-ms", "")) / 1000)
+    asked = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return max(0.0, float(asked))
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    return None
 
 
 def too_long_numbers(error: BaseException) -> str:
@@ -195,11 +220,8 @@ def too_long_numbers(error: BaseException) -> str:
 def remedy(error: BaseException, endpoint: Endpoint) -> str:
     """Return what to do about a refusal; empty where the error says it all."""
     status = status_of(error)
-    if isinstance(error, PageReplyError):
-        return (
-            "It is a web page, as of a proxy or a login, and no reply: nothing was billed. Open "
-            "base_url to see what answers there, and mend it or the settings of the proxy."
-        )
+    if isinstance(error, PageReplyError | ForeignReplyError):
+        return error.remedy
     if code_of(error) in FINAL_CODES:
         return "The account's limit of spending is reached: raise it, or name another model."
     if status == 402:

@@ -6,7 +6,11 @@ import json
 from typing import Any
 
 from nemoflows.engines.http.body import fields, objects, words
-from nemoflows.engines.http.errors import ErrorReplyError, MalformedReplyError
+from nemoflows.engines.http.errors import (
+    ErrorReplyError,
+    ForeignReplyError,
+    MalformedReplyError,
+)
 
 _KINDS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 
@@ -16,6 +20,7 @@ def events(raw: str) -> list[dict[str, Any]]:
 
     Raises:
         ErrorReplyError: One of them is an error.
+        ForeignReplyError: They are of another API.
     """
     lines = (line.removeprefix("data:").strip() for line in raw.replace("\r", "\n").split("\n"))
     found = []
@@ -28,6 +33,8 @@ def events(raw: str) -> list[dict[str, Any]]:
     for event in found:
         if event.get("error") or "error" in (event.get("type"), event.get("object")):
             raise ErrorReplyError(event)
+    if found and not any({"choices", "type"} & event.keys() for event in found):
+        raise ForeignReplyError(found[0])
     return found
 
 

@@ -281,6 +281,8 @@ class Transport:
             return Unanswered(reason="too_long", detail=detail, transient=False)
         status, code = errors.status_of(error), errors.code_of(error, self.without_key)
         words = [errors.kind_of(error), str(status or ""), f"({code})" if code else ""]
+        if isinstance(error, errors.MalformedReplyError) and not status:
+            words = [f"with {str(error).removeprefix('status 200 with ')} and status 200"]
         transient = errors.is_transient(error, self.connection_errors)
         reason: Literal["rate_limited", "down", "rejected"] = "down" if transient else "rejected"
         if status == 429 and code not in errors.FINAL_CODES:

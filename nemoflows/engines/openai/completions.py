@@ -107,7 +107,7 @@ def read_completion(body: dict[str, Any], came: Reply) -> Outcome:
     """
     choices, usage = body.get("choices"), body.get("usage")
     if not choices and (body.get("error") or not usage):
-        raise no_reply(body, "completion")
+        raise no_reply(body)
     choice = next(iter(objects(choices)), {})
     if "message" not in choice and words(choice.get("text")):  # of the API before chat
         choice = {**choice, "message": {"content": choice["text"]}}
