@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,34 @@ def test_an_encoding_is_believed_only_where_it_is_declared(
     texts, notes = read(name, (head + PROSE).encode(encoding))
     assert PROSE in texts[0]
     assert [noted in note for note in notes] == ([True] if noted else [])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written", "text"),
+    [
+        ("gb2312", "gb18030", "\u9555\u57fa\u7ad9\u5efa\u4e8e1931\u5e74\u3002"),
+        ("Shift_JIS", "cp932", "\u2460\u756a\u7dda\u306f\u5317\u53e3\u306b\u3042\u308b\u3002"),
+        ("ks_c_5601-1987", "cp949", "\ub620\ubc29\uac01\ud558\ub294 \uae30\ucc28."),
+    ],
+)
+def test_an_older_name_of_an_encoding_stands_for_what_is_written_today(
+    encoding: str, written: str, text: str
+) -> None:
+    page = f'<meta charset="{encoding}"><p>{text}'
+    assert read("a.html", page.encode(written)) == ([text], [])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_latin_text_in_utf_16_needs_no_mark_and_numbers_are_no_text(encoding: str) -> None:
+    assert read("a.txt", PROSE.encode(encoding)) == ([PROSE], [])
+    with pytest.raises(CorpusError, match="NUL"):
+        read("a.txt", b"".join(n.to_bytes(2, "big") for n in range(200)))
+
+
+def test_a_few_odd_bytes_cost_a_text_nothing_else() -> None:
+    texts, notes = read("a.txt", f"{PROSE}\n".encode() + "Caf\xe9\n".encode("cp1252") + b"\xe2\x82")
+    assert texts[0].startswith(f"{PROSE}\nCaf\xe9\n")
+    assert notes == ["some of its bytes are no UTF-8: these are read as cp1252"]
 
 
 @pytest.mark.parametrize("encoding", ["koi8-r", "cp1251", "shift_jis"])
@@ -294,6 +323,94 @@ def test_a_folder_of_tables_forms_notes_and_pdfs_is_answered(tmp_path: Path) -> 
     assert len(tellable) >= 30
     assert sum(row[2] == "right" for row in tellable) >= 0.7 * len(tellable)
     assert sum(row[2] == "wrong" and row[4] >= SURE for row in rows) <= 0.1 * len(rows)
+
+
+MAIL = """From: Greta Holm <greta@example.org>
+Subject: =?utf-8?q?Schl=C3=BCssel?=
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: {type}; charset=utf-8
+Content-Transfer-Encoding: {how}
+
+{text}
+--b
+Content-Type: application/pdf; name=plan.pdf
+Content-Disposition: attachment; filename=plan.pdf
+
+x
+--b--
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "text"),
+    [
+        ("text/plain", "quoted-printable", "Sie liegen bei Frau M=C3=BCller im Erdgesc=\nhoss."),
+        ("text/plain", "base64", "U2llIGxpZWdlbiBiZWkgRnJhdSBNw7xsbGVyIGltIEVyZGdlc2Nob3NzLg=="),
+        ("text/html", "8bit", "<p>Sie liegen bei Frau <b>M&uuml;ller</b>\nim Erdgeschoss.</p>"),
+    ],
+)
+def test_a_mail_is_its_head_and_its_text_whatever_carries_it(
+    kind: str, how: str, text: str
+) -> None:
+    texts, _ = read("a.eml", MAIL.format(type=kind, how=how, text=text))
+    head = "From: Greta Holm <greta@example.org>\nSubject: Schl\xfcssel"
+    said = "Sie liegen bei Frau M\xfcller im Erdgeschoss."
+    assert texts == [f"{head}\n\n{said}\n\nAttached: plan.pdf"]
+
+
+WORDML = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def test_boxes_notes_comments_and_changes_of_a_document_are_read() -> None:
+    import docx
+    from docx.oxml import parse_xml
+
+    document = docx.Document()
+    noted = document.add_paragraph()
+    document.add_comment(noted.add_run("The bell rings at noon."), text="At one.", author="Per Lo")
+    document.element.body.insert(1, parse_xml(
+        f'<w:sdt xmlns:w="{WORDML}"><w:sdtContent><w:p><w:ins w:id="1"><w:r><w:t>Bo is the guard.'
+        '</w:t></w:r></w:ins><w:del w:id="2"><w:r><w:delText>Olaf</w:delText></w:r></w:del><w:r>'
+        "<w:pict><w:txbxContent><w:p><w:r><w:t>The key is with Rita.</w:t></w:r></w:p>"
+        "</w:txbxContent></w:pict></w:r></w:p></w:sdtContent></w:sdt>"
+    ))  # fmt: skip
+    document.sections[0].footer.paragraphs[0].text = "Form 77-B"
+    document.save(sink := io.BytesIO())
+    texts, _ = read("a.docx", sink.getvalue())
+    assert texts[0].split("\n\n") == [
+        "The bell rings at noon.", "Per Lo: At one.", "Bo is the guard.", "The key is with Rita.",
+        "Form 77-B",
+    ]  # fmt: skip
+
+
+def test_groups_and_charts_of_slides_and_merged_cells_of_sheets_are_read() -> None:
+    import openpyxl
+    import pptx
+    from pptx.chart.data import CategoryChartData
+    from pptx.enum.chart import XL_CHART_TYPE
+
+    slides = pptx.Presentation()
+    shapes = slides.slides.add_slide(slides.slide_layouts[6]).shapes
+    shapes.add_group_shape().shapes.add_textbox(0, 0, 9, 9).text_frame.text = "Nils digs."
+    made: Any = CategoryChartData
+    numbers = made()
+    numbers.categories = ["2029", "2030"]
+    numbers.add_series("Tons", (412, 655))
+    shapes.add_chart(XL_CHART_TYPE.PIE, 0, 0, 9, 9, numbers)
+    slides.save(sink := io.BytesIO())
+    texts, _ = read("a.pptx", sink.getvalue())
+    assert texts == [
+        "slide 1\n\nNils digs.\n\n|  | Tons |\n|---|---|\n| 2029 | 412 |\n| 2030 | 655 |"
+    ]
+    book = openpyxl.Workbook()
+    for row in (["Berth", "Boat"], ["B1", "Alma"], [None, "Coda"], ["B2", "Brisa"]):
+        book.active.append(row)
+    book.active.merge_cells("A2:A3")
+    book.save(sink := io.BytesIO())
+    texts, _ = read("a.xlsx", sink.getvalue())
+    assert "Berth: B1\nBoat: Coda" in texts[0]
 
 
 def office(kind: str) -> bytes:

@@ -132,6 +132,14 @@ YARD = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+PLIST = """<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "PropertyList-1.0.dtd">
+<plist version="1.0"><dict><key>Dark</key><true/><key>Ports</key><array><integer>81</integer>
+<integer>82</integer></array><key>Window</key><dict><key>Width</key><integer>800</integer></dict>
+</dict></plist>"""
+DRAWING = """<svg><title>Yard</title><path d="M1 2"/><text x="1">Inlet pressure 4.2 bar</text>
+<text>Outlet <tspan>pressure</tspan> 6.8 bar</text></svg>"""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "question", "holds"),
     [
@@ -155,6 +163,10 @@ YARD = """<?xml version="1.0" encoding="UTF-8"?>
         ("a.xml", YARD, "What is the fee of the crane K9?", "fee: 450"),
         ("a.xml", YARD, "When was the slip relaid?", "The slip was relaid in 2029."),
         ("a.xml", '<boat berth="17" owner="Ek"/>', "What is the berth of the boat?", "berth: 17"),
+        ("a.plist", PLIST, "What is the width of the window?", "Window Width: 800"),
+        ("a.plist", PLIST, "Which ports are there?", "Ports: 81, 82"),
+        ("a.svg", DRAWING, "What is the outlet pressure?", "Outlet pressure 6.8 bar"),
+        ("a.html", f"<p>Our yard.{DRAWING}", "What is the outlet pressure?", "Outlet pressure 6.8"),
     ],
 )
 def test_a_value_deep_in_json_or_xml_is_found_by_its_path(
@@ -231,6 +243,19 @@ def test_all_that_is_ticked_of_one_question_is_the_answer_and_nothing_of_another
     found, _ = asked(tmp_path, "berth.html", page, "Which extras are chosen?")
     assert [each.quote for each in found] == ["[x] linen", "[x] bicycle"]
     assert synthesise("q", [Finding(question="q", evidence=found)]) == "linen. [1] bicycle. [2]"
+
+
+def test_a_cell_that_spans_rows_or_columns_stands_in_each() -> None:
+    table = (
+        "<table><tr><th rowspan=2>Route<th colspan=2>Fare<tr><th>Adult<th>Child"
+        "<tr><td rowspan=2>Vik<td>11<td>5<tr><td>13<td>6<tr><td>Alm<td colspan=2>7</table>"
+        "<table><tr><td>a<td>b<tr><td rowspan=999>c</table>"
+    )
+    (text,) = [each.text for each in documents("fees.html", table.encode())]
+    assert text == (
+        "| Route | Fare | Fare |\n| Route | Adult | Child |\n| Vik | 11 | 5 |\n| Vik | 13 | 6 |\n"
+        "| Alm | 7 | 7 |\n\n| a | b |\nc"
+    )
 
 
 def test_a_table_of_a_page_keeps_its_rows_and_its_empty_cells(tmp_path: Path) -> None:

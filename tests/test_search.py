@@ -394,6 +394,6 @@ def test_fragments_change_their_address_when_what_is_in_them_changes(corpus: str
     ]
     content = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     assert (fragments.SETTINGS, content) == (
-        f"3/{words_of_text.VERSION}/6/1/1000/3",
+        f"3/{words_of_text.VERSION}/7/1/1000/3",
         "3dccd7af1e1dcf7e",
     )

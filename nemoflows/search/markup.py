@@ -13,10 +13,15 @@ from nemoflows.search.outlines import MAX_HEADING_CHARS, Heading, sections
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-_DROPPED = frozenset({"script", "style", "noscript", "template", "head", "svg", "iframe"})
+_DROPPED = frozenset(
+    {"script", "style", "noscript", "template", "head", "iframe", "title", "desc", "metadata"}
+    | {"defs", "symbol"}
+)
+"""Some of them within drawings, of which the labels are read."""
 _INLINE = frozenset(
     {"a", "abbr", "b", "bdi", "cite", "code", "em", "font", "i", "input", "kbd", "label", "mark"}
-    | {"q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"}
+    | {"q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tspan", "tt", "u", "var"}
+    | {"wbr"}
 )
 _PARAGRAPHS = frozenset({"p", "pre", "ul", "ol", "dl", "table", "blockquote", "section", "article"})
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
@@ -30,6 +35,8 @@ _LINKED, _MENU_LINKS, _LINK_CHARS = 0.8, 3, 40
 least, none longer than this on average."""
 _HOLDS_LINKS = frozenset({"ul", "ol", "div", "table", "p", "section", "center"})
 _BLOCKS = "table, p, div, ul, ol, dl, h1, h2, h3, h4, pre, blockquote, section, article"
+MOST_SPANNED = 50
+"""Rows or columns that one cell is repeated in."""
 MAX_DEPTH = 20_000
 """The parser's time grows with the square of it: 0.3 s here. Browsers stop at 512."""
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
@@ -54,7 +61,7 @@ def html(text: str) -> tuple[str, list[Section]]:
 
     _refuse_deep(text)
     tree = LexborHTMLParser(text)
-    title = tree.css_first("head title")
+    title = tree.css_first("head title") or tree.css_first("body > svg:only-child > title")
     for menus in (False, True):
         page = _Page(menus=menus)
         if title is not None:
@@ -97,6 +104,8 @@ class _Page:
         self.headings: list[Heading] = []
         self.in_row, self.n_cells = False, 0
         """Whether a table's row of values is read, and its cells so far."""
+        self.spans: dict[int, tuple[int, str]] = {}
+        """By column: in how many more rows a cell stands that spans several, and its text."""
         self.length = 0
         self.gap = ""
         """White space owed before the next word; the strongest break asked for wins."""
@@ -127,16 +136,37 @@ class _Page:
             self.link_chars,
         )
 
-    def begin_cell(self, *, entering: bool) -> None:
-        """Begin a cell of a row of values; an empty one keeps its place."""
+    def cell(self, node: LexborNode, *, entering: bool) -> None:
+        """Begin or end a cell of a row of values; an empty one keeps its place.
+
+        One that spans rows or columns stands in each of them.
+        """
+        wide, high = (min(MOST_SPANNED, _spans(node, name)) for name in ("colspan", "rowspan"))
         if entering:
-            self._put(" | " if self.n_cells else f"{self.gap if self.length else ''}| ")
-            self.n_cells += 1
+            self._spanned()
+            self._begin_cell()
         self.gap = ""
+        if not entering and max(wide, high) > 1:
+            told = " ".join((node.text() or "").split())[:MAX_HEADING_CHARS]
+            for place in range(self.n_cells - 1, self.n_cells - 1 + wide):
+                self.spans[place] = (high - 1, told)
+            for _ in range(wide - 1):
+                self._begin_cell(told)
+
+    def _begin_cell(self, told: str = "") -> None:
+        self._put((" | " if self.n_cells else f"{self.gap if self.length else ''}| ") + told)
+        self.n_cells, self.gap = self.n_cells + 1, ""
+
+    def _spanned(self) -> None:
+        """Add the cells of rows above that reach down to here."""
+        while (left := self.spans.get(self.n_cells, (0, "")))[0]:
+            self.spans[self.n_cells] = (left[0] - 1, left[1])
+            self._begin_cell(left[1])
 
     def end_row(self) -> None:
         """Close a row of values, and begin a line."""
         if self.n_cells:
+            self._spanned()
             self._put(" |")
             self.n_cells, self.gap = 0, ""
         self.ask("\n")
@@ -206,15 +236,16 @@ def _children(node: LexborNode) -> Iterator[LexborNode]:
 def _border(node: LexborNode, tag: str, page: _Page, *, entering: bool) -> None:
     if tag == "tr":
         page.end_row()
-        page.in_row = entering and _is_row(node)
+        page.in_row = entering and _is_row(node, at_least=1 if page.spans else 2)
     elif tag in {"td", "th"} and page.in_row:
-        page.begin_cell(entering=entering)
+        page.cell(node, entering=entering)
     elif tag in {"td", "th"}:
         page.ask(" | " if entering and page.gap != "\n" else "")
     elif tag == "input" and entering and node.attributes.get("type") in {"checkbox", "radio"}:
         page.add(" [x] " if "checked" in node.attributes else " [ ] ", verbatim=False)
     elif tag in _LEVELS or tag in _PARAGRAPHS:
         page.ask("\n\n")
+        page.spans.clear()
     elif tag not in _INLINE:
         page.ask("\n")
     if tag in _LEVELS and entering:
@@ -222,9 +253,14 @@ def _border(node: LexborNode, tag: str, page: _Page, *, entering: bool) -> None:
         page.headings.append((at, _LEVELS[tag], _title(node)))
 
 
-def _is_row(row: LexborNode) -> bool:
+def _is_row(row: LexborNode, at_least: int) -> bool:
     """Tell whether a table's row holds values, and does not lay out the page."""
-    return row.css_first(_BLOCKS) is None and len(row.css("td,th")) > 1
+    return row.css_first(_BLOCKS) is None and len(row.css("td,th")) >= at_least
+
+
+def _spans(cell: LexborNode, name: str) -> int:
+    told = cell.attributes.get(name) or ""
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 4 else 1
 
 
 def _title(heading: LexborNode) -> str:

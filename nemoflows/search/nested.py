@@ -51,7 +51,8 @@ def xml_text(text: str) -> Read | None:
         return None
     try:
         root = ET.fromstring(text.lstrip("\ufeff \t\r\n"))  # noqa: S314 - no entities
-        return _rendered({_tag(root): _value(root, 0)}, text)
+        value = _value(root, 0)
+        return _rendered(value if _tag(root) == "plist" else {_tag(root): value}, text)
     except (ET.ParseError, ValueError, RecursionError):
         return None
 
@@ -87,6 +88,8 @@ def _value(element: Element, depth: int) -> Any:
     _refuse_deep(depth)
     children = [child for child in element if isinstance(child.tag, str)]
     own = " ".join((element.text or "").split())
+    if listed := _listed(element, children, depth):
+        return listed
     if any((child.tail or "").strip() for child in element) or (own and children):
         own, children = " ".join("".join(element.itertext()).split()), []
     found: dict[str, Any] = {_PREFIX.sub("", name): said for name, said in element.items()}
@@ -103,6 +106,21 @@ def _value(element: Element, depth: int) -> Any:
         else:
             found[name] = [found[name], value]
     return found
+
+
+def _listed(element: Element, children: Sequence[Element], depth: int) -> Any:
+    """Return what a property list says by its tags: names and values in turn, a list, a truth."""
+    tag, names = _tag(element), [_tag(child) for child in children]
+    if tag == "dict" and len(names) % 2 == 0 and set(names[::2]) == {"key"}:
+        keys = ("".join(key.itertext()) for key in children[::2])
+        return {
+            key: _value(told, depth + 1) for key, told in zip(keys, children[1::2], strict=True)
+        }
+    if tag in {"array", "plist"} and children:
+        told = [_value(child, depth + 1) for child in children]
+        return told if tag == "array" or len(told) > 1 else told[0]
+    is_bare = not (children or element.text or element.attrib)
+    return tag if tag in {"true", "false"} and is_bare else None
 
 
 def _refuse_deep(depth: int) -> None:

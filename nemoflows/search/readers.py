@@ -11,7 +11,7 @@ from nemoflows.errors import CorpusError
 from nemoflows.search import outlines
 from nemoflows.search.chunks import Section
 
-VERSION = 6
+VERSION = 7
 """Raised whenever the same file would give another text or other headings."""
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -31,7 +31,7 @@ MAX_NOTES = 20
 Note = Callable[[str], None]
 
 _OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
-_HTML = frozenset({".html", ".htm", ".xhtml"})
+_HTML = frozenset({".html", ".htm", ".xhtml", ".svg"})
 _JSON = frozenset({".json", ".geojson", ".jsonld"})
 _XML = frozenset({".xml", ".rss", ".atom", ".kml", ".gpx", ".plist"})
 _TABLES = frozenset({".parquet", ".jsonl", ".ndjson", ".csv", ".tsv"})
@@ -56,7 +56,16 @@ _DECLARED = (
 two lines (PEP 263), the head of a mail. Elsewhere the same words are prose."""
 _DECLARED_HTML = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?([\w.-]+)", re.IGNORECASE)
 _HEAD_BYTES = 2048
-_ASCII = bytes(range(32, 127))
+_ASCII = bytes(set(range(32, 127)) - set(b"\\~"))
+"""But for two letters of which some encodings made other signs."""
+_MEANT = {
+    "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+    "gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949",
+}  # fmt: skip
+"""What is written under an older name. Source: WHATWG, Encoding Standard, labels."""
+_LEAST_WIDE, _NULS = 4, 0.5
+"""Least characters of a text in UTF-16 without a mark, and share of them that have a NUL."""
+_ESCAPED = re.compile(r"[\udc80-\udcff]")
 _NO_TEXT = re.compile(r"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]")
 _BEYOND_ASCII = 0.3
 """Most characters beyond ASCII in a text that is believed to be of a Latin script."""
@@ -97,10 +106,11 @@ def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[D
         from nemoflows.search import pdf
 
         return [_document(name, *pdf.read(data))]
-    if suffix in _OFFICE:
-        from nemoflows.search import office
+    if suffix in _OFFICE or suffix == ".eml":
+        from nemoflows.search import mail, office
 
-        return [_document(name, *office.read(suffix, data, note))]
+        read = mail.mail(data) if suffix == ".eml" else office.read(suffix, data, note)
+        return [_document(name, *read)]
     text = decode(data, name, note)
     if suffix in _HTML:
         from nemoflows.search import markup
@@ -171,9 +181,12 @@ def decode(data: bytes, name: str = "", note: Note = lambda _: None) -> str:
     Raises:
         CorpusError: Binary, or in an encoding that nothing declares.
     """
-    mark = next((encoding for mark, encoding in _BOMS if data.startswith(mark)), "")
+    mark = next((encoding for mark, encoding in _BOMS if data.startswith(mark)), _wide(data))
     declared = "" if mark else _declared(data, name)
     for encoding in filter(None, (mark, "utf-8", declared, "cp1252", "latin-1")):
+        if encoding == "cp1252" and (mended := _mended(data)):
+            note("some of its bytes are no UTF-8: these are read as cp1252")
+            return _clean(mended)
         try:
             text = data.decode(encoding)
         except (UnicodeError, LookupError, ValueError):
@@ -188,6 +201,25 @@ def decode(data: bytes, name: str = "", note: Note = lambda _: None) -> str:
             note(f"its encoding is not UTF-8, and it {said}: read as {encoding}")
             return _clean(text)
     raise CorpusError("binary, or text that is not UTF-8 and declares no other encoding")
+
+
+def _wide(data: bytes) -> str:
+    """Return UTF-16 where a text has no mark of it, but every other byte is NUL, as in Latin."""
+    n = len(data[:_HEAD_BYTES]) // 2
+    high, low = (data[place:_HEAD_BYTES:2].count(0) for place in (0, 1))
+    if n < _LEAST_WIDE or high + low < _NULS * n or (high and low):
+        return ""
+    wide = "utf-16-be" if high else "utf-16-le"
+    return "" if _NO_TEXT.search(data[:_HEAD_BYTES].decode(wide, "replace")) else wide
+
+
+def _mended(data: bytes) -> str:
+    """Return a UTF-8 text in which a few bytes are none; "" for a text that is none of it."""
+    text = data.decode("utf-8", "surrogateescape")
+    odd = len(_ESCAPED.findall(text))
+    if sum(not character.isascii() for character in text) < 2 * odd:
+        return ""
+    return _ESCAPED.sub(lambda at: bytes([ord(at[0]) - 0xDC00]).decode("cp1252", "replace"), text)
 
 
 def _declared(data: bytes, name: str) -> str:
@@ -209,7 +241,9 @@ def _declared(data: bytes, name: str) -> str:
         return encoding
     except (UnicodeError, ValueError):
         return ""
-    return "cp1252" if known == "iso8859-1" and re.search(rb"[\x80-\x9f]", data) else encoding
+    if known == "iso8859-1" and not re.search(rb"[\x80-\x9f]", data):
+        return encoding
+    return _MEANT.get(known, encoding)
 
 
 def _is_latin(text: str) -> bool:

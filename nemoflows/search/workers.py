@@ -32,7 +32,7 @@ WALL_FACTOR = 20
 _MODULE = "nemoflows.search.workers"
 _CHEAP_BYTES = {
     **dict.fromkeys((".pdf", ".docx", ".xlsx", ".pptx"), 0),
-    **dict.fromkeys((".html", ".htm", ".xhtml", ".parquet"), 64 * 2**10),
+    **dict.fromkeys((".html", ".htm", ".xhtml", ".svg", ".eml", ".parquet"), 64 * 2**10),
     **dict.fromkeys((".py", ".pyi", ".ipynb"), 256 * 2**10),
 }
 """Up to here a file of that kind is read in this process; another one up to 1 MiB."""
