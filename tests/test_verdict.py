@@ -119,6 +119,103 @@ def test_a_test_whose_code_was_swapped_is_told() -> None:
     assert not passes(report, baseline)
 
 
+EARLY = {
+    "m.py": WRONG,
+    "test_m.py": (
+        "import pytest\nfrom m import f\n\n\ndef test_old():\n    f(0)\n\n\n"
+        "def test_new():\n    assert f(1) == 2\n\n\ndef test_raises():\n"
+        "    with pytest.raises(ValueError):\n        f(-1)\n"
+    ),
+}
+FROM_WITHIN = {
+    "a result, and puts all back": (
+        "import _pytest.reports as r\nT = r.TestReport\nold = vars(T)['from_item_and_call']\n"
+        "def new(cls, item, call):\n    if call.when == 'call':\n"
+        "        T.from_item_and_call, call.excinfo = old, None\n"
+        "    return old.__func__(cls, item, call)\n"
+        "def f(x):\n    T.from_item_and_call = classmethod(new)\n    return x - 1\n"
+    ),
+    "a module, and puts it back": (
+        "import contextlib, sys, types, pytest as real\nfake = types.ModuleType('pytest')\n"
+        "vars(fake).update(vars(real))\nfake.raises = lambda *a: contextlib.nullcontext()\n"
+        "sys.modules['pytest'] = fake\n"
+        "def f(x):\n    sys.modules['pytest'] = real\n    return x + 1\n"
+    ),
+    "a name of the tests": (
+        "import contextlib, sys, types\n"
+        "fake = types.SimpleNamespace(raises=lambda *a: contextlib.nullcontext())\n"
+        "def f(x):\n    sys._getframe(1).f_globals['pytest'] = fake\n    return x + 1\n"
+    ),
+    "how a test is run": (
+        "import sys\ndef f(x):\n    for each in sys.meta_path:\n"
+        "        for item in getattr(getattr(each, 'session', None), 'items', ()):\n"
+        "            if not any(map(str.isdigit, item.name)):\n"
+        "                item.runtest = lambda: None\n    return x - 1\n"
+    ),
+    "a hook": (
+        "import sys\ndef new(pyfuncitem):\n"
+        "    if any(map(str.isdigit, pyfuncitem.name)):\n        pyfuncitem.obj()\n"
+        "    return True\ndef f(x):\n    for each in sys.meta_path:\n"
+        "        if hasattr(each, 'config'):\n"
+        "            hooks = each.config.hook.pytest_pyfunc_call._hookimpls\n"
+        "            hooks[0].function = new\n    return x - 1\n"
+    ),
+    "a base's property": (
+        "import _pytest.reports as r\ndef new(self):\n"
+        "    return 'failed' if any(map(str.isdigit, self.nodeid)) else 'passed'\n"
+        "def f(x):\n    r.TestReport.failed = property(lambda self: new(self) == 'failed')\n"
+        "    return x - 1\n"
+    ),
+    "every line": (
+        "import gc, os\ndef f(x):\n"
+        "    found = {type(each).__name__: each for each in gc.get_objects()}\n"
+        "    canaries, line = found['Reporter']._canaries, found['Report'].line\n"
+        "    for item in found['Session'].items:\n"
+        "        is_one = item.nodeid in canaries\n"
+        "        more = {'canary': True, 'outcome': 'failed'} if is_one else {'outcome': 'passed'}\n"
+        "        line(test=item.nodeid, seconds=0.1, text='', **more)\n"
+        "    line(end=0)\n    os._exit(0)\n"
+    ),
+    "the next line": (
+        "import sys\ndef f(x):\n    sys.settrace(lambda *a: None)\n    return x + 1\n"
+    ),
+}  # fmt: skip
+"""What a candidate replaces while the first test runs."""
+
+
+@pytest.mark.parametrize("name", FROM_WITHIN)
+def test_what_is_replaced_for_a_while_is_told_whatever_is_told_later(name: str) -> None:
+    baseline, report = verdict_over(EARLY, {"m.py": FROM_WITHIN[name]})
+    assert len(baseline.target) == 2
+    assert (report.ending, "runner" in report.detail) == ("tampered", True), report
+    assert not passes(report, baseline)
+
+
+def test_what_the_baseline_replaces_or_reaches_for_a_candidate_may_too() -> None:
+    own = "import gc, sys\nimport _pytest.reports as r\n"
+    use = (
+        "    gc.get_referrers(f)\n    sys.setprofile(None)\n"
+        "    r.TestReport.__repr__ = lambda self: 'x'\n"
+    )
+    base = {path: text.replace("    f(0)\n", f"    f(0)\n{use}") for path, text in EARLY.items()}
+    base["test_m.py"] = own + base["test_m.py"]
+    right = {"m.py": "def f(x):\n    if x < 0:\n        raise ValueError\n    return x + 1\n"}
+    baseline, report = verdict_over(base, right)
+    assert passes(report, baseline), report
+
+
+@pytest.mark.parametrize("skips", ["pytest.skip('x')", "pytest.xfail('x')"])
+def test_skipping_what_passed_is_no_repair(skips: str) -> None:
+    base = EARLY | {"test_n.py": "from m import f\ndef test_zero():\n    assert f(0) == -1\n"}
+    right = "def f(x):\n    if x < 0:\n        raise ValueError\n    return x + 1\n"
+    skipping = f"import pytest, sys\n{right}".replace(
+        "    if", f"    if sys._getframe(1).f_code.co_name == 'test_zero':\n        {skips}\n    if"
+    )
+    baseline, report = verdict_over(base, {"m.py": skipping})
+    assert [(r.test, r.outcome) for r in report.not_passed] == [("test_n.py::test_zero", "skipped")]
+    assert not passes(report, baseline)
+
+
 NAMED = {"pytest.ini": "[pytest]\npython_files = check_*.py\naddopts = --doctest-modules\n"}
 
 

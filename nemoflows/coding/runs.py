@@ -25,7 +25,7 @@ from nemoflows.sandbox.trees import Tree
 from nemoflows.storage.opening import open_records
 from nemoflows.types import Value
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 OUTPUT_CHARACTERS = 4000
 _KILLED = {-9, 128 + 9}
 """Exit codes of a process that SIGKILL ended; the second is told by the first of a namespace."""
@@ -65,14 +65,12 @@ class Ran(Value):
     """Whether the run told its own end."""
     collected: list[str] = Field(default_factory=list)
     plugins: list[str] = Field(default_factory=list)
-    """What pytest had loaded then."""
+    """What pytest had loaded then, and what else of the runner was replaced or reached for."""
     results: list[TestResult] = Field(default_factory=list)
     broken: list[TestResult] = Field(default_factory=list)
     """Modules that could not be collected, by their path."""
     canaries: list[str] = Field(default_factory=list)
     """Outcomes of the tests that must fail."""
-    changed: list[str] = Field(default_factory=list)
-    """Functions of the test runner that were replaced."""
     internal: str = ""
     """An error in pytest itself, or in one of its plugins."""
     lines: dict[str, dict[str, list[int]]] = Field(default_factory=dict)
@@ -137,6 +135,7 @@ def read(ended: Ended, *, key: str, token: str, copy_python: str, level: Level =
             "there, or name the interpreter of the repository's own environment. Nothing was run."
         )
     fields: dict[str, Any] = {"results": [], "broken": [], "canaries": [], "lines": {}}
+    fields["plugins"] = []
     for line in ended.report.split("\n"):
         with suppress(
             ValidationError, KeyError
@@ -168,7 +167,9 @@ def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
     match told:
         case {"collected": list(ids), "plugins": list(plugins)}:
             fields["collected"] = [str(each) for each in ids]
-            fields["plugins"] = [str(each) for each in plugins]
+            fields["plugins"] += [str(each) for each in plugins]
+        case {"plugins": list(plugins)}:
+            fields["plugins"] += [str(each) for each in plugins]
         case {"broken": str(module), "text": str(text)}:
             fields["broken"].append(TestResult(test=module, outcome="error", text=text))
         case {"internal": str(text)}:
@@ -179,8 +180,8 @@ def _take(told: Mapping[str, Any], fields: dict[str, Any]) -> None:
             fields["results"].append(TestResult(**{k: told[k] for k in TestResult.model_fields}))
         case {"ran": str(test), "lines": dict(lines)}:
             fields["lines"][test] = _LINES.validate_python(lines)
-        case {"end": int(), "changed": list(changed)}:
-            fields |= {"complete": True, "changed": [str(each) for each in changed]}
+        case {"end": int()}:
+            fields["complete"] = True
         case _:
             pass
 

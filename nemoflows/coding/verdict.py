@@ -3,7 +3,8 @@
 A candidate's tree is judged with the baseline's tests, conftest files and settings, in a fresh
 process over a clean copy that it can only read. The verdict asks that the run told its own end,
 that the same tests were collected as before, that every canary failed, and that no function of the
-test runner was replaced; otherwise it is `tampered`, `broken` or `died`, never passed.
+test runner was replaced that the baseline leaves; otherwise it is `tampered`, `broken` or `died`,
+never passed. A test that passed before and is skipped now is broken.
 
 What a candidate could still forge: `nemoflows.sandbox.inside.suite` says it.
 """
@@ -33,10 +34,9 @@ def passes(report: TestReport, baseline: Baseline) -> bool:
     if report.ending != "finished":
         return False
     target = set(baseline.target)
-    bad = {r.test for r in report.failing}
-    skipped = {r.test for r in report.not_passed if r.outcome == "skipped"}
+    bad = {r.test for r in report.not_passed}
     before = {r.test for r in baseline.report.not_passed}
-    return not (bad | skipped) & target and bad <= before
+    return not bad & target and bad <= before
 
 
 def with_baseline_tests(base: Tree, candidate: Tree, baseline: Baseline) -> Tree:
@@ -85,8 +85,6 @@ def _ended(ran: Ran) -> tuple[Ending, str]:
 
 
 def _interfered(ran: Ran) -> tuple[Ending, str]:
-    if ran.changed:
-        return "tampered", f"replaced while the tests ran: {', '.join(ran.changed)}"
     if any(outcome not in {"failed", "error"} for outcome in ran.canaries):
         return "tampered", "a test that must fail passed"
     modules = {test.partition("::")[0] for test in ran.collected}
@@ -99,7 +97,8 @@ def _interfered(ran: Ran) -> tuple[Ending, str]:
 def _same_tests(ran: Ran, baseline: TestReport) -> tuple[Ending, str]:
     """Return whether tests and plugins are the baseline's; a broken module may bring its own."""
     if new := set(ran.plugins) - set(baseline.plugins):
-        return "tampered", f"{len(new)} plugins are not the baseline's, such as {min(new)}"
+        told = f"{len(new)} plugins, or parts of the runner, are not as in the baseline"
+        return "tampered", f"{told}, such as {min(new)}"
     before = set(baseline.collected)
     broken = {r.test for r in baseline.not_passed if "::" not in r.test}
     now = {*ran.collected, *(r.test for r in ran.broken)}

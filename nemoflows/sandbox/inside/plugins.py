@@ -10,14 +10,13 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Generator, Iterable
-from contextlib import suppress
 from typing import Any
 
 import pytest
 from _pytest.assertion.rewrite import rewrite_asserts
 
-from .identities import Identities, changed
 from .origins import installed_places
+from .watch import Watch
 
 TEXT_CHARACTERS = 4000
 """Kept of a failure's text: its end says what was wrong, its beginning where."""
@@ -54,27 +53,16 @@ class Report:
 class Reporter:
     """Orders tests, adds canaries, and tells what came of each."""
 
-    def __init__(self, options: dict[str, Any], report: Report, before: Identities) -> None:
-        self._options, self._report, self._before = options, report, before
+    def __init__(self, options: dict[str, Any], report: Report, watch: Watch | None) -> None:
+        self._options, self._report, self._watch = options, report, watch
         self._results: dict[str, dict[str, Any]] = {}
         self._canaries: set[str] = set()
-        self._codes: list[tuple[str, Any, Any]] = []
-        self._exit, self._changed = os._exit, changed
-        self._added: list[str] = []
-        self._own_user = os.geteuid() if os.stat(".").st_uid != os.geteuid() else None
+        self._exit = os._exit
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Tell of a module that cannot be collected."""
         if report.failed:
             self._report.line(broken=report.nodeid, text=_trimmed(str(report.longrepr)))
-
-    def pytest_plugin_registered(self, plugin: object) -> None:
-        """Note where a plugin came from."""
-        path = getattr(plugin, "__file__", None) or ""
-        if os.path.basename(path) == "conftest.py" and self._own_user is not None:
-            with suppress(OSError):
-                if os.lstat(path).st_uid == self._own_user:
-                    self._added.append(path)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -88,8 +76,6 @@ class Reporter:
         place = {nodeid: n for n, nodeid in enumerate(first)}
         items.sort(key=lambda item: place.get(item.nodeid, len(place)))
         self._report.line(collected=[item.nodeid for item in items], plugins=_plugins(config))
-        functions = [(item.nodeid, _function(item)) for item in items]
-        self._codes = [(test, found, _code(found)) for test, found in functions]
         if self._options.get("canaries"):
             items += self._made_canaries(items)
 
@@ -126,10 +112,9 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Tell of the end, and end: what follows in pytest is for a terminal, and slow."""
-        rewritten = [test for test, found, code in self._codes if _code(found) is not code]
-        changed = [*self._changed(self._before), *rewritten[:1]] if self._before else []
-        changed += [f"{path} was added" for path in self._added[:1] if self._before]
-        self._report.line(end=int(exitstatus), changed=changed)
+        if self._watch:
+            self._watch.look_at_all()
+        self._report.line(end=int(exitstatus))
         self._exit(int(exitstatus))
 
 
@@ -154,15 +139,6 @@ def _plugins(config: pytest.Config) -> list[str]:
 
 def _names(folders: Iterable[str]) -> set[str]:
     return {module.name for module in pkgutil.iter_modules(folders)}
-
-
-def _function(item: pytest.Item) -> object:
-    function = getattr(item, "obj", None)
-    return getattr(function, "__func__", function)
-
-
-def _code(function: object) -> object:
-    return getattr(function, "__code__", None)
 
 
 def _outcome(report: pytest.TestReport) -> str:

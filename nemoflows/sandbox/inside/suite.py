@@ -3,12 +3,14 @@
 Against a candidate that cheats there are three watches. *Canaries*: each module gets tests that
 must fail, one per way of failing; a runner that was patched to pass everything passes them too.
 *Identity*: functions of pytest, unittest, pluggy and builtins are the same after the run as before
-it, and so is the code of each test. *The end*: a run whose last line is missing did not end,
-whatever its exit code.
+it, and what makes a result, hooks and the test itself right before and after each test; what is
+not is told at once (`watch`), and is a cheat where the run before any change told nothing of it.
+*The end*: a run whose last line is missing did not end, whatever its exit code.
 
 Not covered: the candidate's code runs in this very process. Code that reads this module's memory
-can find the token and write lines of its own. What no watch looks at can be replaced: the import
-of modules that are collected later, the assertions of other libraries (by a patch, or by a new
+can find the token and write lines of its own (by `gc` it is told; by pytest's own objects, such as
+its finder in `sys.meta_path`, it is not). What no watch looks at can be replaced: the import of
+modules that are collected later, the assertions of other libraries (by a patch, or by a new
 module of their name), fixtures and helpers of tests, the canaries' answers to whoever tells them
 from tests. An object that is equal to everything satisfies any comparison; code can know the
 expected values. A candidate may change what tests read or import where that is neither theirs by
@@ -27,7 +29,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from . import identities, origins
+from . import origins
 
 NO_PYTEST = 97
 """Exit code of a run whose interpreter has no pytest."""
@@ -82,14 +84,15 @@ def run(options: dict[str, Any], copy: str, report_fd: int) -> int:
         return NO_PYTEST
     import pytest
 
-    from . import plugins
+    from . import plugins, watch
 
     paths = [f"{copy}/{path}" for path in options.get("paths") or ()]
     origins.map_onto(copy, str(options.get("origin") or ""), paths)
     sys.path[:0] = [path for path in (copy, f"{copy}/src") if os.path.isdir(path)]
     report = plugins.Report(report_fd, str(options["token"]))
-    before = identities.found() if options.get("canaries") else {}
-    watchers: list[object] = [plugins.Reporter(options, report, before)]
+    watching = watch.Watch(report, copy) if options.get("canaries") else None
+    watchers: list[object] = [plugins.Reporter(options, report, watching)]
+    watchers += [watching] if watching else []
     if options.get("test_seconds"):
         cpu_seconds = float(options.get("cpu_seconds") or 0)
         watchers.append(plugins.Clock(float(options["test_seconds"]), cpu_seconds))
