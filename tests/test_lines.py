@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nemoflows.coding.compiling import Compiler
@@ -87,3 +89,23 @@ def test_imports_alone_are_no_function(text: str) -> None:
     with pytest.raises(BadReply, match="must define the function"):
         with_function("s.py", "", text, Compiler())
     assert "f = lambda: 1" in with_function("s.py", "", "f = lambda: 1", Compiler()).replace
+
+
+@pytest.mark.parametrize("method", [
+    "    def f(self, n: int) -> int:\n        return self.twice(n) + 1\n",
+    "    @staticmethod\n    def f(n: int) -> int:\n        return 2 * n + 1\n",
+    "    def f(n: int) -> int:\n        return 2 * n + 1\n",
+    "    @classmethod\n    def f(cls, n: int) -> int:\n        return 2 * n + 1\n",
+])  # fmt: skip
+def test_a_function_may_come_as_a_method_of_a_class(method: str) -> None:
+    written = f"class Solution:\n    def twice(self, n):\n        return 2 * n\n\n{method}"
+    source = "def g(): ...\n\n\ndef f(n: int) -> int:\n    return n\n"
+    made: dict[str, Any] = {}
+    exec(with_function("s.py", source, written, Compiler()).replace, made)
+    assert made["f"](4) == 9
+    assert "g" in made
+
+
+def test_a_method_of_another_name_is_no_function() -> None:
+    with pytest.raises(BadReply, match="must define f"):
+        with_function("s.py", "def f(): ...", "class A:\n    def h(self): ...", Compiler())

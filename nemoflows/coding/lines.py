@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from pydantic import Field
@@ -121,6 +121,9 @@ def with_function(path: str, source: str, written: str, compiler: Compiler) -> E
     body, old = ast.parse(new).body, ast.parse(source).body
     names = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     defined = [node for node in old if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if not names & (wanted := {node.name for node in defined}):
+        aliases = dict(_aliases(body, wanted))
+        names, new = {*names, *aliases}, "\n\n\n".join([new, *aliases.values()])
     taken = [node for node in defined if node.name in names]
     if not taken and (defined or all(isinstance(n, ast.Import | ast.ImportFrom) for n in body)):
         known = " or ".join(node.name for node in defined) or "the function"
@@ -131,6 +134,16 @@ def with_function(path: str, source: str, written: str, compiler: Compiler) -> E
         del rows[_first(node) - 1 : node.end_lineno]
     rows[place - 1 : place - 1] = new.split("\n")
     return Edit(path=path, search=source if source.strip() else "", replace="\n".join(rows))
+
+
+def _aliases(body: Sequence[ast.stmt], names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield names that only methods have, as in a `class Solution`, with lines that define them."""
+    for owner in (node for node in body if isinstance(node, ast.ClassDef)):
+        for each in owner.body:
+            if isinstance(each, ast.FunctionDef) and each.name in names:
+                first = [*each.args.posonlyargs, *each.args.args][:1]
+                made = "()" if first and first[0].arg in {"self", "cls"} else ""
+                yield each.name, f"{each.name} = {owner.name}{made}.{each.name}"
 
 
 def _first(node: ast.FunctionDef | ast.ClassDef) -> int:
