@@ -127,6 +127,11 @@ def test_numbers_are_read_as_people_write_them(text: str, value: float) -> None:
         ("25-12-26", dt.date(2026, 12, 25)),
         ("3rd of March 2026", dt.date(2026, 3, 3)),
         ("Mar 5, 2026", dt.date(2026, 3, 5)),
+        ("5. M\xe4rz 2026", dt.date(2026, 3, 5)),
+        ("1er juillet 2026", dt.date(2026, 7, 1)),
+        ("12 de octubre de 2026", dt.date(2026, 10, 12)),
+        ("5 \u043c\u0430\u0440\u0442\u0430 2026", dt.date(2026, 3, 5)),
+        ("2026\u5e743\u67085\u65e5", dt.date(2026, 3, 5)),
         ("5.3.2026", dt.date(2026, 3, 5)),
         ("99/99/2026", None),
         ("1.2.3.4.5", None),
@@ -134,6 +139,47 @@ def test_numbers_are_read_as_people_write_them(text: str, value: float) -> None:
 )
 def test_dates_are_read_in_many_forms(text: str, day: dt.date | None, tmp_path: Path) -> None:
     assert one(dt.date, f"On {text} it began.", tmp_path) == day
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Decimal, "Sum: 1\xa0204,90 EUR", Decimal("1204.90")),
+        (Decimal, "Sum: Rs. 1,20,000.00", Decimal("120000.00")),
+        (Decimal, "Sum: 1204.90USD", Decimal("1204.90")),
+        (Decimal, "Sum: (45.00)", Decimal("-45.00")),
+        (float, "Sum: 1,204.50-", -1204.5),
+        (float, "Sum: 4.2 million", None),
+        (float, "Sum: 12k", None),
+        (int, "Sum: 3rd", 3),
+        (int, "Sum: A12B7", None),
+        (dt.datetime, "Sum: 2026-03-05T10:11Z", dt.datetime.fromisoformat("2026-03-05T10:11Z")),
+        (dt.datetime, "Sum: 5 March 2026 at 9:30", dt.datetime.fromisoformat("2026-03-05T09:30")),
+        (bool, "Sum: nein", False),
+        (bool, "Sum: Y", True),
+        (bool, "Sum: n/a", None),
+        (bool, "Sum: [ ]", False),
+        (bool, "( ) Express\n(x) Sum", True),
+        (Literal["in stock", "sold"], "Sum: in-stock", "in stock"),
+        (Literal["open", "closed"], "Sum: not open, it is closed", "closed"),
+        (str, "Sum:\nEmail: a@b.example", None),
+        (str, "Sum: n/a", None),
+        (str, "Sum ____Liv____", "Liv"),
+        (str, "Sum..... Liv", "Liv"),
+        (str, "**Sum:** Liv", "Liv"),
+        (str, "| Sum | Liv |", "Liv"),
+        (str, 'Sum = "Liv"', "Liv"),
+        (list[str], "Sum:\n- a\n- b, c", ["a", "b, c"]),
+        (list[str], "Sum: red, blue and green", ["red", "blue", "green"]),
+        (list[str], "Sum: salt and pepper", ["salt and pepper"]),
+        (list[str], "Sum: [a | b]", ["a", "b"]),
+        (list[int], "Sum: 3, 4, 7", [3, 4, 7]),
+    ],
+)  # fmt: skip
+def test_a_value_is_read_in_the_ways_in_which_people_write_it(
+    kind: Any, text: str, value: Any, tmp_path: Path
+) -> None:
+    assert one(kind, text, tmp_path, name="sum") == value
 
 
 def test_a_value_may_stand_under_its_label(tmp_path: Path) -> None:

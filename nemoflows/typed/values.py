@@ -78,6 +78,10 @@ def as_written(leaf: Leaf, value: Any, found: Evidence, passage: Passage) -> Any
         quote = passage.model_copy(update={"text": found.quote, "start": found.start})
         own = locate(value, quote)
         return " ".join(own.quote.split()) if own else value
+    if isinstance(value, str):
+        is_amount = any(s.hint == HINTS["decimal"] for s in leaf.scalars)
+        told = float(value) if is_amount and re.fullmatch(r"\d+(?:\.\d+)?", value) else 0.0
+        return f"-{value}" if told and _is_negative(told, found, passage) else value
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value <= 0 or not any(s.least < 0 for s in leaf.scalars):
         return value

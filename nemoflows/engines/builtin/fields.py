@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from typing import Any, NamedTuple
 
 from nemoflows.engines.builtin.patterns import Looks, looks
 from nemoflows.engines.builtin.weights import Bag, ask, coverage
+from nemoflows.language.boxes import options
 from nemoflows.language.sentences import sentences
 from nemoflows.language.terms import terms
 
@@ -27,7 +28,16 @@ SENTENCE = 0.2
 DECIMALS = 0.2
 """What a number's decimals add: amounts have them, and counts do not."""
 _DECIMALS = re.compile(r"\d[.,]\d\d?$")
-_SEPARATOR = re.compile(r"\s*[:=]\s*|\t+| {2,}")
+_SEPARATOR = re.compile(
+    r"\s*[:=\uff1a]\s*|\t+|\s*(?:\.{4,}|_{3,}|\u2026+|\|)\s*| {2,}|\s+[-\u2013]\s+"
+)
+_AROUND = " \t_|*`"
+"""What stands around a value and is none of it: a form's rule, a table's border, emphasis."""
+_NONE = re.compile(r"n/?a|[-\u2013\u2014._?]*", re.IGNORECASE)
+"""What is written where there is nothing to write."""
+_KEYED = re.compile(r"[^\W\d_][\w /()-]{0,40}[:=](?:\s|$)")
+_BULLET = re.compile(r"[-*\u2022]\s+(?=\S)")
+_PARTS = re.compile(r"\s*[,;|]\s*(?:and\s+)?|(?<=[^,;|])\s+and\s+(?=[^,;|]*$)")
 _SHORT = 3
 """Characters of a currency or a colon, which label nothing."""
 _TOTAL = frozenset(terms("total sum"))
@@ -79,6 +89,8 @@ def _find(asked: _Asked, text: str) -> Found | None:
         found = [*_labelled(asked, lines), *_sentence(asked, text)]
     else:
         found = list(_typed(asked, seen, lines))
+        if asked.value.get("type") == "boolean":
+            found += _boxed(asked, text)
     if seen and seen.number and asked.name & _TOTAL:
         named = [each for each in found if each.score >= ENOUGH]
         return max(named, key=lambda each: float(each.value), default=None)
@@ -105,19 +117,37 @@ def _typed(asked: _Asked, seen: Looks, lines: Sequence[str]) -> Iterator[Found]:
             above = line
 
 
+def _boxed(asked: _Asked, text: str) -> Iterator[Found]:
+    """Give whether a box is ticked that stands at a label, or is one."""
+    for box in options(text):
+        told = text[box.start : box.end]
+        line = text[text.rfind("\n", 0, box.start) + 1 : box.end]
+        if score := max(asked.label(told), asked.label(box.about)):
+            yield Found(score, told or line, box.ticked)
+
+
 def _labelled(asked: _Asked, lines: Sequence[str]) -> Iterator[Found]:
     """Give what follows `label:`, on the same line or the next."""
     for line, following in zip_longest(lines, lines[1:], fillvalue=""):
-        label, *values = _SEPARATOR.split(line, maxsplit=1)
+        label, *values = _SEPARATOR.split(line.strip("|"), maxsplit=1)
+        value = _bare(values[0]) if values else ""
         score = asked.label(label)
-        if values and score > 0 and values[0]:
-            yield Found(score, line, values[0])
-        elif values and score > 0 and following:
+        if score > 0 and value and not _NONE.fullmatch(value):
+            yield Found(score, line, value)
+        elif score > 0 and values and not value and not _KEYED.match(following):
             yield Found(ABOVE * score, following, following)
+
+
+def _bare(value: str) -> str:
+    """Return a value without what stands around it."""
+    value = value.strip(_AROUND)
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if quoted else value
 
 
 def _sentence(asked: _Asked, text: str) -> Iterator[Found]:
     found = [each.text for each in sentences(text) if each.kind in {"prose", "bullet"}]
+    found = [said for said in found if not _NONE.fullmatch(_SEPARATOR.split(said)[-1])]
     bags = [Bag(said) for said in found]
     weights = ask(asked.words, [bag.terms for bag in bags]).weights
     shares = (coverage(weights, bag) for bag in bags)
@@ -141,15 +171,39 @@ def _part(schema: dict[str, Any], name: str, text: str) -> Any:
 
 
 def _entries(schema: dict[str, Any], name: str, text: str) -> list[Any]:
-    """Return a list of values where one label has several, parted by commas; else an empty one."""
+    """Return a list of values where one label has several, in a line or below it; else nothing."""
     parts = schema["items"].get("properties", {})
-    if parts.get("quote", {}).get("type") != "string" or "maxLength" not in parts["value"]:
+    if parts.get("quote", {}).get("type") != "string":
         return []
-    said = {**schema["items"], "description": schema.get("description", "")}
-    found = _find(_asked(said, name), text)
-    values = re.split(r"\s*[,;]\s*", found.value) if found and ":" in found.quote else []
-    most = min(parts["quote"]["maxLength"], parts["value"]["maxLength"])
-    return [{"quote": v[:most], "value": v[:most]} for v in values if v][: schema["maxItems"]]
+    asked = _asked({**schema["items"], "description": schema.get("description", "")}, name)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = max(_several(asked, lines), key=lambda each: each[0], default=(0.0, []))[1]
+    if (seen := looks(asked.value)) is not None:
+        found = [(line[m.start : m.end], m.value) for line in told for m in seen.find(line)]
+    else:
+        most = min(parts["quote"]["maxLength"], asked.value.get("maxLength", asked.quote))
+        parts = [each for line in told for each in _parted(line)] if len(told) == 1 else told
+        found = [(each[:most], each[:most]) for each in parts]
+    return [{"quote": quote, "value": value} for quote, value in found][: schema["maxItems"]]
+
+
+def _several(asked: _Asked, lines: Sequence[str]) -> Iterator[tuple[float, list[str]]]:
+    """Give what follows a label in its line, or as a list below it, and how well it is named."""
+    for number, line in enumerate(lines):
+        label, *values = _SEPARATOR.split(line.strip("|"), maxsplit=1)
+        if values and (score := asked.label(label)) > 0:
+            below = takewhile(_BULLET.match, lines[number + 1 :])
+            items = [_BULLET.sub("", each, count=1) for each in below]
+            yield score, [values[0]] if values[0] else items
+
+
+def _parted(line: str) -> Iterator[str]:
+    """Give the parts of a list in one line, the last of them perhaps behind an "and"."""
+    line = line.strip("|[]() ")
+    by = _PARTS if re.search(r"[,;|]", line) else re.compile(r"(?!)")
+    for part in map(_bare, by.split(line)):
+        if part and not _NONE.fullmatch(part) and part.lower() != "none":
+            yield part
 
 
 def _leaf(schema: dict[str, Any], name: str, text: str) -> dict[str, Any]:

@@ -30,23 +30,59 @@ class Looks(NamedTuple):
     """Whether they are numbers, decimals as strings included."""
 
 
+_UNIT = r"(?:[a-z]{2,5}|[A-Z]{3})(?![\w/-])"
+_SCALED = r"[ \u00a0]?(?:k|[mb]n|[mb]illions?|mio|mrd|thousand|lakh|crore)\b"
 _NUMBER = re.compile(
-    r"(?<![\w.,/-])[-+]?(?:\d{1,3}(?:[,.' ]\d{3})+|\d+)(?:[.,]\d+)?(?![\w/-]|[.,]\d)"
+    r"(?<![\w.,/-])[-+]?(?:\d{1,3}(?:[,.'\u2019\u00a0\u202f ]\d{3})+|\d{1,2}(?:,\d\d)+,\d{3}|\d+|"
+    rf"(?=\.\d))(?:[.,]\d+)?(?!{_SCALED})(?={_UNIT}|(?![\w/]|-(?!\W*(?:[A-Z]{{3}})?$)|[.,]\d))"
 )
-_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
-_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+"""A number, its unit perhaps glued to it; one in thousands or millions is not the number itself."""
+_MONTHS = [
+    "jan|ene|gen|янв", "feb|fév|fev|фев", "mar|mär|mrt|maa|мар", "apr|avr|abr|апр",
+    "may|mai|mag|mei|maj|мая|май", "jun|juin|giu|июн", "jul|juil|lug|июл", "aug|aoû|aou|ago|авг",
+    "sep|set|сен", "oct|okt|ott|out|окт", "nov|ноя", "dec|dez|déc|dic|дек",
+]  # fmt: skip
+"""How their names begin in English and some of its neighbours' languages."""
+_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[^\W\d_]*\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|[.\u00ba])?"
+_OF = r"(?:of |de |del |di )?"
 _DATES = [
     re.compile(rf"(?<!\d){pattern}(?!\d)", re.IGNORECASE)
     for pattern in (
         r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
         r"(?P<day>\d{1,2})[-/.](?P<month>\d{1,2})[-/.](?P<year>\d{4}|\d{2})",
-        rf"{_DAY}[-/ ]?(?:of )?{_MONTH}[-/, ]*(?P<year>\d{{4}}|\d{{2}})",
+        rf"{_DAY}[-/ ]?{_OF}{_MONTH}[-/, ]*{_OF}(?P<year>\d{{4}}|\d{{2}})",
+        r"(?P<year>\d{4}) ?[年년] ?(?P<month>\d{1,2}) ?[月월] ?(?P<day>\d{1,2}) ?[日일]",
         rf"{_MONTH} {_DAY},? (?P<year>\d{{4}})",
     )
 ]
-_YES = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-_FLAG = re.compile(rf"\b(?:{'|'.join(_YES)})\b", re.IGNORECASE)
+_SAID = {
+    True: [
+        "yes",
+        "true",
+        "on",
+        "ja",
+        "oui",
+        "si",
+        "sí",
+        "sim",
+        "да",
+        "y",
+        "[x]",
+        "✓",
+        "✔",
+        "☑",
+        "☒",
+    ],
+    False: ["no", "false", "off", "nein", "non", "não", "nee", "нет", "n", "[ ]", "☐"],
+}
+_YES = {each: truth for truth, every in _SAID.items() for each in every}
+_FLAG = re.compile(
+    rf"\b(?:{'|'.join(each for each in _YES if each[1:].isalpha())}|[yn](?=\W*$))\b(?!/)|"
+    r"\[[x ]\](?!\S)|[✓✔☑☒☐]",
+    re.IGNORECASE,
+)
+_TIME = re.compile(r",?(?:T| at | um |[ T])(\d\d?:\d\d(?::\d\d(?:\.\d+)?)?) ?(Z|[+-]\d\d:?\d\d)?\b")
 
 
 def looks(schema: dict[str, Any]) -> Looks | None:
@@ -67,7 +103,8 @@ def _flags(line: str) -> Iterator[Match]:
 
 def _choices(choices: list[Any], line: str) -> Iterator[Match]:
     for choice in choices:
-        for found in re.finditer(rf"(?<!\w){re.escape(str(choice))}(?!\w)", line, re.IGNORECASE):
+        spelled = r"[\s_-]+".join(map(re.escape, re.split(r"[\s_-]+", str(choice))))
+        for found in re.finditer(rf"(?<!\bnot )(?<!\w){spelled}(?!\w)", line, re.IGNORECASE):
             yield Match(*found.span(), choice)
 
 
@@ -90,7 +127,7 @@ def plain(text: str) -> str:
 
     A single mark followed by three digits parts thousands where it is a comma, as in English.
     """
-    digits = re.sub(r"[' +]", "", text)
+    digits = re.sub(r"[' +\u2019\u00a0\u202f]", "", text)
     last, first = (",", ".") if digits.rfind(",") > digits.rfind(".") else (".", ",")
     thousands = digits.count(last) > 1 or (last == "," and re.search(r"^[^.]*,\d{3}$", digits))
     return digits.replace(first, "").replace(last, "" if thousands else ".")
@@ -107,9 +144,18 @@ def _dates(line: str) -> Iterator[Match]:
                 yield Match(*found.span(), value)
 
 
+def _moments(line: str) -> Iterator[Match]:
+    """Give dates with the time of day that follows them."""
+    for start, end, day in _dates(line):
+        time = _TIME.match(line, end)
+        at = f"T{time[1].zfill(5)}{time[2] or ''}" if time else ""
+        yield Match(start, time.end() if time else end, day + at)
+
+
 def _iso(year: str, month: str, day: str) -> str:
     """Return a date as ISO 8601; "" where the calendar has none such."""
-    months = _MONTHS.index(month[:3]) + 1 if month[:3] in _MONTHS else int(month)
+    named = (n for n, names in enumerate(_MONTHS, 1) if month in names.split("|"))
+    months = int(month) if month.isdigit() else next(named)
     months, days = (int(day), months) if months > 12 else (months, int(day))
     try:
         return date(int(year) + 2000 * (len(year) == 2), months, days).isoformat()
@@ -124,7 +170,7 @@ def _plain(pattern: str) -> Looks:
 
 _FORMS: dict[str, Looks] = {
     HINTS["date"]: Looks(_dates, tell=True),
-    HINTS["date-time"]: Looks(_dates, tell=True),
+    HINTS["date-time"]: Looks(_moments, tell=True),
     HINTS["decimal"]: Looks(partial(_numbers, {}), number=True),
     HINTS["email"]: _plain(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
     HINTS["uuid"]: _plain(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"),
