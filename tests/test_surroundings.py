@@ -428,3 +428,30 @@ def test_links_that_stay_inside_and_submodules_are_in_the_copy(
     html = Path(str(fixed.report)).read_text("utf-8")
     assert re.search(r"set apart: test_far.py::test_far: .*far", told), told
     assert "set apart: far: a link that leads to nothing in the copy" in html, "beside the test"
+
+
+@pytest.mark.parametrize("how", ["path file", "mapping", "linked"])
+def test_a_package_that_is_edited_outside_is_named_before_anything_is_paid(
+    how: str, venv: Path, tmp_path: Path
+) -> None:
+    lib = tmp_path / "other"
+    (lib / "shop").mkdir(parents=True)
+    (lib / "shop" / "__init__.py").write_text("")
+    [places] = venv.glob("lib/python*/site-packages")
+    made = [places / name for name in ("_shop.pth", "__editable___shop.py", "shop")]
+    files = {"m.py": RIGHT, "test_m.py": TEST.format("import shop").replace("shop.m", "m")}
+    try:
+        if how == "path file":
+            made[0].write_text(f"{lib}\n")
+        elif how == "mapping":
+            made[0].write_text("import __editable___shop\n")
+            made[1].write_text(FINDER.format(lib))
+        else:
+            made[2].symlink_to(lib / "shop")
+        python = f"{venv}/bin/python -m pytest"
+        repo = committed(tmp_path / "repo", files)
+        with pytest.raises(BadInput, match=f"takes it from {lib}.*pip install"):
+            examined(repo, test_command=python)
+    finally:
+        for each in made:
+            each.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from nemoflows.coding.commands import read_command
 from nemoflows.coding.runs import Ran
 from nemoflows.coding.types import CodingTask, TestReport, TestResult
 from nemoflows.sandbox.listing import Listing
@@ -128,14 +129,45 @@ def _forbidden(result: TestResult, task: CodingTask, tree: Tree) -> str:
             return entry
         if elsewhere := _elsewhere(path, result.test, task, tree):
             return elsewhere
-    if "::" not in result.test and (found := _NO_MODULE.search(text)):
-        top = found[1].partition(".")[0]
-        theirs = any(top in path.removesuffix(".py").split("/") for path in tree.files)
-        if not theirs and not re.search(rf"\b{re.escape(top)}\b", task.issue):
-            return (
-                f"{found[0]}: install it for the interpreter that test_command names; what is "
-                "edited in a folder outside the repository cannot be read here"
-            )
+    if found := _NO_MODULE.search(text):
+        return _not_installed(found, result.test, task, tree)
+    return ""
+
+
+def _not_installed(found: re.Match[str], test: str, task: CodingTask, tree: Tree) -> str:
+    """Return why a module is not there, where no change to the repository can mend it."""
+    top = found[1].partition(".")[0]
+    if place := _edited_at(top, task):
+        return (
+            f"{found[0]}: test_command's interpreter takes it from {place}, outside its own "
+            "folders and the repository, where no test run reads; `pip install` without -e, from "
+            "that project's folder, copies it"
+        )
+    theirs = any(top in path.removesuffix(".py").split("/") for path in tree.files)
+    if "::" in test or theirs or re.search(rf"\b{re.escape(top)}\b", task.issue):
+        return ""
+    return f"{found[0]}: install it for the interpreter that test_command names"
+
+
+def _edited_at(top: str, task: CodingTask) -> str:
+    """Return the folder outside that a package is linked to, or a path file or a finder names."""
+    python = Path(read_command(task.test_command).python)
+    prefixes = {python.parent.parent, python.resolve().parent.parent}
+    own = prefixes | ({Path(task.repository.origin)} if task.repository.origin else set())
+    for place in sorted(p for prefix in prefixes for p in prefix.glob("lib*/python3*/*-packages")):
+        found = [link for link in (place / top, place / f"{top}.py") if link.is_symlink()]
+        for file in (*place.glob("*.pth"), *place.glob("__editable__*.py")):
+            with suppress(OSError):
+                text = file.read_text("utf-8", "replace")
+                found += map(
+                    Path, re.findall(rf"['\"]{re.escape(top)}['\"]: ['\"](/[^'\"]+)", text)
+                )
+                folders = [Path(line) for line in text.splitlines() if line.startswith("/")]
+                found += [f / name for f in folders for name in (top, f"{top}.py")]
+        for each in found:
+            real = each.resolve()
+            if real.exists() and not any(map(real.is_relative_to, own)):
+                return str(real.parent)
     return ""
 
 
