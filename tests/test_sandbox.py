@@ -443,6 +443,20 @@ def test_files_without_number_end_a_run_and_leave_nothing(
         shutil.rmtree(here)
 
 
+@pytest.mark.parametrize("after", ["", "os.unlink(str(n))"], ids=["kept", "unlinked"])
+def test_many_files_share_one_limit_of_bytes(after: str, level: Level) -> None:
+    source = (
+        "import os, time\nos.chdir(os.environ['HOME'])\nkept = []\nfor n in range(100):\n"
+        "    kept.append(open(str(n), 'wb', 0))\n    kept[-1].write(bytes(4 << 20))\n"
+        f"    {after}\n    time.sleep(0.01)\nprint('ESCAPED')\n"
+    )
+    ended = attack(level, source)
+    assert ended.why == "files" or "No space left" in ended.output
+    assert "ESCAPED" not in ended.output
+    again = attack(level, source.replace("str(n)", "'one'").replace("range(100)", "range(9)"))
+    assert ("ESCAPED" in again.output) == (not after), "one file written anew is one file"
+
+
 @pytest.mark.parametrize("tamper", [
     lambda path: path.write_bytes(b"evil"),
     lambda path: (path.unlink(), path.write_bytes(b"kept")),

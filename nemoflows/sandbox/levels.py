@@ -17,7 +17,7 @@ capability to read what Landlock leaves open.
 | fork bomb, endless loop, memory, big files    | yes  | yes      | yes                           |
 | memory that no process maps (memfd)           | yes  | yes      | no                            |
 | files without number, deep folders            | yes  | yes      | in its own folders            |
-| many files that fill the disk                 | yes  | no       | no                            |
+| many files that fill the disk                 | yes  | yes      | in its own folders            |
 | gigabytes of output                           | yes  | yes      | yes                           |
 | processes that outlive the run                | yes  | yes      | yes                           |
 | killing the parent or other processes         | yes  | yes      | as root: yes                  |
@@ -32,7 +32,10 @@ At `landlock`, code may not open sockets at all; at `full` it has a loopback of 
 needs ABI 3 (Linux 6.2); below ABI 6 (6.12) signals to other processes are refused altogether. Where
 the caller is not root, changes of modes and times by path pretend to succeed and do nothing, since
 Landlock does not look at them. Limits on memory count all processes of a run, looked at 20 times a
-second; of shared memory they count what is resident in somebody's map at that time.
+second; of shared memory they count what is resident in somebody's map at that time. Below `full`
+what is written is counted so too, where the disk's room shrinks: a run is ended once it is past
+the limit, at `full` no byte more is taken. Files that have no name and that no process holds open,
+but maps, are not counted.
 
 Not covered at any level: faults of the kernel, timing channels, and what a run's own result says of
 it, which `nemoflows.coding.verdict` looks at.
@@ -65,7 +68,7 @@ class Limits(Setting):
     """Resident memory of all processes together, and private data of each."""
     processes: int = Field(default=64, ge=1, le=1 << 22)
     file_mib: int = Field(default=64, ge=1, le=1 << 22)
-    """Of each file that is written; at level `full` of all together."""
+    """Of all that is written together, and of each file."""
 
 
 LEVELS: tuple[Level, ...] = get_args(Level)

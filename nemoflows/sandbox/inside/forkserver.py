@@ -14,6 +14,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -165,7 +166,8 @@ class _Watch:
         self.alive = os.pidfd_open(child)
         self.status: int | None = None
         self.why = "ended"
-        self._room_files = os.statvfs(bounds.folder).f_ffree
+        self._room = os.statvfs(bounds.folder)
+        self._next_count_s = 0.0
 
     def until_end(self) -> dict[str, Any]:
         """Return how the run ended, once none of its processes is left."""
@@ -189,13 +191,20 @@ class _Watch:
             self.why = "report"
         elif _resident_bytes(descendants()) > self.bounds.memory_bytes:
             self.why = "memory"
-        elif self.bounds.level != "full" and self._has_many_files():
+        elif self.bounds.level != "full" and self._writes_much():
             self.why = "files"
 
-    def _has_many_files(self) -> bool:
-        """Return whether the run wrote too many files; looked for where so many were written."""
-        written = self._room_files - os.statvfs(self.bounds.folder).f_ffree
-        return written > namespaces.MAX_FILES and _n_files(self.bounds) > namespaces.MAX_FILES
+    def _writes_much(self) -> bool:
+        """Return whether the run wrote too much; counted where so much was, a tenth of the time."""
+        room, most = os.statvfs(self.bounds.folder), (namespaces.MAX_FILES, self.bounds.file_bytes)
+        n_bytes = (self._room.f_bfree - room.f_bfree) * room.f_frsize
+        started_s = time.monotonic()
+        much = self._room.f_ffree - room.f_ffree > most[0] or n_bytes > most[1]
+        if not much or started_s < self._next_count_s:
+            return False
+        n_files, n_bytes = _written(self.bounds)
+        self._next_count_s = time.monotonic() + 10 * (time.monotonic() - started_s)
+        return n_files > most[0] or n_bytes + _unlinked_bytes(descendants()) > most[1]
 
     def _read(self) -> None:
         """Wait for output, the end, or a moment; take at most one piece of each pipe."""
@@ -261,21 +270,36 @@ def _resident_bytes(pids: list[int]) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _n_files(bounds: confine.Confinement) -> int:
-    """Count a run's files; those deeper than a path may be long are taken for too many."""
-    folders, n = [bounds.scratch, *([bounds.copy] if bounds.opens_copy else [])], 0
+def _written(bounds: confine.Confinement) -> tuple[int, int]:
+    """Count a run's files and their bytes; those deeper than a path may be long are too many."""
+    folders = [bounds.scratch, *([bounds.copy] if bounds.opens_copy else [])]
+    n, blocks = 0, 0
     while folders and n <= namespaces.MAX_FILES:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(found.st_mode):
                         folders.append(entry.path)
-                    own = bounds.uid < 0 or entry.stat(follow_symlinks=False).st_uid == bounds.uid
-                    n += own
+                    if bounds.uid < 0 or found.st_uid == bounds.uid:
+                        n, blocks = n + 1, blocks + found.st_blocks
         except OSError as error:  # else it was removed, or closed, meanwhile
             if error.errno == errno.ENAMETOOLONG:
-                return namespaces.MAX_FILES + 1
-    return n
+                return namespaces.MAX_FILES + 1, 0
+    return n, 512 * blocks
+
+
+def _unlinked_bytes(pids: list[int]) -> int:
+    """Count the bytes of files that have no name any more and that a process holds open."""
+    found = {}
+    for pid in pids:
+        with suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(OSError):
+                    each = os.stat(f"/proc/{pid}/fd/{fd}")
+                    if stat.S_ISREG(each.st_mode) and not each.st_nlink:
+                        found[each.st_dev, each.st_ino] = each.st_blocks
+    return 512 * sum(found.values())
 
 
 def _kill_all_of(uid: int) -> None:
