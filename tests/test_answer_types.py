@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from nemoflows.language.answer_types import answer_type, answers
+from nemoflows.language.answer_types import answer_type, answers, core
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,24 @@ from nemoflows.language.answer_types import answer_type, answers
 )
 def test_the_asking_word_tells_the_kind_of_answer(question: str, kind: str) -> None:
     assert answer_type(question) == kind
+
+
+@pytest.mark.parametrize(
+    ("question", "asked"),
+    [
+        ("Could you please tell me how hot the oven gets?", "how hot the oven gets?"),
+        ("Hi! I would like to know whose boat that is, thanks a lot", "whose boat that is"),
+        ("I was wondering who orders the gloves", "who orders the gloves"),
+        ("Any idea in which hall it stands?", "in which hall it stands?"),
+        ("Does anybody at Velra know who leads it?", "Does anybody at Velra know who leads it?"),
+        ("Who should know what is thanked for?", "Who should know what is thanked for?"),
+        ("Where is it, please?", "Where is it"),
+        ("Thanks", "Thanks"),
+        ("Who gave thanks to the crew?", "Who gave thanks to the crew?"),
+    ],
+)
+def test_courtesies_are_no_part_of_a_question(question: str, asked: str) -> None:
+    assert core(question) == asked
 
 
 @pytest.mark.parametrize(

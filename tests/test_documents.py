@@ -266,6 +266,22 @@ def test_what_stands_on_every_page_of_a_site_is_no_answer_of_one(
     assert [piece.quote for piece in found[:1]] == ([answer] if answer else [])
 
 
+def test_a_footer_of_many_files_is_no_answer_and_helps_none(tmp_path: Path) -> None:
+    foot = "---\n\nReport problems to docs@velra.example. Licence of the pages: CC-BY.\n"
+    told = {"Backups": "Backups run at 02:30.", "Access": "Ilse grants access.", "Disks": "A node has six disks.", "Alerts": "Alerts go to Bo."}  # fmt: skip
+    files: dict[str, str | bytes] = {
+        f"{name}.md": f"# {name}\n\n{said}\n\n{foot}" for name, said in told.items()
+    }
+    index = open_index(build_index(str(corpus(tmp_path, files)), str(tmp_path / "root")))
+
+    def quoted(question: str) -> list[str]:
+        return [each.quote for each in extract(question, index.search(question, 8))]
+
+    assert quoted("Who grants access?")[0] == "Ilse grants access."
+    assert quoted("Which licence has the backup tool?") == []
+    assert quoted("How is a problem with the disks reported?") == []
+
+
 def test_a_page_that_is_copied_whole_answers_and_so_does_what_pages_say_alike(
     tmp_path: Path,
 ) -> None:

@@ -102,6 +102,48 @@ def test_a_row_is_no_sure_answer_to_what_it_has_no_field_for(
     assert (found >= SURE) is sure
 
 
+TASKS = "# The new shed\n\n- [x] rent a van\n- [ ] order shelves\n- [x] tell the bank\n"
+LEVEL_LOG = """2031-01-12T05:01:00Z level=warn msg="queue full" size=812
+2031-01-12T05:02:00Z level=info msg="disk idle" size=0
+"""
+SLUICE = (
+    "The sluice opens at low tide.[^1] It is wide.\n\n[^1]: Except in March, when it stays shut.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "question", "quote"),
+    [
+        ("todo.md", TASKS, "What is still open?", "order shelves"),
+        ("todo.md", TASKS, "Which tasks are finished?", "rent a van"),
+        ("app.log", LEVEL_LOG, "What is the size of the queue?", 'msg="queue full" size=812'),
+        ("form.txt", "Name ___ Liv ___\nClub card ___ 4471 ___\n", "Which club card?", "4471"),
+        ("a.md", SLUICE, "In which month does the sluice stay shut?", "Except in March"),
+    ],
+)
+def test_boxes_logs_and_notes_answer_what_they_do_not_name(
+    name: str, text: str, question: str, quote: str, tmp_path: Path
+) -> None:
+    found, _ = asked(tmp_path, name, text, question)
+    assert quote in found[0].quote
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "question"),
+    [
+        ("a.csv", "Part,Bin\nvalve,A4\nclamp,\n", "In which bin is the clamp?"),
+        ("a.md", "Dogs are allowed in the yard.", "Are horses allowed in the yard?"),
+        ("a.md", "Marta Lind is an engineer.", "How old is Marta Lind?"),
+        ("a.md", "We pay the baker Marta Berg by the hour.", "By what do we pay Marta Lind?"),
+    ],
+)
+def test_what_lacks_what_is_asked_is_no_sure_answer(
+    name: str, text: str, question: str, tmp_path: Path
+) -> None:
+    _, found = asked(tmp_path, name, text, question)
+    assert found < SURE
+
+
 @pytest.mark.parametrize(
     ("text", "kinds"),
     [

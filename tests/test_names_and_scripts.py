@@ -33,6 +33,13 @@ def ask(folder: Path, question: str, **files: str) -> list[str]:
         ("What does --dry-run do?", "The flag --dry-run prints only.", "The flag --run does it all."),
         ("What does -V print?", "The flag -V prints the version.", "The flag -v prints more."),
         ("Who gives the .NET course?", "Ute Krone gives the .NET course.", "Leo Bach gives the net course."),
+        ("Who teaches C++?", "C++ is taught by Bo Lind.", "C is taught by Ann Ek."),
+        ("What must not stand in the hall?", "Bicycles must not stand in the hall.", "Prams may stand in the hall."),
+        ("What may stand in the hall?", "Prams may stand in the hall.", "Bicycles must not stand in the hall."),
+        ("¿Cuánto mide la presa?", "La presa mide 84 metros.", "El guarda mide el agua."),
+        ("谁是北门车站的站长？", "站长是林文。", "北门车站建于1931年。"),
+        ("How old is the tower?", "The tower was built in 1931.", "The tower has 412 steps."),
+        ("How wide is the tower?", "The tower has a width of 9 m.", "The tower is 88 m tall."),
         ("Who lies in ward A?", "In ward A lies Mr Hall.", "In ward B lies Ms Pohl."),
         ("Which donors can give to group A-?", "Group A- takes from O- and A-.", "Group A+ takes from O+."),
     ],
@@ -51,6 +58,12 @@ def test_another_version_is_no_answer_where_the_one_asked_for_is_not_there(tmp_p
 def test_other_spellings_of_a_part_number_are_found(tmp_path: Path, spelling: str) -> None:
     text = "The QR-90/C costs 12 euros.\n\nThe QR-90/D costs 15 euros."
     assert ask(tmp_path, f"What does {spelling} cost?", a=text)[0].startswith("The QR-90/C")
+
+
+def test_a_place_that_nobody_wrote_of_is_not_answered_by_its_building(tmp_path: Path) -> None:
+    text = "北门车站建于1931年，站台长220米。售票处在二楼。"
+    assert ask(tmp_path, "北门车站的厕所在哪里？", a=text) == []
+    assert ask(tmp_path, "售票处在几楼？", a=text)[0] == "售票处在二楼。"
 
 
 def test_dates_are_found_in_other_spellings_too(tmp_path: Path) -> None:
@@ -149,6 +162,7 @@ def test_the_word_after_how_names_the_answer_s_kind(
         "How far is the airport?",
         "What does release 9.1 bring?",
         "Who painted the town hall?",
+        "How wide is the swimming pool?",
     ],
 )
 def test_what_nobody_wrote_stays_unanswered(tmp_path: Path, question: str) -> None:

@@ -18,6 +18,20 @@ _VERBS = "do|does|did|is|are|was|were|has|have|had|can|could|should|would|will|m
 _HOW = rf"how (?!(?:{_VERBS}|to|come|about|and|or|not)\b)[a-z]+\b"
 _KIND = re.compile(rf"\b(?:{_HOW}|(?:what|which) (?:\w+ )?\w+(?= (?:{_VERBS})\b))", re.IGNORECASE)
 """Words that name the answer's kind and may well be absent from it: "how long", "which city"."""
+_ASKING = r"(?:who|whom|whose|what|which|when|where|why|how)\b"
+_AHEAD = re.compile(
+    rf"(?!\W*{_ASKING})[^\n]{{0,200}}?\b(?:know|tell (?:me|us)|wonder(?:ing|ed)?|idea|clue|curious|"
+    rf"ask(?:ing)?|say|explain(?: to (?:me|us))?|remember|remind (?:me|us)|find out|sure|see|"
+    rf"question|exactly|please)\b[ ,:]*(?:in [a-z ]{{1,20}}[, ])?"
+    rf"(?=(?:at|by|for|from|in|of|on|to|under|until|with) {_ASKING}|{_ASKING})",
+    re.IGNORECASE,
+)
+"""What may stand ahead of the word that asks, as "I was wondering"."""
+_BEHIND = re.compile(
+    r"[\s,.!?;-]+please\W*$|"
+    r"[,.!?;-]\s*(?:please|thanks?|thank you|many thanks|cheers)\b[^?]{0,60}\??$",
+    re.IGNORECASE,
+)
 _TIMES = (
     "second seconds s sec minute minutes min mins hour hours h hr hrs day days night nights week "
     "weeks month months year years decade decades century centuries until till since always ever"
@@ -36,9 +50,22 @@ _MEASURES = {
     "fast": f"{_TIMES} {_LENGTHS} mph kmh knots speed mbit gbit mbps gbps hz rpm",
     "soon": _TIMES,
     "loud": "db decibel decibels noise",
+    "old": f"{_TIMES} age aged born built made finished completed founded opened laid",
     **dict.fromkeys(("hot", "cold", "warm", "cool"), "c f k degree degrees celsius fahrenheit"),
 }
 """What a sentence must name, or the asked word itself, to answer how long, how heavy and so on."""
+_DIMENSIONS = [
+    set(each.split())
+    for each in (
+        "tall high height",
+        "wide width broad narrow breadth",
+        "deep depth",
+        "thick thickness",
+        "long length",
+        "far distant distance away from",
+    )
+]
+"""Words for one measure; units of length are the same for all of them."""
 _VAGUE = re.compile(r"\b(?:an?|a few|several|some|until|till|since|forever)\b", re.IGNORECASE)
 """Measures without a number: "a week", "until Friday"."""
 _OFTEN = re.compile(
@@ -102,6 +129,14 @@ _LETTERS = re.compile(r"[a-z]+")
 _ASKED_BY = STOP_WORDS | {"mean", "means", "used", "use", "stand", "stands"}
 
 
+def core(question: str) -> str:
+    """Return a question without the courtesies around it: "could you tell me", "thanks"."""
+    bare = _BEHIND.sub("", question)
+    ahead = _AHEAD.match(bare)
+    named = ahead and re.search(r"(?<=[a-z,] )(?!I\b)[A-Z]|\d|[_/]", ahead.group())
+    return bare[ahead.end() :] if ahead and not named else bare or question
+
+
 def answer_type(question: str) -> AnswerType:
     """Return what kind of answer `question` asks for; "" where its words do not say."""
     return next((kind for kind, asks in _ASKS.items() if asks.search(question)), "")
@@ -133,6 +168,11 @@ def answers(kind: AnswerType, question: str, sentence: str) -> bool:
 
 
 def _measured(how: str, sentence: str) -> bool:
-    """Tell whether a sentence names a unit of what is asked, or that measure itself."""
+    """Tell whether a sentence names a unit of what is asked and no other measure, or it itself."""
     said = set(_LETTERS.findall(sentence.lower()))
-    return how in said or not said.isdisjoint(_MEASURES[how].split())
+    own = next((each for each in _DIMENSIONS if how in each), {how})
+    if not said.isdisjoint(own):
+        return True
+    if len(own) > 1 and any(not said.isdisjoint(each) for each in _DIMENSIONS):
+        return False
+    return not said.isdisjoint(_MEASURES[how].split())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 WORDS = """
 choose chosen choice select selected tick ticked check checked mark marked cross crossed pick picked
 complete completed finish finished open todo left undone unfinished incomplete remain remaining
-missing unticked unchecked
+missing unticked unchecked task item
 """
 """By which people ask for what a box says by its sign."""
 _ASKS_FOR_OPEN = re.compile(

@@ -72,7 +72,7 @@ _KEYED = re.compile(
 )
 """A line "key: value", or a key above indented ones."""
 _LEADER = re.compile(
-    r"[ \t]*[^\W_][^\n:|=]{0,48}?[ \t]*(?:\.{4,}|_{4,}|…{2,}|(?: \.){4,})[ \t]*(?P<value>\S.*|$)"
+    r"[ \t]*[^\W_][^\n:|=]{0,48}?[ \t]*(?:\.{4,}|_{3,}|…{2,}|(?: \.){4,})[ \t]*(?P<value>\S.*|$)"
 )
 """A form's line whose field and value dots or a rule join."""
 _PAGE = re.compile(r"\d{1,4}\s*$")
@@ -89,7 +89,7 @@ MAX_RECORD_CHARACTERS = 300
 _INDENTED = re.compile(r"\s*(?:>>> |\.\.\. |\$ )|(?: {4}|\t)")
 _MARKUP = re.compile(
     r"\s*(?:(?:<[/!a-zA-Z][^>]*>|\[?!\[[^\]]*\]\([^)]*\)(?:\]\([^)]*\))?)\s*)+$|"
-    r"\s*\.\. |\[[^\]]+\]:\s"
+    r"\s*\.\. |\[[^^\]][^\]]*\]:\s"
 )
 _KINDS: dict[str, Kind] = {
     "prose": "prose", "more": "prose", "heading": "heading", "bullet": "bullet",

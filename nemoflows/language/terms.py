@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from itertools import pairwise
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same text would give other terms: they are stored in indexes."""
 
 STOP_WORDS = frozenset(
@@ -67,6 +67,8 @@ _DATED = re.compile(
 _LETTERED = re.compile(r"\b([A-Za-z][a-z]+):? (A|I)(?![\w'\u2019+*-])")
 """A letter as a name, as in "hall A" and "World War I"."""
 MAX_NAME_CHARACTERS = 40
+LONE = 0.1
+"""What a character alone between others counts for: texts have it within pairs."""
 
 _RUNS = {
     "han": "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3005",
@@ -89,6 +91,9 @@ _ASKED = re.compile(
     )
 )
 """Words that ask, copulas and particles of the languages of these scripts, as `STOP_WORDS`."""
+
+
+_WORDLIKE = re.compile(f"[{_RUNS['han']}]+|[{_RUNS['katakana']}]+")
 
 
 @cache
@@ -127,6 +132,17 @@ def terms(text: str) -> list[str]:
     halves = _HALVES.findall(text) if "\n" in text else ()
     plain = (*words(text), *(word for pair in halves for word in words(" ".join(pair))))
     return [_stem(word) for word in plain if word not in STOP_WORDS] + names(text)
+
+
+def shares(text: str) -> dict[str, float]:
+    """Return what a pair of neighbouring characters counts for of the words that its run may be.
+
+    A run of Chinese characters or of Katakana between other signs is taken for one word; those of
+    other scripts have endings, or hold a whole sentence.
+    """
+    runs = [] if text.isascii() else _WORDLIKE.findall(_fold(text))
+    counted = {_stem(pair): 1 / len(pairs) for pairs in map(_pairs, runs) for pair in pairs}
+    return {pair: n if len(pair) > 1 else LONE for pair, n in counted.items()}
 
 
 def names(text: str) -> list[str]:
@@ -178,7 +194,30 @@ def _fold(text: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def _stem(word: str) -> str:
-    return _stemmer()(word)
+    return _stemmer()(_irregular().get(word, word))
+
+
+_IRREGULAR = """
+    become became; begin began begun; bite bitten; blow blew blown; break broke broken;
+    bring brought; build built; burn burnt; buy bought; catch caught; choose chose chosen;
+    come came; draw drew drawn; drink drank drunk; drive drove driven; eat ate eaten;
+    fall fell fallen; feed fed; feel felt; fight fought; fly flew flown; forget forgot forgotten;
+    freeze froze frozen; give gave given; go went gone; grow grew grown; hang hung;
+    hide hid hidden; hold held; keep kept; know knew known; lay laid; lead led; lend lent;
+    lose lost; make made; mean meant; meet met; pay paid; ride rode ridden; ring rang rung;
+    run ran; say said; see seen; sell sold; send sent; shake shook shaken; shoot shot; show shown;
+    sing sang sung; sink sank sunk; sit sat; sleep slept; speak spoke spoken; spend spent;
+    stand stood; steal stole stolen; strike struck; sweep swept; swim swam swum; take took taken;
+    teach taught; tell told; think thought; throw threw thrown; understand understood; wake woke;
+    wear wore worn; weave wove woven; win won; write wrote written
+"""
+"""English verbs, whose past says the same as they do."""
+
+
+@cache
+def _irregular() -> dict[str, str]:
+    verbs = (each.split() for each in _IRREGULAR.split(";"))
+    return {form: verb for verb, *forms in verbs for form in forms}
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
@@ -20,6 +20,8 @@ from nemoflows.types import Passage
 MAX_CODE_CHARACTERS = 1200
 MAX_JOINED_CHARACTERS = 600
 """Of a lead-in with the code or list that it announces, and of a table."""
+MIN_RUN_CHARACTERS = 4
+"""Of two words, in a script without spaces, that make a sentence."""
 LETTERS = 0.6
 """Least share of letters and digits in a sentence."""
 
@@ -28,13 +30,16 @@ MANY_PAGES = 3
 
 Source: chosen by reading, not calibrated.
 """
-_PAGE = re.compile(r"\.(?:x?html?|php|aspx?|jsp)$", re.IGNORECASE)
+_PAGE = re.compile(r"\.(?:x?html?|php|aspx?|jsp|md|mdx|markdown|rst|adoc|txt)$", re.IGNORECASE)
 _ADDRESS = re.compile(r"https?://[^\s)>\]]+")
-_PAIR = re.compile(r"[^\W_][^\n:]{0,40}: \S[^\n]*$")
+PAIR = re.compile(r"[^\W_][^\n:]{0,40}: \S[^\n]*$")
 """One line "key: value", which needs no third word."""
+_LOGGED = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+_NOTE = re.compile(r"\[\^[^\]\n]+\](?=:)")
+"""What begins a footnote of Markdown."""
 _LISTED = re.compile(r"\s*(?:[-*+\u2022]|\(?\d{1,3}[.)])\s+\S")
 _ORDERED = re.compile(r"(?:first|second|third|then|next|after|finally|last|step)\b", re.IGNORECASE)
-_RULE = re.compile(r"[._…]{4,}|(?: \.){4,}")
+_RULE = re.compile(r"[.…]{4,}|_{3,}|(?: \.){4,}")
 """Dots or a line that join a form's field and its value."""
 _ROW = re.compile(r"\|.*\w.*\|")
 _STUB = re.compile(r"@[\w.]*overload\b|\.\.\.$|^(?:if|elif) (?:typing\.|t\.)?TYPE_CHECKING")
@@ -73,8 +78,8 @@ def candidates(passages: Sequence[Passage]) -> list[Candidate]:
     for passage in passages:
         sections.setdefault((passage.document, passage.heading), []).append(passage)
     ranked = enumerate(sections.values())
-    found = [each for rank, section in ranked for each in _of_section(section, rank)]
     furniture = _furniture(passages)
+    found = [each for rank, section in ranked for each in _of_section(section, rank, furniture)]
     return (
         [
             replace(each, furniture=_is_any(each, furniture.get(each.passage.id, [])))
@@ -120,9 +125,20 @@ def _is_any(candidate: Candidate, furniture: Sequence[Sentence]) -> bool:
     return any(sentence.start < each.end and each.start < sentence.end for each in furniture)
 
 
-def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:
+def _own(passage: Passage, furniture: Sequence[Sentence]) -> str:
+    """Return the text of a passage without what is the site's."""
+    text = passage.text
+    for each in furniture:
+        text = text.replace(each.text, " ", 1)
+    return text
+
+
+def _of_section(
+    section: Sequence[Passage], rank: int, furniture: Mapping[str, Sequence[Sentence]]
+) -> Iterator[Candidate]:
     path = " ".join(term for name in subjects(section[0].document) for term in sorted(name))
-    held = (*(part.text for part in section), section[0].heading, path)
+    texts = (_own(part, furniture.get(part.id, ())) for part in section)
+    held = (*texts, section[0].heading, path)
     around, before = Bag(*held), Bag()
     for passage in sorted(section, key=lambda passage: passage.start):
         found = sentences(passage.text)
@@ -143,6 +159,8 @@ def _of_section(section: Sequence[Passage], rank: int) -> Iterator[Candidate]:
                 step = sentence.kind == "bullet" or _ORDERED.match(sentence.text)
                 kind: Step = "item" if step else ""
                 led = Bag() if sentence.kind == "record" else before
+                if note := _NOTE.match(sentence.text):
+                    led = Bag(*(s.text for s in found if note.group() in s.text and s != sentence))
                 yield Candidate(quoted, passage, rank, bag, led, around, opens, torn, kind)
             before = bag
         for whole in (*_lists(passage.text, found), *_rows(passage.text, found)):
@@ -178,10 +196,13 @@ def _states(sentence: Sentence) -> bool:
         return len(text) <= MAX_JOINED_CHARACTERS and text.startswith(("|", "+"))
     if sum(map(_is_letter, text)) < LETTERS * len("".join(_RULE.sub("", text).split())):
         return False
-    if sentence.kind == "record" or _PAIR.match(text):
+    if sentence.kind == "record" or PAIR.match(text):
         return len(text) <= MAX_CODE_CHARACTERS
-    told = len(words(_ADDRESS.sub("", text))) >= 3
-    return told and sentence.kind in {"prose", "bullet"} and not is_code(text)
+    said = words(_ADDRESS.sub("", text))
+    runs = len(said) > len(text.split()) and len("".join(said)) >= MIN_RUN_CHARACTERS
+    told = len(said) >= 3 or runs
+    plain = _LOGGED.match(text) or not is_code(text)
+    return told and sentence.kind in {"prose", "bullet"} and bool(plain)
 
 
 def _is_letter(character: str) -> bool:

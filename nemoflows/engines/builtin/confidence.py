@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from nemoflows.engines.builtin.candidates import PAIR
 from nemoflows.engines.builtin.weights import Bag, ask, coverage
 from nemoflows.language.answer_types import answers
 from nemoflows.language.sentences import sentences
@@ -23,6 +25,10 @@ lacks a word of it may have no such field at all.
 
 Source: chosen by reading, not calibrated.
 """
+_YES_OR_NO = re.compile(
+    r"\W*(?:is|are|was|were|do|does|did|can|could|may|must|has|have|will|should)\b", re.IGNORECASE
+)
+"""What is asked so is answered by what speaks of all of it."""
 _BIAS = -0.16
 _WEIGHTS = (2.6, 1.5, 0.5, 1.3)
 
@@ -41,11 +47,15 @@ def confidence(question: str, evidence: Sequence[Evidence], passages: Sequence[P
 
 
 def _is_said(question: str, quote: Evidence, passages: Sequence[Passage]) -> bool:
-    """Tell whether a quote that is a record holds what the question needs; others may leave out."""
-    if all(each.kind != "record" for each in sentences(quote.quote)):
+    """Tell whether a quote holds the measure that is asked for, and a record all that is needed."""
+    asked = ask(question, [terms(passage.text) for passage in passages])
+    lacks = asked.measure and not answers(asked.kind, asked.text, quote.quote)
+    if lacks or asked.other(quote.quote):
+        return False
+    kinds = {"record" if PAIR.match(each.text) else each.kind for each in sentences(quote.quote)}
+    if "record" not in kinds and _YES_OR_NO.match(asked.text) is None:
         return True
-    needs = ask(question, [terms(passage.text) for passage in passages]).needs
-    return coverage(needs, Bag(quote.quote, quote.heading, quote.document)) >= RECORD_SAYS
+    return coverage(asked.needs, Bag(quote.quote, quote.heading, quote.document)) >= RECORD_SAYS
 
 
 def leads(

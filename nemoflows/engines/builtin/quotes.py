@@ -11,7 +11,7 @@ from nemoflows.engines.builtin.candidates import Candidate, candidates
 from nemoflows.engines.builtin.weights import Asked, Bag, ask, coverage
 from nemoflows.language.answer_types import AnswerType, answers
 from nemoflows.language.boxes import asks_for_ticked
-from nemoflows.language.terms import terms
+from nemoflows.language.terms import shares, terms
 from nemoflows.language.titles import subjects
 from nemoflows.types import Evidence, Passage
 
@@ -54,6 +54,11 @@ EXACT = 3.0
 """What a sentence gains that holds the names with signs as they are asked for: 1.10 is not 10.1."""
 BOXED = 4.0
 """What a box gains whose label the question holds whole."""
+_DENIES = re.compile(
+    r"\b(?:not|never|cannot|nobody|nothing|none|without)\b|n['\u2019]t\b", re.IGNORECASE
+)
+DENIES, DENIED = 1.5, 0.05
+"""What a sentence that denies gains where the question does, and loses where it does not."""
 SUBJECT, OPENS = 1.5, 1.0
 """What a sentence gains whose document the question names, and what its first one does where the
 question is what that is."""
@@ -85,6 +90,8 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
     for code in (False, True) if asked.kind != "definition" else (False,):
         ranked = [each for each in scored if (each.sentence.kind == "code") is code]
         ranked = [each for each in ranked if _about(asked, each)]
+        if asked.measure:
+            ranked = sorted(ranked, key=lambda each: not _measured(asked, each))
         if any(_covers(asked, each) for each in ranked[:AMONG]):
             kept = _kept(asked, ranked, k)
             return [_evidence(each) for each in (_in_order(kept) if procedure else kept)]
@@ -124,6 +131,13 @@ def _about(asked: Asked, each: Candidate) -> bool:
     return not asked.subjects or not asked.subjects.isdisjoint(each.around.terms)
 
 
+def _measured(asked: Asked, each: Candidate) -> bool:
+    """Tell whether a sentence has the measure that is asked for, of what is asked about."""
+    text = each.sentence.text
+    has_one = answers(asked.kind, asked.text, text) and not asked.other(text)
+    return has_one and _covers(asked, each)
+
+
 def _covers(asked: Asked, each: Candidate) -> bool:
     """Tell whether the sentence, where it stands, is about what is asked.
 
@@ -139,8 +153,8 @@ def _covers(asked: Asked, each: Candidate) -> bool:
     if not beyond:
         return each.opens or coverage(asked.needs, each.bag) >= SAID
     return (
-        coverage(beyond, each.around) >= COVERED_BRIEF.get(len(beyond), COVERED)
-        and (not names or coverage(names, each.around) >= NAMED)
+        coverage(beyond, each.around, each.bag) >= COVERED_BRIEF.get(asked.n_words(beyond), COVERED)
+        and (not names or coverage(names, each.around, each.bag) >= NAMED)
         and coverage(beyond, each.bag) >= SAID
     )
 
@@ -204,13 +218,20 @@ def _score(asked: Asked, each: Candidate) -> float:
     if asked.exact:
         held = [(n in each.bag.terms) + (n in each.around.terms) for n in asked.exact]
         worth += EXACT * sum(held) / len(held) / 2
-    worth += STEPS * (each.step == "list") + BOXED * _is_asked_box(asked, each)
+    boxed = _is_asked_box(asked, each) or (each.ticked is not None and asked.state)
+    worth += STEPS * (each.step == "list") + BOXED * boxed
+    if _DENIES.search(asked.text) is None:
+        worth -= DENIED * (_DENIES.search(each.sentence.text) is not None)
+    else:
+        worth += DENIES * (_DENIES.search(each.sentence.text) is not None)
     said = each.sentence.text.rstrip("*_\"'`) ")
     return worth - LEADS_ON * said.endswith(":") - ASKS * said.endswith("?") - TORN * each.torn
 
 
 def _grams(asked: Asked, bag: Bag) -> float:
     """Return the share of the question's four-letter stretches: they forgive endings and typing."""
+    if shares(asked.text):  # its terms are grams themselves
+        return coverage(asked.weights, bag)
     wanted, held = (
         Counter(line[n : n + 4] for n in range(len(line) - 3))
         for line in (" ".join(asked.weights), " ".join(bag.order))

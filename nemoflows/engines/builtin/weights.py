@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 
-from nemoflows.language.answer_types import AnswerType, answer_type, kind_words
-from nemoflows.language.terms import STOP_WORDS, is_dated, names, parts, terms, words
+from nemoflows.language.answer_types import AnswerType, answer_type, core, kind_words
+from nemoflows.language.boxes import WORDS
+from nemoflows.language.terms import STOP_WORDS, is_dated, names, parts, shares, terms, words
 
 NAME_NEED = 2.0
 """How much more an answer needs a name, a number or an identifier than another word."""
@@ -27,15 +28,19 @@ _ASKING = """
 kind type sort name called known term word many much number amount percentage year date time day
 often month person people thing way something use used happen mean get make give take find tell say
 explain describe show list example main exactly first also new work need want current please
-normal usual typical actual overall whole here now today anyway still
+normal usual typical actual overall whole here now today anyway still page document file
 """
 _ENGLISH = frozenset(
     "what which who whom whose where when why how does did are were the of is do can".split()  # noqa: SIM905
 )
 """Words of which most English questions hold one, and questions in other languages none."""
 MAX_FUNCTION_LETTERS, MOST_FUNCTION_WORDS = 3, 0.7
+_FULL_NAME = re.compile(r"(?<!^)\b([A-Z][a-z]+) ([A-Z][a-z]+)\b(?! [A-Z])")
+_ANOTHER = r"\b{0} [A-Z]\w|(?<![.!?] )(?<!^)\b[A-Z]\w+ {1}\b"
 _ADVERB = re.compile(r"[a-z]{3,}ly$")
-_NAMES = re.compile(r"(?<!^)(?<![?.!] )\b(?:[A-Z][\w'-]*|\w*\d\w*|\w+_\w+)")
+_NAMES = re.compile(
+    r"(?<!^)(?<![?.!] )(?<![\u00bf\u00a1])\b(?:[A-Z][\w'-]*(?:\+\+|[#+])?|\w*\d\w*|\w+_\w+)"
+)
 _CAPITALS = re.compile(r"\b[A-Z][\w'-]+(?:\s+(?:(?:of|the|and|for)\s+)*[A-Z][\w'-]+)+")
 
 
@@ -58,6 +63,24 @@ class Asked:
     measure: frozenset[str] = frozenset()
     """What "how" asks for, as "long"; no answer need hold it."""
 
+    @property
+    def state(self) -> bool:
+        """Whether it asks for what boxes say by their signs, and for nothing else."""
+        needed = {term for term, need in self.needs.items() if need > ASKING_NEED}
+        return bool(needed) and needed <= frozenset(terms(WORDS))
+
+    def other(self, text: str) -> bool:
+        """Tell whether a text has a part of a name of the question beside that of another."""
+        return any(
+            f"{first} {last}" not in text and re.search(_ANOTHER.format(first, last), text)
+            for first, last in _FULL_NAME.findall(self.text)
+        )
+
+    def n_words(self, among: Collection[str]) -> int:
+        """Return how many words some of its terms are: one for a run of neighbouring characters."""
+        share = shares(self.text)
+        return round(sum(share.get(term, 1.0) for term in among))
+
 
 @cache
 def _asking() -> frozenset[str]:
@@ -75,7 +98,9 @@ def ask(question: str, bags: Sequence[Collection[str]], *, subjects: Collection[
     Source: inverse document frequency as in BM25 (Robertson and Zaragoza 2009, section 3.1), over
     the sentences at hand, since no statistics of the whole index come along.
     """
+    question = core(question)
     held = Counter(term for bag in bags for term in set(bag))
+    share = shares(question)
     exact = names(question)
     loose = {part for name in exact if not is_dated(name) for part in parts(name)}
     asked = [term for term in dict.fromkeys(terms(question)) if term not in loose]
@@ -85,13 +110,16 @@ def ask(question: str, bags: Sequence[Collection[str]], *, subjects: Collection[
     kind = answer_type(question)
     measure = frozenset(terms(" ".join(kind_words(question)))) if kind == "number" else frozenset()
     weak = _asking() | set(terms(" ".join(kind_words(question)))) | _adverbs(question)
-    needs = {term: ASKING_NEED if term in weak else 1.0 for term in asked}
+    needs = {t: ASKING_NEED if t in weak else share.get(t, 1.0) for t in asked}
     needs |= dict.fromkeys(_function_words(question) & set(asked), FUNCTION_NEED)
     needs |= dict.fromkeys(special - measure, NAME_NEED)
     return Asked(
         text=question,
         kind=kind,
-        weights={t: math.log(1 + (len(bags) - held[t] + 0.5) / (held[t] + 0.5)) for t in asked},
+        weights={
+            t: share.get(t, 1.0) * math.log(1 + (len(bags) - held[t] + 0.5) / (held[t] + 0.5))
+            for t in asked
+        },
         needs={t: need for t, need in needs.items() if t not in measure and not is_dated(t)},
         names=frozenset(special),
         subjects=named,
