@@ -172,6 +172,27 @@ def test_rules_that_are_no_file_hold_nothing_up(tmp_path: Path) -> None:
     assert trees.read(top)[1] == [".gitignore: not a regular file"]
 
 
+@pytest.mark.parametrize("name", ["commondir", "HEAD", "index", "info/exclude", "packed-refs"])
+@pytest.mark.parametrize("odd", ["pipe", "device", "zero byte"])
+def test_parts_of_git_that_are_no_files_hold_nothing_up(
+    name: str, odd: str, tmp_path: Path
+) -> None:
+    repo = checkout(tmp_path / "repo", **{"a.py": "", "b.py": ""})
+    place = repo / ".git" / name
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    if odd == "pipe":
+        os.mkfifo(place)
+    elif odd == "device":
+        place.symlink_to("/dev/zero")
+    else:
+        place.write_bytes(b"ref: refs/heads/a\0b\n")
+    if name == "packed-refs":
+        (repo / ".git" / "HEAD").write_text("ref: refs/heads/none\n")
+    assert names(repo) == ["a.py", "b.py"]
+    assert isinstance(Listing(repo).commit(), str)
+
+
 def test_rules_of_the_user_s_own_hold(tmp_path: Path) -> None:
     top = checkout(tmp_path / "top", **{"m.py": "", "m.key": ""})
     (tmp_path / "home").mkdir()

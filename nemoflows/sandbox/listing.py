@@ -105,9 +105,7 @@ class Listing:
             with Root(git) as settings:
                 text = settings.read("HEAD", limit_bytes=MAX_PATH_BYTES)[0]
             named = re.fullmatch(rb"ref: (refs/\S+)\s*", text)
-            with suppress(FileNotFoundError):  # of a worktree: branches are those of all of them
-                git = git / os.fsdecode((git / "commondir").read_bytes().strip())
-            with Root(git) as settings:
+            with Root(_common(git)) as settings:
                 return _of_branch(settings, os.fsdecode(named[1])) if named else _id(text)
         return ""
 
@@ -124,9 +122,7 @@ class Listing:
         """Return the rules that hold for the folder before its own."""
         chain = Chain().below("", of_user())
         if git := _git_folder(checkout, self.top or self.folder):
-            with suppress(FileNotFoundError):  # of a worktree: the rules are those of all of them
-                git = git / os.fsdecode((git / "commondir").read_bytes().strip())
-            with _readable(git), Root(git) as settings:
+            with _readable(git), Root(_common(git)) as settings:
                 chain = chain.below("", read_rules(settings, "info/exclude"))
         parts = self.base.split("/") if self.base else []
         for n in range(len(parts)):
@@ -253,6 +249,19 @@ def _git_folder(checkout: Root, top: Path) -> Path | None:
             place = top / os.fsdecode(found[1])
             return place if place.is_dir() else None
     return None
+
+
+def _common(git: Path) -> Path:
+    """Return the folder with what all worktrees share, rules and branches."""
+    try:
+        with Root(git) as settings:
+            data = settings.read("commondir", limit_bytes=MAX_PATH_BYTES)[0]
+    except PermissionError:
+        raise
+    except OSError:  # there is none; or a link, a pipe, a device
+        return git
+    common = git / os.fsdecode(data.strip())
+    return common if common.is_dir() else git
 
 
 def _of_branch(settings: Root, name: str) -> str:

@@ -48,9 +48,7 @@ class Root:
         fd = os.dup(self._fd)
         try:
             for part in name.split("/") if name else ():
-                if part in {"", ".", ".."}:
-                    raise OSError(errno.EINVAL, "not a path from the root", name)
-                below = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                below = os.open(_plain(part, name), _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
                 os.close(fd)
                 fd = below
             yield fd
@@ -84,7 +82,9 @@ class Root:
         """
         folder, _, last = name.rpartition("/")
         with self.folder(folder) as parent:
-            fd = os.open(last, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=parent)
+            fd = os.open(
+                _plain(last, name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=parent
+            )
         with os.fdopen(fd, "rb") as file:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
@@ -93,6 +93,12 @@ class Root:
             if status.st_size > limit_bytes or len(data) > limit_bytes:
                 raise OSError(errno.EFBIG, f"longer than {limit_bytes:,} bytes", name)
         return data, status
+
+
+def _plain(part: str, name: str) -> str:
+    if part in {"", ".", ".."} or "\0" in part:
+        raise OSError(errno.EINVAL, "not a path from the root", name)
+    return part
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | OSError:
