@@ -230,6 +230,15 @@ def test_a_gigabyte_of_output_is_cut(level: Level) -> None:
     assert ended.output.rstrip().endswith("the end")
 
 
+def test_a_run_is_the_same_whatever_the_caller_s_umask(level: Level) -> None:
+    before = os.umask(0o077)
+    try:
+        source = "import os\nprint(open('/dev/null').read() == '', oct(os.umask(0)))\n"
+        assert attack(level, source).output == "True 0o22\n"
+    finally:
+        os.umask(before)
+
+
 def test_an_endless_loop_is_ended(level: Level) -> None:
     ended = attack(level, "while True: pass", SHORT)
     assert ended.why == "time"

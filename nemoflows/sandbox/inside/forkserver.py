@@ -68,6 +68,7 @@ def main(parent: str) -> None:
     Args:
         parent: Where the folder is made that the runs are laid out in, one after the other.
     """
+    os.umask(0o022)  # whatever the caller's: the run's user passes the folders made here
     call(libc().prctl, _SET_SUBREAPER, 1, 0, 0, 0)
     suite.preload()
     gc.collect()
