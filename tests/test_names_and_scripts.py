@@ -66,6 +66,19 @@ def test_a_place_that_nobody_wrote_of_is_not_answered_by_its_building(tmp_path: 
     assert ask(tmp_path, "售票处在几楼？", a=text)[0] == "售票处在二楼。"
 
 
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("切符は900円です。", "切符はいくらですか？"),
+        ("学生共有820人。", "学生有多少人？"),
+    ],
+)
+def test_what_asks_for_an_amount_need_not_be_found(
+    text: str, question: str, tmp_path: Path
+) -> None:
+    assert ask(tmp_path, question, a=f"# 港\n\n南港。\n\n{text}") == [text]
+
+
 def test_dates_are_found_in_other_spellings_too(tmp_path: Path) -> None:
     text = "On 3 May 2024 the lift was repaired.\n\nOn 5 March 2024 the roof was repaired."
     assert ask(tmp_path, "What was repaired on 3 May 2024?", a=text)[0].startswith("On 3 May")

@@ -81,7 +81,7 @@ _RUNS = {
 _ASKED = re.compile(
     unicodedata.normalize(
         "NFKC",
-        "有?多(?=[高长長久大远遠深重宽寬快])|什么|什麼|怎么|怎麼|怎样|为什|為什|多少|哪|谁|誰|几|幾|吗|嗎|呢|的|是|了|在|于|於|何|"
+        "有?多(?=[高长長久大远遠深重宽寬快])|什么|什麼|怎么|怎麼|怎样|为什|為什|有?多少|哪|谁|誰|几|幾|吗|嗎|呢|的|是|了|在|于|於|何|"
         "いつ|どこ|どれ|どの|だれ|なぜ|いくら|いくつ|(?:です|ます)か?|(?:で|ま)した|"
         "[はがをにへのもでとか](?![ぁ-ゟ])|"
         "언제|어디|누구|무엇|얼마|어떻게|왜|(?:입|습)니(?:까|다)|나요|"
@@ -93,7 +93,10 @@ _ASKED = re.compile(
 """Words that ask, copulas and particles of the languages of these scripts, as `STOP_WORDS`."""
 
 
-_WORDLIKE = re.compile(f"[{_RUNS['han']}]+|[{_RUNS['katakana']}]+")
+_KANA = _RUNS["hiragana"]
+_WORDLIKE = re.compile(
+    f"[{_RUNS['han']}]+|[{_RUNS['katakana']}]+|(?<![{_KANA}])[{_KANA}](?![{_KANA}])"
+)
 
 
 @cache
@@ -137,8 +140,8 @@ def terms(text: str) -> list[str]:
 def shares(text: str) -> dict[str, float]:
     """Return what a pair of neighbouring characters counts for of the words that its run may be.
 
-    A run of Chinese characters or of Katakana between other signs is taken for one word; those of
-    other scripts have endings, or hold a whole sentence.
+    A run of Chinese characters or of Katakana between other signs is taken for one word, and a
+    Hiragana alone for a particle; runs of other scripts have endings, or hold a whole sentence.
     """
     runs = [] if text.isascii() else _WORDLIKE.findall(_fold(text))
     counted = {_stem(pair): 1 / len(pairs) for pairs in map(_pairs, runs) for pair in pairs}
