@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,26 @@ def test_imports_that_fail_by_the_surroundings_cost_no_call(
     with pytest.raises(Exception, match=r"zzz_not_there.*install it"):
         fix_issue(repo=str(repo), issue="x", policy=policy(), effort=Effort(candidates=1))
     assert providers.n_calls == 0
+
+
+def test_tests_of_a_folder_below_that_are_run_at_the_top_cost_no_call(
+    providers: Providers, tmp_path: Path
+) -> None:
+    from workflows.coding import fix_issue
+
+    providers.play(small=proposes(""), large=proposes(""))
+    below = {"__init__.py": "", "m.py": WRONG}
+    files = {f"{place}/shop/{name}": text for place in ("a", "b/c") for name, text in below.items()}
+    files["b/c/tests/test_m.py"] = TEST.format("pass")
+    files["b/c/tests/test_n.py"] = "def test_n():\n    from shop import m\n    assert m\n"
+    repo = committed(tmp_path / "repo", files)
+    told = "lies in b/c, as where tests are run there: name that folder, or add `-o pythonpath=b/c`"
+    with pytest.raises(Exception, match=re.escape(told)):
+        fix_issue(repo=str(repo), issue="x", policy=policy(), effort=Effort(candidates=1))
+    assert providers.n_calls == 0
+    assert examined(repo / "b" / "c").target == ["tests/test_m.py::test_new"]
+    command = f"{sys.executable} -m pytest -o pythonpath=b/c"
+    assert examined(repo, test_command=command).target == ["b/c/tests/test_m.py::test_new"]
 
 
 def test_a_module_that_the_issue_asks_for_is_no_fault_of_the_surroundings(tmp_path: Path) -> None:

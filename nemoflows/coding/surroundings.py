@@ -144,9 +144,25 @@ def _not_installed(found: re.Match[str], test: str, task: CodingTask, tree: Tree
             "that project's folder, copies it"
         )
     theirs = any(top in path.removesuffix(".py").split("/") for path in tree.files)
-    if "::" in test or theirs or re.search(rf"\b{re.escape(top)}\b", task.issue):
+    if re.search(rf"\b{re.escape(top)}\b", task.issue) or ("::" in test and not theirs):
         return ""
+    if theirs:
+        place = _below(top, test, tree)
+        return place and (
+            f"{found[0]}: it lies in {place}, as where tests are run there: name that folder, or "
+            f"add `-o pythonpath={place}` to test_command"
+        )
     return f"{found[0]}: install it for the interpreter that test_command names"
+
+
+def _below(top: str, test: str, tree: Tree) -> str:
+    """Return the folder below which a module lies that tests which are run at the top miss."""
+    ends = (f"/{top}/__init__.py", f"/{top}.py")
+    paths = [f"/{path}" for path in tree.files]
+    places = {p.removesuffix(end).lstrip("/") for p in paths for end in ends if p.endswith(end)}
+    if not places or places & {"", "src"}:
+        return ""
+    return max(sorted(places), key=lambda place: test.startswith(f"{place}/"))
 
 
 def _edited_at(top: str, task: CodingTask) -> str:
