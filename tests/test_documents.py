@@ -279,6 +279,7 @@ def test_a_footer_of_many_files_is_no_answer_and_helps_none(tmp_path: Path) -> N
 
     assert quoted("Who grants access?")[0] == "Ilse grants access."
     assert quoted("Which licence has the backup tool?") == []
+    assert quoted("Which licence do the disks have?") == []
     assert quoted("How is a problem with the disks reported?") == []
 
 

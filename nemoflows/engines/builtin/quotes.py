@@ -101,8 +101,10 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
 def _is_sites_own(asked: Asked, each: Candidate) -> bool:
     """Tell whether what stands on every page says what is asked itself, as an address does."""
     kinds: list[AnswerType] = ["place", "name"] if asked.kind == "place" else [asked.kind]
-    says = any(answers(kind, asked.text, each.sentence.text) for kind in kinds)
-    return each.furniture and says and _covers(asked, each)
+    if not each.furniture or not any(answers(k, asked.text, each.sentence.text) for k in kinds):
+        return False
+    enough = COVERED_BRIEF.get(asked.n_words(asked.needs), COVERED)
+    return _covers(asked, each) and coverage(asked.needs, each.bag) >= enough
 
 
 def _in_order(kept: Sequence[Candidate]) -> list[Candidate]:
