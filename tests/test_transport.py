@@ -528,3 +528,16 @@ def test_a_free_question_waits_for_what_heals() -> None:
     transport = transport_to()
     told = [BROKEN, error(503), TimeoutError(), error(429)]
     assert asyncio.run(transport.ask_free(raising(*told))) == "fine"
+
+
+def test_a_clock_that_is_set_forward_ends_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, ahead_s = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: true() + ahead_s[0])
+    refused = raising(error(503), error(503))
+
+    async def call() -> str:
+        ahead_s[0] += 86_400.0
+        return await refused()
+
+    outcome, attempts = send(call)
+    assert (outcome, len(attempts)) == ("fine", 3)

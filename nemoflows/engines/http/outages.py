@@ -108,7 +108,7 @@ class Wait:
     """What the last attempt that ended failed by."""
     asked_s: float | None = None
     """Since when an attempt is under way."""
-    begun_s: float = field(default_factory=time.time)
+    begun_s: float = field(default_factory=time.monotonic)
 
     def next(self) -> int:
         """Begin an attempt, and return its number."""
@@ -132,7 +132,7 @@ class Wait:
         def pause_s(state: RetryCallState) -> float:
             error = _failed(state)
             self.error, self.asked_s = error, None
-            self.outage.failed(error, self.begun_s + self.patience_s())
+            self.outage.failed(error, time.time() + self._left_s())
             if asked and retry_after_s(error) is not None:
                 return 0.0
             unit, most = first_pause_s(), MOST_UNITS * (1 if is_free(error) else PERHAPS_PAID)
@@ -147,9 +147,12 @@ class Wait:
         )
 
     def _is_over(self, pause_s: float) -> bool:
-        left_s = self.begun_s + self.patience_s() - time.time()
+        left_s = self._left_s()
         is_short = self.patience_s() < self.deadline_s
         return self.outage.ending.has_come or left_s <= (pause_s if is_short else 0.0)
+
+    def _left_s(self) -> float:
+        return self.begun_s + self.patience_s() - time.monotonic()
 
     async def _pause(self, pause_s: float) -> None:
         end_s = time.monotonic() + pause_s
@@ -164,7 +167,7 @@ class Wait:
 
     def told(self) -> str:
         """Return how long was waited, where that was worth telling."""
-        waited_s = time.time() - self.begun_s
+        waited_s = time.monotonic() - self.begun_s
         return f" after {waited_s:.0f} s" if waited_s >= 1 else ""
 
 
