@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from nemoflows.coding import snapshots, surroundings, testing
 from nemoflows.coding.types import Baseline, CodingTask, Effort
 from nemoflows.coding.verdict import passes
 from nemoflows.errors import BadInput
+from nemoflows.sandbox.trees import Tree
 from tests.coding import (
     LIMITS,
     Providers,
@@ -376,6 +378,21 @@ def test_a_module_that_the_issue_asks_for_is_no_fault_of_the_surroundings(tmp_pa
         tmp_path / "repo", {"test_m.py": "from fizz import buzz\ndef test_b(): buzz()\n"}
     )
     assert examined(repo, "Write fizz.py with a function buzz").target == ["test_m.py"]
+
+
+def test_a_temporary_folder_without_room_is_told_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = committed(tmp_path / "repo", {"m.py": WRONG, "test_m.py": "def test_m(): assert 0\n"})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Tree, "write", full)
+    with pytest.raises(BadInput, match=r"no room .*TMPDIR"):
+        testing._search("f", Tree({"m.py": b""}), str(tmp_path / "index"))
+    with pytest.raises(BadInput, match=r"no room .*TMPDIR"):
+        examined(repo)
 
 
 def test_a_plugin_s_error_is_told_as_what_it_is() -> None:

@@ -21,6 +21,7 @@ from nemoflows.errors import BadInput
 from nemoflows.llm.client import LLMClient
 from nemoflows.llm.concurrency import together
 from nemoflows.sandbox import trees
+from nemoflows.sandbox.runs import no_room
 from nemoflows.sandbox.trees import Tree
 from nemoflows.types import Passage
 
@@ -178,9 +179,12 @@ def _matching(name: str, collected: Sequence[str]) -> list[str]:
 
 
 def _search(issue: str, tree: Tree, index_root: str) -> list[Passage]:
-    with tempfile.TemporaryDirectory(prefix="nemoflows-code-") as folder:
-        tree.write(Path(folder))
-        index = search_module.build_index(folder, index_root)
+    try:
+        with tempfile.TemporaryDirectory(prefix="nemoflows-code-") as folder:
+            tree.write(Path(folder))
+            index = search_module.build_index(folder, index_root)
+    except OSError as error:
+        raise no_room(f"a copy of {len(tree.files):,} files", str(error)) from error
     return search_module.open_index(index).search(issue, K_PASSAGES)
 
 

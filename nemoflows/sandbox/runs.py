@@ -176,7 +176,7 @@ class _ForkServer:
                     f"The temporary folder takes no copy of the repository's {n:,} files: {error}. "
                     "Test runs that were finished are recorded."
                 ) from error
-            raise _no_room(f"a copy of {n:,} files", str(error)) from error
+            raise no_room(f"a copy of {n:,} files", str(error)) from error
         request = _request(job, folder, self.level, uid, self.python)
         return await self._ask(process, request, job.limits.seconds + _GRACE_S)
 
@@ -216,7 +216,7 @@ class _ForkServer:
         told = json.loads(ready)
         if "refused" in told:
             await process.wait()
-            raise _no_room("a folder for test runs", told["refused"])
+            raise no_room("a folder for test runs", told["refused"])
         self._folder, self._uid = Path(told["folder"]), told["uid"]
         self._folders.append(self._folder)
         self._copy = Copy(self._folder / "copy")
@@ -253,10 +253,11 @@ def _temporary_folder() -> str:
     try:
         return tempfile.gettempdir()
     except OSError as error:
-        raise _no_room("anything", str(error)) from error
+        raise no_room("anything", str(error)) from error
 
 
-def _no_room(what: str, why: str) -> BadInput:
+def no_room(what: str, why: str) -> BadInput:
+    """Return the error of a temporary folder that takes no more."""
     return BadInput(
         f"The temporary folder has no room for {what}: {why}. Free it, or set TMPDIR to one with "
         "room. Test runs that were finished are recorded."
