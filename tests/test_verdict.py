@@ -452,6 +452,22 @@ def test_a_module_in_place_of_an_installed_one_is_told(path: str) -> None:
     assert passes(report, baseline), report
 
 
+def test_a_module_in_place_of_python_s_own_is_told_wherever_modules_are_found() -> None:
+    base = {
+        "lib/m.py": WRONG,
+        "pytest.ini": "[pytest]\npythonpath = lib\n",
+        "lib/queue.py": "",
+        "checks/m_test.py": (
+            "import statistics\nfrom m import f\ndef test_new():\n"
+            "    assert f(1) == statistics.mean([1, 3])\n"
+        ),
+    }
+    fake = {"lib/statistics.py": "def mean(_):\n    return 0\n"}
+    baseline, report = verdict_over(base, fake)
+    assert (report.ending, "statistics" in report.detail) == ("tampered", True), report
+    assert not passes(report, baseline)
+
+
 def test_a_plugin_that_is_the_repository_s_own_runs_in_the_sandbox_alone(tmp_path: Path) -> None:
     repository, trace = tmp_path / "repository", tmp_path / "trace"
     places = interpreter(venv := tmp_path / "venv")

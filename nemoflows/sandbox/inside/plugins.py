@@ -121,12 +121,12 @@ class Reporter:
 def _plugins(config: pytest.Config) -> list[str]:
     """Return what is loaded: a module by its name, another object by its class.
 
-    So is a module of the copy that is imported in the place of an installed one: it may be what
-    the tests compare with.
+    So is a module of the copy that is imported in the place of an installed one or of Python's: it
+    may be what the tests compare with.
     """
     copy, found = f"{config.rootpath}/", set()
     own = [path for path in sys.path if f"{path}/".startswith(copy)]
-    hiding = _names(own) & _names(installed_places())
+    hiding = _names(own) & (_names(installed_places()) | sys.stdlib_module_names)
     found |= {f"{name} in place of what is installed" for name in hiding}
     for name, plugin in config.pluginmanager.list_name_plugin():
         kind = plugin if isinstance(plugin, type) else type(plugin)
