@@ -135,7 +135,8 @@ async def _for_a_while(ask: Callable[[int], Awaitable[object]], seconds: float) 
     async def agent() -> None:
         nonlocal n_done
         while time.monotonic() < end_s:
-            n_done += bool(await ask(next(numbers)))
+            answered = bool(await ask(next(numbers)))
+            n_done += answered  # not in one line: others count during the wait
 
     await asyncio.gather(*(agent() for _ in range(AGENTS)))
     return n_done
