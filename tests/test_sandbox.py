@@ -444,7 +444,7 @@ def test_files_without_number_end_a_run_and_leave_nothing(
     try:
         if not os.statvfs(here).f_ffree and level != "full":
             pytest.skip("this file system does not count its files")
-        ended = attack(level, source, LIMITS.model_copy(update={"seconds": 60}))
+        ended = attack(level, source, LIMITS.model_copy(update={"seconds": 300}))
         assert ended.why == "files" or "No space left" in ended.output
         assert "ESCAPED" not in ended.output
         assert list(here.iterdir()) == []
