@@ -35,7 +35,7 @@ Landlock does not look at them. Limits on memory count all processes of a run, l
 second; of shared memory they count what is resident in somebody's map at that time. Below `full`
 what is written is counted so too, where the disk's room shrinks: a run is ended once it is past
 the limit, at `full` no byte more is taken. Files that have no name and that no process holds open,
-but maps, are not counted.
+but maps, are not counted, nor the bytes of those deeper than a path may be long.
 
 Not covered at any level: faults of the kernel, timing channels, and what a run's own result says of
 it, which `nemoflows.coding.verdict` looks at.

@@ -200,12 +200,14 @@ class _Watch:
         room, most = os.statvfs(self.bounds.folder), (namespaces.MAX_FILES, self.bounds.file_bytes)
         n_bytes = (self._room.f_bfree - room.f_bfree) * room.f_frsize
         started_s = time.monotonic()
-        much = self._room.f_ffree - room.f_ffree > most[0] or n_bytes > most[1]
-        if not much or started_s < self._next_count_s:
+        many = self._room.f_ffree - room.f_ffree > most[0]
+        if not (many or n_bytes > most[1]) or started_s < self._next_count_s:
             return False
         n_files, n_bytes = _written(self.bounds)
         self._next_count_s = time.monotonic() + 10 * (time.monotonic() - started_s)
-        return n_files > most[0] or n_bytes + _unlinked_bytes(descendants()) > most[1]
+        if many and n_files > most[0]:
+            return True
+        return n_bytes + _unlinked_bytes(descendants()) > most[1]
 
     def _read(self) -> None:
         """Wait for output, the end, or a moment; take at most one piece of each pipe."""
@@ -272,9 +274,9 @@ def _resident_bytes(pids: list[int]) -> int:
 
 
 def _written(bounds: confine.Confinement) -> tuple[int, int]:
-    """Count a run's files and their bytes; those deeper than a path may be long are too many."""
+    """Count files, too many where a path is too long to look, and the bytes of those seen."""
     folders = [bounds.scratch, *([bounds.copy] if bounds.opens_copy else [])]
-    n, blocks = 0, 0
+    n, blocks, is_deep = 0, 0, False
     while folders and n <= namespaces.MAX_FILES:
         try:
             with os.scandir(folders.pop()) as entries:
@@ -283,11 +285,11 @@ def _written(bounds: confine.Confinement) -> tuple[int, int]:
                     if stat.S_ISDIR(found.st_mode):
                         folders.append(entry.path)
                     if bounds.uid < 0 or found.st_uid == bounds.uid:
-                        n, blocks = n + 1, blocks + found.st_blocks
+                        n += 1
+                        blocks += 0 if stat.S_ISDIR(found.st_mode) else found.st_blocks
         except OSError as error:  # else it was removed, or closed, meanwhile
-            if error.errno == errno.ENAMETOOLONG:
-                return namespaces.MAX_FILES + 1, 0
-    return n, 512 * blocks
+            is_deep |= error.errno == errno.ENAMETOOLONG
+    return namespaces.MAX_FILES + 1 if is_deep else n, 512 * blocks
 
 
 def _unlinked_bytes(pids: list[int]) -> int:
