@@ -75,10 +75,9 @@ def report(ran: Ran, *, baseline: TestReport, tree: str, replayed: bool) -> Test
 def _ended(ran: Ran) -> tuple[Ending, str]:
     if ran.why != "ended":
         limits: dict[str, Ending] = {"time": "time", "memory": "memory", "report": "report"}
-        told = {"files": "files: of their number, or of all they hold (`file_mib` of `limits`)"}
-        return limits.get(
-            ran.why, "died"
-        ), f"the run passed its limit of {told.get(ran.why, ran.why)}"
+        files = ": of their number, or of all they hold (`file_mib` of `limits`)"
+        told = f"the run passed its limit of {ran.why}{files if ran.why == 'files' else ''}"
+        return limits.get(ran.why, "died"), told
     if ran.internal:
         return "died", f"pytest, or a plugin of it, had an error: {ran.internal[-300:]}"
     if not ran.complete:
