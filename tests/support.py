@@ -82,15 +82,16 @@ def run_command(
     env: Mapping[str, str] | None = None,
     timeout_s: float = 240,
     typed: str = "",
+    apart: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the environment's commands, output captured together."""
+    """Run one of the environment's commands, output captured together unless it is to be parsed."""
     command: Sequence[str] = [str(BIN / str(words[0])), *map(str, words[1:])]
     return subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         text=True,
         input=typed,
         timeout=timeout_s,

@@ -19,8 +19,8 @@ NANO = "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B"
 
 
 def examined(env: dict[str, str], *words: str | Path) -> tuple[int, dict[str, dict[str, Any]]]:
-    done = run_command("nemoflows", "doctor", "--json", *words, env=env)
-    assert "Traceback" not in done.stdout, done.stdout
+    done = run_command("nemoflows", "doctor", "--json", *words, env=env, apart=True)
+    assert "Traceback" not in done.stderr, done.stderr
     found = json.loads(done.stdout)
     return done.returncode, {check["about"]: check for check in found}
 

@@ -169,6 +169,28 @@ def test_a_changed_tree_of_names_never_hides_a_call(tmp_path: Path) -> None:
                 assert found.outcome.reply.text == f"{number} " * (number * 150)
 
 
+def test_a_call_that_another_process_records_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    journal, other = Journal(str(tmp_path), run="r"), Journal(str(tmp_path), run="r")
+    asked: list[str] = []
+
+    class Slow(SqliteStore):
+        """Between whose questions another process writes."""
+
+        def _query(self, statement: str, *given: str | int) -> list[object]:
+            rows = super()._query(statement, *given)
+            if not asked:
+                other.put(record(KEYS[0], "hi"))
+            asked.append(statement)
+            return rows
+
+    with closing(Slow(tmp_path)) as store:
+        name = f"calls/{KEYS[0][:2]}/{KEYS[0]}.json"
+        assert store.own(name) is None
+        assert len(asked) == 2
+        assert store.own(name)
+    assert journal.get(KEYS[0])
+
+
 @pytest.mark.parametrize("how", ["whole", "cut off", "removed", "changed"])
 def test_a_log_that_lost_its_end_after_a_kill_is_told(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -48,7 +48,8 @@ _DATA = "coalesce(CAST(data AS BLOB), x'')"
 _READ = f"""SELECT {_DATA}, (SELECT name FROM files AS row NOT INDEXED WHERE row.id = files.id)
     FROM files WHERE name = ?1 UNION ALL
     SELECT {_DATA}, ?1 FROM lines WHERE segment = (SELECT id FROM segments WHERE name = ?1)"""
-_CALLED = "SELECT 1 FROM calls WHERE key = ?"
+_LOST = """SELECT 1 FROM calls WHERE key = ?
+    AND NOT EXISTS (SELECT 1 FROM files WHERE name = ?)"""
 _PUT = "INSERT INTO files(name, data) VALUES (?, ?)"
 _PUT_AGAIN = "UPDATE files SET data = ? WHERE name = ?"
 _PUT_CALL = f"INSERT OR REPLACE INTO calls(id, {FACTS}) VALUES (?{', ?' * len(Facts._fields)})"
@@ -126,7 +127,7 @@ class SqliteStore(Records):
         """
         rows = self._query(_READ, name)
         key = name.rpartition("/")[2].removesuffix(".json") if name.startswith("calls/") else ""
-        lost = key and not rows and self._query(_CALLED, key)
+        lost = key and not rows and self._query(_LOST, key, name)
         if lost or any(found != name for _, found in rows):
             told = sqlite3.DatabaseError("its trees do not agree")
             raise failed(f"{self.file}: {name} cannot be found", told, self.file) from told
