@@ -5,6 +5,8 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 PYFLYTE := $(RUN) flytekit.clis.sdk_in_container.pyflyte
 export PYTHONPATH := .
+# Images set it; here every one of some thousand processes would compile the libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 IMAGE ?= nemoflows:dev
 export QUESTION ?= How do I make tenacity wait exponentially longer between retries?
