@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from nemoflows.search import fragments
 from nemoflows.search.corpus import File
@@ -19,6 +22,37 @@ FOLDER = "catalogues"
 _NO_NOTES = b'",""]\n'
 """How the line of a file ends that there is nothing to note on."""
 _quoted = json.encoder.encode_basestring_ascii
+_PART = 500
+"""Files that are compared with the last build's notes at once."""
+
+
+class Part(NamedTuple):
+    """Some files in order, each with the fragment's key, the notes and the line of the last build.
+
+    The key is None where the file is not known as it is now.
+    """
+
+    files: Sequence[File]
+    keys: Sequence[str | None]
+    notes: Sequence[str]
+    lines: Sequence[bytes]
+    is_known: bool = False
+    """Whether each is known as it is now, with nothing to note on it."""
+
+
+class _Lines:
+    """Lines that can be looked at before they are taken."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._more, self._held = iter(lines), deque[bytes]()
+
+    def next(self, n: int) -> list[bytes]:
+        self._held.extend(islice(self._more, max(0, n - len(self._held))))
+        return list(islice(self._held, n))
+
+    def take(self, n: int = 1) -> None:
+        for _ in range(min(n, len(self._held))):
+            self._held.popleft()
 
 
 class Catalogue:
@@ -30,28 +64,20 @@ class Catalogue:
         self._path = f"{FOLDER}/{corpus}"
         self._new = io.BytesIO()
 
-    def known(self, files: Sequence[File]) -> Iterator[tuple[File, str | None, str, bytes]]:
-        """Yield files, each with the fragment's key, the notes and the line of the last build.
-
-        The key is None where the file is not known as it is now.
-        """
-        lines = self._store.lines(f"{self._path}.jsonl")
-        line = next(lines, b"")
-        for file in files:
-            start = _start(file)
-            # Most lines are of a file that did not change: they are compared, not parsed.
-            if not line.startswith(start):
-                while line and _name(line) < file.name:
-                    line = next(lines, b"")
-            if file.signature and line.startswith(start):
-                rest = line[len(start) :]
-                if rest[65:] == _NO_NOTES:
-                    yield file, rest[1:65].decode("ascii", "replace"), "", line
-                else:
-                    yield file, *_rest(rest), b""
-                line = next(lines, b"")
+    def known(self, files: Sequence[File]) -> Iterator[Part]:
+        """Yield what the last build's notes say of the files, in their order."""
+        lines = _Lines(self._store.lines(f"{self._path}.jsonl"))
+        for at in range(0, len(files), _PART):
+            part = files[at : at + _PART]
+            if (same := _same(part, lines)) is not None:
+                yield same
             else:
-                yield file, None, "", b""
+                keys, notes, known = zip(*_each(part, lines), strict=True)
+                yield Part(part, keys, notes, known)
+
+    def keep(self, part: Part) -> None:
+        """Note that this build found the next files as the last one did."""
+        self._new.write(b"".join(part.lines))
 
     def put(self, file: File, key: str, notes: str, line: bytes = b"") -> None:
         """Note what this build found in the next file: the line of the last one, or a new one."""
@@ -88,6 +114,42 @@ def newest(data: bytes | None) -> tuple[str, dict[str, str]] | None:
         case {"corpus": str(corpus), "indexes": dict(indexes)}:
             return corpus, {k: v for k, v in indexes.items() if isinstance(v, str)}
     return None
+
+
+def _same(files: Sequence[File], lines: _Lines) -> Part | None:
+    """Return a part that did not change: nearly all do not, so it is not looked at one by one."""
+    found = lines.next(len(files))
+    key, end = -len(_NO_NOTES) - 64, -len(_NO_NOTES)
+    if (
+        [line[: key - 1] for line in found] == [_start(file) for file in files]
+        and all(file.signature for file in files)
+        and all(line.endswith(_NO_NOTES) for line in found)
+    ):
+        lines.take(len(files))
+        keys = [line[key:end].decode("ascii", "replace") for line in found]
+        return Part(files, keys, [""] * len(files), found, is_known=True)
+    return None
+
+
+def _each(files: Sequence[File], lines: _Lines) -> Iterator[tuple[str | None, str, bytes]]:
+    """Yield the key, the notes and the line of each file."""
+    for file in files:
+        start = _start(file)
+        # Most lines are of a file that did not change: they are compared, not parsed.
+        while (found := lines.next(1)) and not found[0].startswith(start):
+            if _name(found[0]) >= file.name:
+                break
+            lines.take()
+        line = found[0] if found and file.signature else b""
+        rest = line[len(start) :]
+        if not line.startswith(start):
+            yield None, "", b""
+        elif rest[65:] == _NO_NOTES:
+            yield rest[1:65].decode("ascii", "replace"), "", line
+        else:
+            yield *_rest(rest), b""
+        if found and found[0].startswith(start):
+            lines.take()
 
 
 def _start(file: File) -> bytes:

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from nemoflows.errors import CorpusError
 from nemoflows.search import fragments, readers
-from nemoflows.search.catalogue import Catalogue
+from nemoflows.search.catalogue import Catalogue, Part
 from nemoflows.search.corpus import Corpus, File
 from nemoflows.search.layout import Progress
 from nemoflows.search.workers import Ended, Workers
@@ -50,12 +50,26 @@ class Read:
     notes: list[Skipped] = field(default_factory=list)
     n_indexed: int = 0
 
+    def add(self, name: str, result: _Result) -> None:
+        """Add what came of the next file."""
+        if result.fragment:
+            self.fragments.append(result.fragment)
+            for note in result.reason.split("\n") if result.reason else ():
+                self.notes.append(Skipped(document=name, reason=note))
+        else:
+            self.skipped.append(Skipped(document=name, reason=result.reason))
+        self.n_indexed += result.n_new
+
 
 class There:
     """Which fragments need not be made: those in segments, and those that are stored."""
 
     def __init__(self, store: Store, in_segments: Collection[str]) -> None:
         self._store, self.in_segments = store, in_segments
+
+    def all_merged(self, keys: Sequence[str | None]) -> TypeGuard[Sequence[str]]:
+        """Tell whether segments have all of them."""
+        return all(key in self.in_segments for key in keys)
 
     def has(self, key: str) -> bool:
         """Tell whether a segment has it, or it is stored."""
@@ -85,17 +99,19 @@ def read(
 def _read(reading: _Reading, notes: Catalogue, report: Progress) -> Read:
     found = Read(skipped=list(reading.corpus.skipped))
     files = _candidates(reading.store, reading.corpus, found)
-    for number, (file, result) in enumerate(reading.each(files, notes), start=1):
-        if result.lasting:
-            notes.put(file, result.fragment, result.reason, result.line)
-        if result.fragment:
-            found.fragments.append(result.fragment)
-            for note in result.reason.split("\n") if result.reason else ():
-                found.notes.append(Skipped(document=file.name, reason=note))
+    done = 0
+    for part in notes.known(files):
+        if part.is_known and reading.there.all_merged(part.keys):
+            notes.keep(part)
+            found.fragments.extend(part.keys)
         else:
-            found.skipped.append(Skipped(document=file.name, reason=result.reason))
-        found.n_indexed += result.n_new
-        report("read", number, len(files))
+            for number, (file, result) in enumerate(reading.each(part), start=done + 1):
+                if result.lasting:
+                    notes.put(file, result.fragment, result.reason, result.line)
+                found.add(file.name, result)
+                report("read", number, len(files))
+        done += len(part.files)
+        report("read", done, len(files))
     notes.save()
     found.skipped.sort(key=lambda skipped: skipped.document)
     return found
@@ -108,9 +124,9 @@ class _Reading:
     there: There
     workers: Workers
 
-    def each(self, files: Sequence[File], notes: Catalogue) -> Iterator[tuple[File, _Result]]:
+    def each(self, part: Part) -> Iterator[tuple[File, _Result]]:
         """Yield files and results in order; where one end is remote, many are under way."""
-        known = notes.known(files)
+        known = zip(part.files, part.keys, part.notes, part.lines, strict=True)
         if self.store.is_local and self.corpus.filesystem is None:
             yield from map(self._one, known)
             return
