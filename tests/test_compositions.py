@@ -12,6 +12,7 @@ import pytest
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.core.base_task import PythonTask
 from flytekit.tools.translator import get_serializable
+from pydantic import BaseModel
 
 from nemoflows import Answer, Finding, Passages, Policy, Quotes, build_index, retrieve
 from nemoflows.workflows.rag import answer_question
@@ -67,6 +68,14 @@ def script(folder: Path, name: str, **replies: dict[str, Any]) -> str:
     path = folder / f"{name}.json"
     path.write_text(json.dumps(rules))
     return f"fake:{path}"
+
+
+@pytest.mark.parametrize("value", [Answer, Finding, Passages, Quotes])
+def test_a_value_gives_flyte_the_schema_that_pydantic_makes(value: type[BaseModel]) -> None:
+    made: Callable[..., Any] = vars(BaseModel)["model_json_schema"].__func__
+    value.model_json_schema().clear()
+    assert json.dumps(value.model_json_schema()) == json.dumps(made(value))
+    assert value.model_json_schema(mode="serialization") == made(value, mode="serialization")
 
 
 @pytest.mark.parametrize("composed", [compositions.quote_each, compositions.quote_each_plainly])
