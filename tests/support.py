@@ -76,6 +76,10 @@ def make_llm(
     )
 
 
+OF_MAKE = {"MAKEFLAGS", "MAKELEVEL", "ARGS"}
+"""What `make test ARGS=...` would hand on to a make that a test runs."""
+
+
 def run_command(
     *words: str | Path,
     cwd: Path = ROOT,
@@ -85,11 +89,12 @@ def run_command(
     apart: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the environment's commands, output captured together unless it is to be parsed."""
+    caller = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     command: Sequence[str] = [str(BIN / str(words[0])), *map(str, words[1:])]
     return subprocess.run(
         command,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})},
+        env={**caller, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         text=True,

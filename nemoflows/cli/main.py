@@ -1,29 +1,40 @@
-"""The command `nemoflows` and its subcommand for models."""
+"""The command `nemoflows`; each of its subcommands is imported when it is asked for."""
 
 from __future__ import annotations
 
-import json
-import os
+from importlib import import_module
 from typing import Any
 
 import click
 
-from nemoflows import settings as settings_module
-from nemoflows.cli.doctor import doctor
-from nemoflows.cli.gpus import gpus
-from nemoflows.cli.index import index
-from nemoflows.cli.journal import journal
-from nemoflows.cli.manifest import manifest
-from nemoflows.cli.runs import list_runs, report
-from nemoflows.cli.serving import served
-from nemoflows.cli.tables import Rows, show_table
-from nemoflows.errors import NemoflowsError
-from nemoflows.models import BUILT_IN, FREE, REMOTE, Endpoint
-from nemoflows.models.catalogue import KNOWN
 from nemoflows.storage.filesystem import open_with
 
+COMMANDS = {
+    "doctor": "doctor:doctor",
+    "gpus": "gpus:gpus",
+    "index": "index:index",
+    "journal": "journal:journal",
+    "manifest": "manifest:manifest",
+    "models": "models:models",
+    "report": "runs:report",
+    "runs": "runs:list_runs",
+}
+"""Each with its module in this package, and its name there."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        found: click.Command = getattr(import_module(f"nemoflows.cli.{module}"), name)
+        return found
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Look at models, GPUs, settings and the journal, without paying for anything."""
     open_with(_as_flyte_opens)
@@ -34,68 +45,3 @@ def _as_flyte_opens(scheme: str) -> dict[str, Any]:
 
     found: dict[str, Any] = get_fsspec_storage_options(scheme)
     return found
-
-
-main.add_command(doctor)
-main.add_command(gpus)
-main.add_command(index)
-main.add_command(journal)
-main.add_command(manifest)
-main.add_command(list_runs)
-main.add_command(report)
-
-
-@main.command()
-@click.argument("endpoint", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def models(endpoint: str | None, *, as_json: bool) -> None:
-    """List endpoints and known models; with ENDPOINT, what that endpoint serves.
-
-    The list of known models says what each takes and under which licence; any other model can be
-    named too. Only with ENDPOINT is anything asked over the network, and that is free.
-    """
-    try:
-        tables = {"served": served(endpoint)} if endpoint else listed()
-    except NemoflowsError as error:
-        raise click.ClickException(error.message) from None
-    if as_json:
-        click.echo(json.dumps(tables, indent=1))
-        return
-    for title, rows in tables.items():
-        show_table(title, rows)
-
-
-def listed() -> dict[str, Rows]:
-    """Return the endpoints with their dialects, and the known models with their abilities."""
-    loaded = settings_module.load()
-    known = {**BUILT_IN, **loaded.endpoints}
-    return {
-        "endpoints": [_endpoint(name, endpoint) for name, endpoint in known.items()],
-        "models": [model.model_dump() for model in KNOWN],
-    }
-
-
-def _endpoint(name: str, endpoint: Endpoint) -> dict[str, Any]:
-    return {
-        "endpoint": name,
-        "dialect": endpoint.dialect,
-        "where": endpoint.base_url or ("public address" if endpoint.dialect in REMOTE else "here"),
-        "key": _key(endpoint),
-        "price": _price(endpoint),
-    }
-
-
-def _price(endpoint: Endpoint) -> str | None:
-    """Return where the price of a call comes from; None where nobody knows it."""
-    if endpoint.usd_per_mtok is not None:
-        return "USD {:g} in, {:g} out per million tokens".format(*endpoint.usd_per_mtok)
-    if endpoint.dialect in FREE:
-        return "free"
-    return f"table of {endpoint.price_key}" if endpoint.price_key else None
-
-
-def _key(endpoint: Endpoint) -> str:
-    """Return whether the key is there, never the key."""
-    if not endpoint.key_env:
-        return "none needed"
-    return f"{endpoint.key_env} {'is set' if os.environ.get(endpoint.key_env) else 'is not set'}"

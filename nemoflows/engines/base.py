@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from nemoflows.calls import Answered, Attempt, Outcome, Reply, Request
 from nemoflows.errors import BadModel
 from nemoflows.types import ModelRef
 
-Vectors = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vectors: TypeAlias = "NDArray[np.float32]"
 """Shape (texts, dimensions), rows of length 1."""
 
 OnAttempt = Callable[[Attempt], None]
