@@ -43,7 +43,6 @@ SPEND_LIMITS = ("429:enforced_spend_limit_reached", "429:contract_spend_limit_re
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
     monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
-    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.05)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> Anthropic:
@@ -362,10 +361,14 @@ def test_preflight_knows_the_models(server: ModelServer) -> None:
     drive(engine, engine.preflight(ModelRef.model_validate("claude:tiny")))
     with pytest.raises(BadModel, match="does not serve 'huge'"):
         drive(engine, engine.preflight(ModelRef.model_validate("claude:huge")))
+    assert not server.requests
+
+
+def test_preflight_of_a_dead_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.05)
     dead = engine_at("http://127.0.0.1:9/v1")
     with pytest.raises(EndpointDown, match="did not answer"):
         drive(dead, dead.preflight(ModelRef.model_validate("claude:tiny")))
-    assert not server.requests
 
 
 def test_a_missing_key_is_an_error_before_any_call(server: ModelServer) -> None:

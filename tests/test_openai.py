@@ -25,7 +25,6 @@ MODEL = ModelRef.model_validate("local:tiny")
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the pauses between attempts; their number stays."""
     monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
-    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.05)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> OpenAI:
@@ -187,7 +186,8 @@ def test_preflight_knows_the_models(server: ModelServer) -> None:
     assert not server.requests
 
 
-def test_preflight_of_a_dead_address_says_so() -> None:
+def test_preflight_of_a_dead_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "FIRST_CONTACT_S", 0.05)
     engine = engine_at("http://127.0.0.1:9/v1")
     with pytest.raises(EndpointDown, match="did not answer"):
         drive(engine, engine.preflight(MODEL))
