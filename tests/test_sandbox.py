@@ -429,7 +429,7 @@ def test_files_without_a_byte_are_bounded_in_memory() -> None:
     assert attack("full", source).output == "No space left on device\n" * 2
 
 
-@pytest.mark.parametrize("nest", [0, 3000], ids=["flat", "deep"])
+@pytest.mark.parametrize("nest", [0, 2100], ids=["flat", "deep"])
 def test_files_without_number_end_a_run_and_leave_nothing(
     nest: int, level: Level, monkeypatch: pytest.MonkeyPatch
 ) -> None:
