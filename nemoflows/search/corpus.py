@@ -8,9 +8,12 @@ file inside the corpus is reported. No link out of the corpus is followed.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
@@ -111,7 +114,8 @@ def scan(corpus: str) -> Corpus:
     if root is None:
         return _scan_remote(corpus)
     try:
-        found = _walk(root.resolve(strict=True))
+        with _uncollected():
+            found = _walk(root.resolve(strict=True))
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CorpusError(
@@ -119,6 +123,18 @@ def scan(corpus: str) -> Corpus:
             "Give an existing folder, a file or an s3:// prefix that this process may read."
         ) from error
     return _sorted(str(root.resolve()), found, None)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Have nothing collected: every file found stays, and looking at them all took a quarter."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _sorted(uri: str, found: _Found, filesystem: object) -> Corpus:
