@@ -1,156 +1,49 @@
 """What a server sends beside a good answer costs no answer, is not paid twice, and is no credit.
 
-The bodies are sent over real sockets; a few hundred more are read as they would be from a record.
-`FUZZ` in the environment reads and sends more of them.
+The bodies are sent over real sockets.
 """
 
 from __future__ import annotations
 
-import asyncio
-import copy
 import gzip
 import json
-import math
-import os
-import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as chosen
-from hypothesis import strategies as st
 
-from nemoflows.calls import Answered, Outcome, Reply, Unusable
-from nemoflows.engines.anthropic.engine import Anthropic
-from nemoflows.engines.http.engine import RemoteEngine
-from nemoflows.engines.http.errors import ErrorReplyError, MalformedReplyError
+from nemoflows.calls import Answered, Reply
+from nemoflows.engines.http.errors import ErrorReplyError
 from nemoflows.engines.openai.engine import OpenAI
-from nemoflows.engines.registry import Engines
 from nemoflows.journal import Journal
-from nemoflows.llm.client import LLMClient
-from nemoflows.llm.results import CallSpec, Failure, Success
-from nemoflows.models import Dialect, Endpoint
-from nemoflows.money import prices
-from nemoflows.money.budgets import Account, Budget
-from nemoflows.settings import Settings
-from nemoflows.types import ModelRef
+from nemoflows.llm.results import Failure, Success
+from nemoflows.models import Dialect
+from nemoflows.money.budgets import Budget
+from tests.bodies import (
+    DIALECTS,
+    GOOD,
+    USED,
+    WORDS,
+    Canned,
+    ask,
+    endpoint,
+    engine,
+    kept,
+    odd,
+    serve_canned,
+)
 from tests.journals import only_record, rewrite
 from tests.support import request
-
-N = int(os.environ.get("FUZZ", "300"))
-"""Bodies per dialect."""
-DIALECTS: tuple[Dialect, ...] = ("compatible", "anthropic")
-WORDS = "It is long."
-GOOD: dict[str, dict[str, Any]] = {
-    "compatible": {
-        "id": "c", "object": "chat.completion", "created": 1, "model": "tiny",
-        "system_fingerprint": "fp",
-        "choices": [{
-            "index": 0, "finish_reason": "stop",
-            "message": {"role": "assistant", "content": WORDS, "refusal": None},
-        }],
-        "usage": {
-            "prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100,
-            "prompt_tokens_details": {"cached_tokens": 10},
-            "completion_tokens_details": {"reasoning_tokens": 5},
-        },
-    },
-    "anthropic": {
-        "id": "m", "type": "message", "role": "assistant", "model": "tiny",
-        "content": [{"type": "text", "text": WORDS}], "stop_reason": "end_turn",
-        "usage": {
-            "input_tokens": 990, "output_tokens": 100, "cache_read_input_tokens": 10,
-            "cache_creation_input_tokens": 0, "output_tokens_details": {"thinking_tokens": 5},
-        },
-    },
-}  # fmt: skip
-USED = {
-    "compatible": ("prompt_tokens", "completion_tokens"),
-    "anthropic": ("input_tokens", "output_tokens"),
-}
-
-
-class Canned(BaseHTTPRequestHandler):
-    """Answers every call with the body that stands for it."""
-
-    protocol_version = "HTTP/1.1"
-    body: ClassVar[bytes] = b""
-    packing: ClassVar[str] = ""
-    charset: ClassVar[str] = "utf-8"
-    n_sent: ClassVar[int] = 0
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        Canned.n_sent += 1
-        self.send_response(200)
-        self.send_header("content-type", f"application/json; charset={self.charset}")
-        if self.packing:
-            self.send_header("content-encoding", self.packing)
-        self.send_header("content-length", str(len(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        return
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Canned)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-def endpoint(dialect: Dialect, url: str) -> Endpoint:
-    return Endpoint(dialect=dialect, base_url=url, usd_per_mtok=(1.0, 5.0))
-
-
-def engine(dialect: Dialect, url: str = "http://127.0.0.1:1") -> RemoteEngine:
-    kind = Anthropic if dialect == "anthropic" else OpenAI
-    return kind(endpoint(dialect, url), name="near", deadline_s=20)
-
-
-Result = Success[str] | Failure
-
-
-def ask(
-    dialect: Dialect, url: str, body: bytes, root: Path | str, budget: Budget | None = None
-) -> tuple[Result, int, LLMClient]:
-    """Return what a new process makes of a body, and how often it asked for it."""
-    Canned.body, before = body, Canned.n_sent
-    settings = Settings(run="bodies", endpoints={"near": endpoint(dialect, url)})
-    llm = LLMClient(Engines(settings), Journal(str(root), run="bodies"), settings=settings)
-    account = Account(budget=budget or Budget())
-    spec = CallSpec(request(model="near:tiny"), lambda reply, _: reply.text, account=account)
-
-    async def work() -> Result:
-        try:
-            return await llm.complete(spec)
-        finally:
-            await llm.aclose()
-
-    return asyncio.run(work()), Canned.n_sent - before, llm
-
-
-def odd(dialect: Dialect, *path: str | int, value: object) -> bytes:
-    """Return the good body with one field of another kind."""
-    body = copy.deepcopy(GOOD[dialect])
-    at: Any = body
-    for name in path[:-1]:
-        at = at[name]
-    at[path[-1]] = value
-    return json.dumps(body).encode()
+    with serve_canned() as served:
+        yield served
 
 
 ODD: list[object] = ["many", 1000.5, -5, True, [1], {"a": 1}, None, 10**400, 2 * 10**7 + 1]
@@ -167,10 +60,6 @@ def test_a_false_count_is_unknown(dialect: Dialect, field: int, value: object) -
     outcome = engine(dialect).read(kept(body))
     assert isinstance(outcome, Answered)
     assert (outcome.reply.text, outcome.reply.usage) == (WORDS, None)
-
-
-def kept(body: bytes) -> Reply:
-    return Reply(raw=body.decode())
 
 
 def test_thoughts_beyond_what_was_written_are_billed_on_top() -> None:
@@ -421,100 +310,3 @@ def test_the_endpoints_own_key_is_not_recorded(url: str, monkeypatch: pytest.Mon
 
 
 # What a fuzz of bodies must hold ----------------------------------------------------------------
-
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),
-    st.sampled_from([-1, 0, 10**25, 10**400, math.inf, -math.inf, math.nan, "\ud83d", "1"]),
-)  # fmt: skip
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
-
-
-def places(body: Any, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Return the way to every field of a body."""
-    items = body.items() if isinstance(body, dict) else enumerate(body)
-    found = []
-    for name, value in items:
-        found.append((*at, name))
-        if isinstance(value, dict | list):
-            found += places(value, (*at, name))
-    return found
-
-
-@st.composite
-def mutated(draw: st.DrawFn, dialect: Dialect) -> tuple[bytes, bool]:
-    """Return a good body with a few fields changed, and whether its text was left alone."""
-    body = copy.deepcopy(GOOD[dialect])
-    whole = True
-    for _ in range(draw(st.integers(1, 4))):
-        path = draw(st.sampled_from(places(body)))
-        at: Any = body
-        for name in path[:-1]:
-            at = at[name]
-        if draw(st.booleans()) and isinstance(at, dict):
-            del at[path[-1]]
-        else:
-            at[path[-1]] = draw(VALUES)
-        whole = whole and path[0] not in {"choices", "content", "stop_reason"}
-        if not isinstance(body, dict) or not places(body):
-            break
-    return json.dumps(body).encode(), whole
-
-
-def holds(dialect: Dialect, outcome: Outcome, *, whole: bool) -> None:
-    assert isinstance(outcome, Answered | Unusable)
-    if whole:
-        assert isinstance(outcome, Answered)
-        assert outcome.reply.text == WORDS
-    if outcome.reply.usage is not None:
-        usd = prices.price_usd(
-            ModelRef.model_validate("near:tiny"),
-            endpoint(dialect, ""),
-            outcome.reply.usage,
-            at_s=1.0,
-        )
-        assert usd is not None
-        assert 0 <= usd < math.inf
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_whatever_a_body_holds_it_is_read(dialect: Dialect) -> None:
-    reader = engine(dialect)
-
-    @chosen(max_examples=N, deadline=None)
-    @given(mutated(dialect))
-    def check(found: tuple[bytes, bool]) -> None:
-        body, whole = found
-        try:
-            outcome = reader.read(kept(body))
-        except MalformedReplyError:
-            assert not whole
-            return
-        holds(dialect, outcome, whole=whole)
-        outcome.model_dump_json()
-
-    check()
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_whatever_a_server_sends_is_paid_once_and_is_no_credit(
-    dialect: Dialect, url: str, tmp_path: Path
-) -> None:
-    count = iter(range(10**9))
-
-    @chosen(max_examples=N // 10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(mutated(dialect).filter(lambda found: found[1]))
-    def check(found: tuple[bytes, bool]) -> None:
-        budget, root = Budget(1.0), tmp_path / str(next(count))
-        told, n_sent, llm = ask(dialect, url, found[0], root, budget)
-        assert isinstance(told, Success), told
-        assert n_sent == 1
-        assert 0 <= budget.settled_usd < math.inf
-        assert 0 < budget.used_usd < math.inf
-        assert llm.journal.durable
-        assert ask(dialect, url, found[0], root)[1] == 0
-
-    check()

@@ -294,7 +294,7 @@ def test_ctrl_c_lets_what_is_in_flight_be_recorded(provider: ModelServer, tmp_pa
     while not provider.requests and child.poll() is None:
         time.sleep(0.005)
     child.send_signal(signal.SIGINT)
-    assert child.wait(60) != 0
+    assert child.wait(240) != 0
     journal = Journal(str(tmp_path / "home/journal"), run="mine")
     assert rows_of(journal) == {"row 0"}
     assert journal.in_doubt() == []
@@ -355,7 +355,7 @@ def test_a_client_that_is_closed_says_so_and_keeps_nothing_open(
             client.ask("Which?\n{text}", row="row 1", returns=Verdict)
         assert len(client._inner.llm.spent) == 1
         assert threads()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 120
     while threads():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
@@ -386,7 +386,7 @@ def test_killed_at_random_it_pays_for_no_recorded_call_again(
         asked = Counter(row_of(request) for request in provider.requests)
         child = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE)
         start = len(provider.requests)
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 240
         while len(provider.requests) < start + draws.randint(1, 8) and child.poll() is None:
             assert time.monotonic() < deadline_s
             time.sleep(0.005)

@@ -94,7 +94,7 @@ def test_a_pod_that_is_taken_away_ends_as_the_system_failing(
             assert child.poll() is None
             time.sleep(0.01)
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=60)
+        _, said = child.communicate(timeout=240)
         assert child.returncode == STATUS == 143
         assert list((tmp_path / "first" / "out").iterdir()) == [], "no error and no outputs"
         assert "6 in flight" in said

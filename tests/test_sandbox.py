@@ -70,11 +70,11 @@ def left_over() -> list[str]:
 
 
 async def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(1500):
+    for _ in range(9000):
         if true():
             return
         await asyncio.sleep(0.02)
-    raise AssertionError("it did not come about in 30 seconds")
+    raise AssertionError("it did not come about in three minutes")
 
 
 @pytest.fixture(params=AVAILABLE)
@@ -176,7 +176,7 @@ def test_a_fork_bomb_ends_and_leaves_nothing(level: Level) -> None:
     )
     started_s = time.monotonic()
     assert attack(level, bomb, SHORT).why in {"time", "memory"}
-    assert time.monotonic() - started_s < 20
+    assert time.monotonic() - started_s < 120
     assert left_over() == []
 
 

@@ -77,7 +77,7 @@ def test_a_server_is_handed_what_flyte_opens_its_store_with(is_told: bool) -> No
     }
     env = {"PATH": "/usr/bin:/bin", "AWS_PROFILE": "own"} | (flyte if is_told else {})
     done = subprocess.run(
-        [*opening, "env"], env=env, capture_output=True, text=True, timeout=60, check=True
+        [*opening, "env"], env=env, capture_output=True, text=True, timeout=240, check=True
     )
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
     told = {name: found.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID")}
