@@ -250,14 +250,31 @@ def test_results_that_break_off_are_read_on(claude: BatchServer, root: str) -> N
     assert claude.paid_rows == 40
 
 
+def leave_running(claude: BatchServer, root: str, *, n: int) -> None:
+    """Ask by a batch that does not end, and stop once it was looked at."""
+    claude.state.n_polls = 10_000
+
+    async def cut() -> None:
+        work = asyncio.create_task(ask_all(batch_client(claude.base, root), asks(n)))
+        while not claude.state.looks:  # noqa: ASYNC110  (threads)
+            await asyncio.sleep(0.02)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+    asyncio.run(cut())
+
+
 def test_a_silent_api_is_given_up_and_the_batch_picked_up_later(
     claude: BatchServer, root: str
 ) -> None:
-    claude.state.hooks["created"] = lambda _: claude.state.get_faults.extend(["500"] * 4000)
+    leave_running(claude, root, n=1)
+    claude.state.get_faults.extend(["500"] * 4000)
     [failed] = failures(run(claude, root, asks(1), deadline_s=0.5)[0])
     assert failed.transient
     assert "Batch msgbatch_1 holds this request" in failed.detail
     claude.state.get_faults.clear()
+    claude.batches[0].polls_left = 1
     assert values(run(claude, root, asks(1))[0]) == expected(1)
     assert len(claude.batches) == 1
 
@@ -297,18 +314,8 @@ def test_a_batch_that_never_ends_is_given_up_after_a_day(
 def test_a_cancelled_run_leaves_the_batch_running(
     claude: BatchServer, root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    claude.state.n_polls = 10_000
-
-    async def cut() -> None:
-        work = asyncio.create_task(ask_all(batch_client(claude.base, root), asks(4)))
-        while not claude.state.looks:  # noqa: ASYNC110  (threads)
-            await asyncio.sleep(0.02)
-        work.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await work
-
     with caplog.at_level(logging.INFO, "nemoflows"):
-        asyncio.run(cut())
+        leave_running(claude, root, n=4)
     assert "Batch msgbatch_1 (4 requests) is left running" in caplog.text
     assert not claude.batches[0].cancelled
     claude.batches[0].polls_left = 1
