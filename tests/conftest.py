@@ -44,6 +44,12 @@ def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between attempts; their number stays."""
+    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
+
+
+@pytest.fixture
 def server() -> Iterator[ModelServer]:
     with ModelServer() as running:
         yield running
@@ -129,25 +135,19 @@ def loopback() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(params=[*SENSIBLE, *(pytest.param(name, marks=pytest.mark.vllm) for name in VLLM)])
-def subject(
-    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> Subject:
+def subject(request: pytest.FixtureRequest, loopback: ModelServer) -> Subject:
     """Return an engine to test; the server on loopback is the session's, as new."""
-    return _subject(request, loopback, monkeypatch)
+    return _subject(request, loopback)
 
 
 @pytest.fixture(params=LOOPBACK)
-def remote(
-    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> Subject:
+def remote(request: pytest.FixtureRequest, loopback: ModelServer) -> Subject:
     """Return an engine whose server can be told to fail."""
-    return _subject(request, loopback, monkeypatch)
+    return _subject(request, loopback)
 
 
-def _subject(
-    request: pytest.FixtureRequest, loopback: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> Subject:
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)  # their number stays
+def _subject(request: pytest.FixtureRequest, loopback: ModelServer) -> Subject:
+    request.getfixturevalue("quick")
     for kept in (loopback.faults, loopback.requests, loopback.authorizations, loopback.replies):
         kept.clear()
     name = request.param

@@ -35,14 +35,10 @@ from nemoflows.types import ModelRef
 from tests.loopback import ModelServer
 from tests.support import request, run_command
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 T = TypeVar("T")
 SPEND_LIMITS = ("429:enforced_spend_limit_reached", "429:contract_spend_limit_reached")
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 def engine_at(url: str, *, deadline_s: float = 60, key_env: str = "") -> Anthropic:

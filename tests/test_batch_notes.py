@@ -14,7 +14,6 @@ import pytest
 from nemoflows.calls import Answered
 from nemoflows.engines.anthropic.batches import AnthropicBatch
 from nemoflows.engines.anthropic.notes import BatchRegistry, Note, may_be_alive
-from nemoflows.engines.http import outages
 from nemoflows.errors import EndpointDown
 from nemoflows.llm.results import Failure, Success
 from nemoflows.storage.opening import open_records
@@ -32,10 +31,7 @@ from tests.batches import (
 )
 from tests.support import request
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

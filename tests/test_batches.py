@@ -16,7 +16,7 @@ import pytest
 from nemoflows.calls import Reply
 from nemoflows.engines.anthropic import api, watch
 from nemoflows.engines.anthropic.batches import AnthropicBatch
-from nemoflows.engines.http import outages, transport
+from nemoflows.engines.http import transport
 from nemoflows.engines.registry import Engines
 from nemoflows.errors import BadModel, BadReply
 from nemoflows.llm.results import CallSpec, Failure, Success
@@ -38,10 +38,7 @@ from tests.batches import (
 from tests.journals import content
 from tests.support import request
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -15,13 +15,15 @@ import pytest
 from nemoflows.calls import Answered, Attempt, Outcome, Unanswered, Unusable
 from nemoflows.engines.anthropic.engine import Anthropic
 from nemoflows.engines.base import Engine
-from nemoflows.engines.http import outages, transport
+from nemoflows.engines.http import transport
 from nemoflows.engines.http.told import told_by
 from nemoflows.engines.openai.engine import OpenAI
 from nemoflows.journal.records import is_in_doubt
 from nemoflows.models import Endpoint
 from tests.loopback import ModelServer
 from tests.support import request
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 SDKS = ("openai", "anthropic")
 PASSING = {
@@ -109,12 +111,6 @@ class Asked:
 @pytest.fixture(params=SDKS)
 def asked(request: pytest.FixtureRequest, server: ModelServer) -> Asked:
     return Asked(request.param, server)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 def test_there_are_enough_faults() -> None:

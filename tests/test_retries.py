@@ -22,11 +22,7 @@ from nemoflows.engines.http.errors import (
 from nemoflows.engines.http.transport import MAX_ATTEMPTS, RETRY_AFTER_CAP_S
 from tests.transports import CANARY, URL, error, raising, send, transport_to
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,9 @@ from nemoflows.journal.records import is_in_doubt
 from nemoflows.models import BUILT_IN, Endpoint
 from tests.transports import CANARY, URL, error, raising, send, transport_to
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 STATUS = re.compile(r"ok|cancelled|\w+( \d{3})?")
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts; their number stays."""
-    monkeypatch.setattr(outages, "first_pause_s", lambda: 0.001)
 
 
 def test_an_error_nobody_knows_is_an_outcome_not_a_crash() -> None:

@@ -50,6 +50,9 @@ class _Lines:
         self._held.extend(islice(self._more, max(0, n - len(self._held))))
         return list(islice(self._held, n))
 
+    def first(self) -> bytes:
+        return (self.next(1) or [b""])[0]
+
     def take(self, n: int = 1) -> None:
         for _ in range(min(n, len(self._held))):
             self._held.popleft()
@@ -134,22 +137,22 @@ def _same(files: Sequence[File], lines: _Lines) -> Part | None:
 def _each(files: Sequence[File], lines: _Lines) -> Iterator[tuple[str | None, str, bytes]]:
     """Yield the key, the notes and the line of each file."""
     for file in files:
-        start = _start(file)
+        start, line = _start(file), lines.first()
         # Most lines are of a file that did not change: they are compared, not parsed.
-        while (found := lines.next(1)) and not found[0].startswith(start):
-            if _name(found[0]) >= file.name:
-                break
+        while line and not line.startswith(start) and _name(line) < file.name:
             lines.take()
-        line = found[0] if found and file.signature else b""
+            line = lines.first()
         rest = line[len(start) :]
         if not line.startswith(start):
+            yield None, "", b""
+            continue
+        lines.take()
+        if not file.signature:
             yield None, "", b""
         elif rest[65:] == _NO_NOTES:
             yield rest[1:65].decode("ascii", "replace"), "", line
         else:
             yield *_rest(rest), b""
-        if found and found[0].startswith(start):
-            lines.take()
 
 
 def _start(file: File) -> bytes:

@@ -104,6 +104,7 @@ def _read(reading: _Reading, notes: Catalogue, report: Progress) -> Read:
         if part.is_known and reading.there.all_merged(part.keys):
             notes.keep(part)
             found.fragments.extend(part.keys)
+            report("read", done + len(part.files), len(files))
         else:
             for number, (file, result) in enumerate(reading.each(part), start=done + 1):
                 if result.lasting:
@@ -111,7 +112,6 @@ def _read(reading: _Reading, notes: Catalogue, report: Progress) -> Read:
                 found.add(file.name, result)
                 report("read", number, len(files))
         done += len(part.files)
-        report("read", done, len(files))
     notes.save()
     found.skipped.sort(key=lambda skipped: skipped.document)
     return found
