@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -428,6 +429,31 @@ def test_groups_and_charts_of_slides_and_merged_cells_of_sheets_are_read() -> No
     book.save(sink := io.BytesIO())
     texts, _ = read("a.xlsx", sink.getvalue())
     assert "Berth: B1\nBoat: Coda" in texts[0]
+
+
+def test_comments_on_cells_stand_in_their_rows() -> None:
+    import openpyxl
+    from openpyxl.comments import Comment
+
+    book = openpyxl.Workbook()
+    for row in (["Part", "Price"], ["Valve", 31], ["Hose", 12]):
+        book.active.append(row)
+    book.active["B1"].comment = Comment("Ann:\nin SEK", "Ann")
+    book.active["B3"].comment = Comment(
+        "[Threaded comment]\n\nYour version shows it. Learn more: there\n\nComment:\n    Sold out.",
+        "tc={0A}",
+    )
+    book.create_sheet("Empty")
+    book.save(sink := io.BytesIO())
+    told = "Part: Valve\nPrice (Ann: in SEK): 31\n\nPart: Hose\nPrice (Ann: in SEK): 12 (Sold out.)"
+    assert read("a.xlsx", sink.getvalue()) == ([f"Sheet\n\n{told}"], [])
+    broken = io.BytesIO()
+    with zipfile.ZipFile(sink) as old, zipfile.ZipFile(broken, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"<x" if "comment" in name and "xml" in name else old.read(name))
+    texts, notes = read("a.xlsx", broken.getvalue())
+    assert "Part: Hose\nPrice: 12" in texts[0]
+    assert "Sheet: its comments cannot be read" in notes[0]
 
 
 def office(kind: str) -> bytes:

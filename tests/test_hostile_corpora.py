@@ -317,7 +317,7 @@ def test_bytes_changed_at_random_are_read_or_refused(name: str) -> None:
 
 
 def cell(kind: str, source: str | list[str]) -> dict[str, object]:
-    return {"cell_type": kind, "source": source, "outputs": [{"text": "printed"}]}
+    return {"cell_type": kind, "source": source}
 
 
 def test_a_notebook_is_its_cells_under_their_headings() -> None:
@@ -337,6 +337,34 @@ def test_a_notebook_of_format_3_is_read_too() -> None:
     cells = [{"cell_type": "code", "input": ["x = 1"]}, cell("markdown", "Text.")]
     text = only("a.ipynb", json.dumps({"worksheets": [{"cells": cells}]})).text
     assert text == "x = 1\n\nText."
+
+
+def test_what_a_notebook_printed_stands_behind_its_cell() -> None:
+    outputs: list[dict[str, object]] = [
+        {"output_type": "stream", "name": "stdout", "text": ["50 %\r", "\x1b[1mAcc\x1b[0m: .93\n"]},
+        {"output_type": "stream", "name": "stderr", "text": "FutureWarning"},
+        {"output_type": "execute_result", "data": {"text/plain": "   n\n0  7", "text/html": "<p>"}},
+        {"output_type": "display_data", "data": {"text/plain": "<Figure>", "image/png": "iVB"}},
+        {"output_type": "error", "ename": "KeyError", "traceback": ["long"]},
+        {"output_type": "pyout", "text": "x" * 20_000},
+        {"output_type": "pyout", "text": "<Figure>", "png": "iVB"},
+        {},
+    ]
+    notes: list[str] = []
+    told = json.dumps({"cells": [cell("code", "fit()") | {"outputs": outputs}, cell("raw", "z")]})
+    [found] = documents("a.ipynb", told.encode(), notes.append)
+    assert found.text == f"fit()\n\nAcc: .93\n\nn\n0  7\n\n{'x' * 10_000}\n\nz"
+    assert notes == ["cell 1 printed 20,000 characters, read to 10,000"]
+    odds = [
+        "null",
+        "[1]",
+        '[{"text": [{}]}]',
+        '[{"data": [2]}]',
+        '[{"name": [], "text": {"a": 1}}]',
+    ]
+    for odd in odds:
+        one = f'{{"cell_type": "raw", "source": "z", "outputs": {odd}}}'
+        assert only("a.ipynb", f'{{"cells": [{one}]}}').text
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": [1]}', '{"cells": [{}]}'])

@@ -11,7 +11,7 @@ from nemoflows.errors import CorpusError
 from nemoflows.search import outlines
 from nemoflows.search.chunks import Section
 
-VERSION = 7
+VERSION = 8
 """Raised whenever the same file would give another text or other headings."""
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -119,7 +119,7 @@ def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[D
     if suffix == ".ipynb":
         from nemoflows.search import notebooks
 
-        return [_document(name, *notebooks.notebook(text.removeprefix("\ufeff")))]
+        return [_document(name, *notebooks.notebook(text.removeprefix("\ufeff"), note))]
     return [_nested(name, suffix, text) if suffix in _JSON | _XML else _outlined(name, text)]
 
 
