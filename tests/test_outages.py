@@ -5,6 +5,7 @@ TEST_OUTAGE_S lengthens the outages.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import nemoflows
 from nemoflows.rag.types import ResearchPlan
 from nemoflows.search import build_index
+from nemoflows.storage import patience
 from nemoflows.types import ModelRef, Policy
 from tests.loopback import ModelServer
 from tests.object_stores import KEYS, FaultyS3, serve_s3
@@ -130,6 +132,24 @@ def test_a_store_that_is_away_is_waited_for_at_its_first_byte(
     assert value(done).n_documents == 3
     assert "The store s3://bucket does not answer since" in done.log
     assert "answers again" in done.log
+
+
+def test_that_there_is_no_such_file_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [FileNotFoundError(), *[OSError(errno.EIO, "away")] * 2]
+
+    class Files:
+        def info(self, _: str) -> None:
+            raise errors.pop()
+
+    monkeypatch.setattr(patience, "_TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(patience, "_wait_s", [lambda: 60.0])
+    with pytest.raises(FileNotFoundError):
+        patience.PatientFiles(Files(), "s3://b").info("a")
+    away, again = caplog.messages
+    assert away.startswith("The store s3://b does not answer since")
+    assert again.startswith("The store s3://b answers again")
 
 
 @pytest.mark.parametrize("how", ["leave", "refuse"])

@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,32 +69,53 @@ class PatientFiles:
         from tenacity import Retrying, retry_if_exception, wait_random_exponential
         from tenacity.stop import stop_after_delay
 
-        is_told = False
-
-        def tell(state: RetryCallState) -> None:
-            nonlocal is_told
-            error = state.outcome.exception() if state.outcome else None
-            if not is_told and time.time() - begun_s >= _TOLD_AFTER_S:
-                is_told = True
-                log.warning(
-                    "The store %s does not answer since %s (%s); waiting until %s at most.",
-                    self._where,
-                    clock(begun_s),
-                    type(error).__name__,
-                    clock(begun_s + wait_s),
-                )
-
-        made = Retrying(
+        outage = _Outage(self._where, begun_s, wait_s)
+        return Retrying(
             retry=retry_if_exception(is_passing),
             wait=wait_random_exponential(multiplier=1, max=_LONGEST_S),
             stop=stop_after_delay(wait_s),
-            before_sleep=tell,
+            before_sleep=outage.waits,
             reraise=True,
-        )(ask)
-        if is_told:
-            waited_s = time.time() - begun_s
-            log.warning("The store %s answers again, %.0f s later.", self._where, waited_s)
-        return made
+        )(outage.watched, ask)
+
+
+@dataclass(slots=True)
+class _Outage:
+    """What is told of a store that is away, once and once."""
+
+    where: str
+    since_s: float
+    wait_s: float
+    is_told: bool = False
+
+    def waits(self, state: RetryCallState) -> None:
+        """Tell what is waited for, unless it is a moment."""
+        error = state.outcome.exception() if state.outcome else None
+        if not self.is_told and time.time() - self.since_s >= _TOLD_AFTER_S:
+            self.is_told = True
+            log.warning(
+                "The store %s does not answer since %s (%s); waiting until %s at most.",
+                self.where,
+                clock(self.since_s),
+                type(error).__name__,
+                clock(self.since_s + self.wait_s),
+            )
+
+    def watched(self, ask: Callable[[], Any]) -> Any:
+        """Ask, and tell that the store answers again, be it that there is no such file."""
+        try:
+            found = ask()
+        except Exception as error:
+            if not is_passing(error):
+                self._over()
+            raise
+        self._over()
+        return found
+
+    def _over(self) -> None:
+        if self.is_told:
+            away_s = time.time() - self.since_s
+            log.warning("The store %s answers again, %.0f s later.", self.where, away_s)
 
 
 def clock(at_s: float) -> str:
