@@ -107,6 +107,7 @@ def attempted(task: Any, store: FaultyS3, folder: Path, **given: Any) -> Finishe
         "FLYTE_AWS_ENDPOINT": store.url,
         "FLYTE_AWS_ACCESS_KEY_ID": "minio",
         "FLYTE_AWS_SECRET_ACCESS_KEY": "miniostorage",
+        "AWS_MAX_ATTEMPTS": "2",  # the file system's own: each outage is told after all of them
         "NEMOFLOWS_DEADLINE_S": str(120 + AWAY_S),
     }
     raw = f"s3://bucket/{folder.parent.name}/ab/execution1-n2-0"
