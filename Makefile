@@ -24,7 +24,7 @@ demo-fix: setup  ## Fix a bug of the example repository from its issue, without 
 	@$(PYFLYTE) run workflows/coding.py fix_issue --repo examples/lending --issue "$$(cat examples/lending/ISSUE.md)"
 
 test: setup  ## Pass the tests
-	@$(RUN) pytest -n 2 $(ARGS)
+	@$(RUN) pytest -n 4 --dist worksteal $(ARGS)
 
 test-dense:  ## Pass the tests that need an embedding model (installs torch)
 	@.ci/setup dev dense

@@ -394,6 +394,6 @@ def test_fragments_change_their_address_when_what_is_in_them_changes(corpus: str
     ]
     content = hashlib.sha256(json.dumps(entries).encode()).hexdigest()[:16]
     assert (fragments.SETTINGS, content) == (
-        f"4/{words_of_text.VERSION}/7/1/1000/3",
+        f"4/{words_of_text.VERSION}/8/1/1000/3",
         "9288397b6e16409d",
     )
