@@ -267,6 +267,7 @@ class InFlightLimiter:
 
     def __init__(self, most: int) -> None:
         """Take how many calls may be in flight at once."""
+        self.most = most
         self.n_in_flight = 0
         """Calls that an engine has begun and not finished."""
         self._places = asyncio.Semaphore(most)

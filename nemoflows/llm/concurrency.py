@@ -6,7 +6,7 @@ import asyncio
 import logging
 import resource
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -45,16 +45,33 @@ def most_at_once(wanted: int) -> int:
     return min(wanted, fit)
 
 
-async def together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return all results in order; where one raises, the others are ended before it is raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+async def together(works: Iterable[Coroutine[Any, Any, T]], *, most: int | None = None) -> list[T]:
+    """Return all results in order; where one raises, the others are ended before it is raised.
+
+    Args:
+        works: What is done; of an iterator each is made when it is begun.
+        most: How many are under way at once; None is all of them.
+    """
+    if most is None:
+        works = list(works)
+        most = len(works)
+    waiting, found = iter(enumerate(works)), dict[int, T]()
+
+    async def one_by_one() -> None:
+        for number, work in waiting:
+            found[number] = await work
+
+    workers = [asyncio.ensure_future(one_by_one()) for _ in range(most)]
     try:
-        return list(await asyncio.gather(*tasks))
+        await asyncio.gather(*workers)
     except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        for _, work in waiting:
+            work.close()
         raise
+    return [found[number] for number in sorted(found)]
 
 
 @cache
