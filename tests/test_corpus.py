@@ -170,6 +170,16 @@ def test_markdown_headings_make_a_path_and_fences_hide_them() -> None:
     ]
 
 
+def test_only_marks_apart_from_its_words_close_a_heading() -> None:
+    found = [heading for heading, _ in outline("a.md", "# C#\n\na\n\n# Go ##\n\nb\n\n# F##\n\nc")]
+    assert found == ["C#", "Go", "F##"]
+
+
+def test_a_heading_of_spaces_takes_no_time() -> None:
+    """It took as long as the cube of their number: two thousand of them 19 s."""
+    assert outline("a.md", f"# a{' ' * 10**6}b\n\nc")
+
+
 def test_a_heading_without_a_body_joins_the_one_below_it() -> None:
     assert outline("a.md", "# Title\n\n## Part\n\ntext\n") == [
         ("Title > Part", "# Title\n\n## Part\n\ntext")

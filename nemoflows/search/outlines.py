@@ -13,7 +13,7 @@ from nemoflows.search.chunks import Section
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)?")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_ATX = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$")
+_ATX = re.compile(r"\ufeff? {0,3}(#{1,6})[ \t]+(.*)$")
 _UNDERLINE = re.compile(r"([=\-~^\"'`#*+.:_])\1{2,}[ \t]*$")
 
 MAX_HEADING_CHARS = 300
@@ -65,10 +65,17 @@ def markdown_headings(text: str) -> list[Heading]:
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
         elif not fence and (atx := _ATX.match(line)):
-            found.append((start, len(atx[1]), atx[2]))
+            found.append((start, len(atx[1]), _unclosed(atx[2])))
         elif not fence and line[:1] in "=-" and _is_title(lines, number):
             found.append((lines[number - 1][0], 1 if line[0] == "=" else 2, lines[number - 1][1]))
     return found
+
+
+def _unclosed(title: str) -> str:
+    """Return a title without the `#` that may close it, apart from its words."""
+    bare = title.strip(" \t")
+    within = bare.rstrip("#")
+    return within.rstrip(" \t") if within[-1:] in {"", " ", "\t"} else bare
 
 
 def underlined(text: str, name: str) -> list[Section]:  # noqa: ARG001
