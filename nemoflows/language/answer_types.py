@@ -120,6 +120,37 @@ _HOLDS: dict[AnswerType, re.Pattern[str]] = {
         r"to avoid|reasons?|allow(?:s|ed|ing)?|thus)\b"
     ),
 }
+_MAY_HOLD: dict[AnswerType, re.Pattern[str]] = {
+    "date": _any(
+        _HOLDS["date"].pattern,
+        rf"\b(?:{_MONTH})[a-z]*\b|(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b",
+        r"\b(?:in|by|from|every|this)(?: the)? (?:spring|summer|autumn|winter|fall)\b",
+        r"\b(?:holidays?|to(?:day|morrow|night)|yesterday)\b",
+        r"\b(?:before|after|until|till|during|since|while|when(?:ever)?|once|if|by the|later|"
+        r"earlier|soon|now|always|never|first|last|next|daily|weekly|monthly|yearly)\b",
+        r"\b(?:time|day|week|month|year|hour|minute|decade|centur|era|age|morning|afternoon|"
+        r"evening|night)\w*",
+    ),
+    "place": _any(
+        r"\b(?:in|at|near|behind|under|over|above|below|beside|beneath|next to|between|from|into|"
+        r"opposite|inside|outside|around|along|across|through|within|here|there|street|road|"
+        r"square|floor|room)\b",
+        rf"\bon (?!(?:the )?\d|(?:{_MONTH}|mon|tues|wednes|thurs|fri|satur|sun))",
+        r"\bto (?!\w+ (?:the|an?|it)\b)",
+    ),
+    "reason": _any(
+        _HOLDS["reason"].pattern,
+        r"\b(?:so|as|for|hence|owing|thanks to|otherwise|if|avoid|result\w*)\b",
+        r"\bto [a-z]+ (?:the|an?|it|them|its|their|his|her|people)\b",
+    ),
+}
+"""The least that an answer of a kind holds: what lacks it may be about the thing, and is none."""
+_HOW_MANY = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
+_TIMED = re.compile(r"\b\d\d?[:.]\d\d\b|\b(?:1\d|20)\d\d\b")
+_COUNTED = _any(
+    _HOLDS["number"].pattern,
+    r"\b(?:dozens?|none|no|nothing|free|several|few|many|most|all|both|an?)\b",
+)
 _IS = (
     r"(?:\s*\([^)]*\))?[,`*]*\s+(?:\w+\s+)?(?:(?:is|are|was|were) (?:an?|the|one|any|used)\b|"
     r"(?:refers? to|means?|stands for|provides?|denotes?)\b)"
@@ -165,6 +196,13 @@ def answers(kind: AnswerType, question: str, sentence: str) -> bool:
     if how not in _MEASURES:
         return new
     return (new or _VAGUE.search(sentence) is not None) and _measured(how, sentence)
+
+
+def may_answer(kind: AnswerType, question: str, sentence: str) -> bool:
+    """Tell whether a sentence may hold an answer of `kind`; what has no sign of one holds none."""
+    if kind == "number" and _HOW_MANY.search(question):
+        return _COUNTED.search(_TIMED.sub(" ", sentence)) is not None
+    return kind not in _MAY_HOLD or _MAY_HOLD[kind].search(sentence) is not None
 
 
 def _measured(how: str, sentence: str) -> bool:

@@ -141,7 +141,7 @@ def _of_section(
     held = (*texts, section[0].heading, path)
     around, before = Bag(*held), Bag()
     for passage in sorted(section, key=lambda passage: passage.start):
-        found = sentences(passage.text)
+        found = [_unmarked(each) for each in sentences(passage.text)]
         opening = next((each for each in found if each.kind == "prose"), None)
         boxes = (
             {box.start: box for box in options(passage.text)} if BOX.search(passage.text) else {}
@@ -168,6 +168,15 @@ def _of_section(
             yield Candidate(whole, passage, rank, Bag(whole.text), Bag(), around, step=kind)
 
 
+def _unmarked(sentence: Sentence) -> Sentence:
+    """Return a heading without the marks of Markdown and what underlines it; others as they are."""
+    if sentence.kind != "heading":
+        return sentence
+    bare = sentence.text.lstrip("#").lstrip()
+    start, text = sentence.end - len(bare), bare.partition("\n")[0]
+    return replace(sentence, start=start, end=start + len(text), text=text)
+
+
 def _lists(text: str, found: Sequence[Sentence]) -> Iterator[Sentence]:
     """Yield whole lists that are short enough to be quoted."""
     for is_list, group in groupby(found, lambda each: _LISTED.match(each.text) is not None):
@@ -189,6 +198,8 @@ def _rows(text: str, found: Sequence[Sentence]) -> Iterator[Sentence]:
 def _states(sentence: Sentence) -> bool:
     """Tell whether it can be quoted by itself: no heading, address or single word."""
     text = sentence.text
+    if sentence.kind == "heading":
+        return PAIR.match(text) is not None
     if sentence.kind == "code":
         short = len(text) <= MAX_CODE_CHARACTERS
         return short and bool(readable(text)) and not _STUB.search(text)

@@ -23,6 +23,8 @@ NAMED = 0.5
 """Least share of the question's names, numbers and identifiers that it must hold."""
 SAID = 0.2
 """Least share of what the question needs that the best sentence itself must say."""
+HEADED = 0.8
+"""The same of the heading above a sentence that need not say any of it itself."""
 CODE_SAYS = 0.6
 """Least share that code must say to be quoted by itself."""
 SUPPORTS = 0.3
@@ -157,8 +159,17 @@ def _covers(asked: Asked, each: Candidate) -> bool:
     return (
         coverage(beyond, each.around, each.bag) >= COVERED_BRIEF.get(asked.n_words(beyond), COVERED)
         and (not names or coverage(names, each.around, each.bag) >= NAMED)
-        and coverage(beyond, each.bag) >= SAID
+        and (coverage(beyond, each.bag) >= SAID or _is_headed(asked, each, beyond))
     )
+
+
+def _is_headed(asked: Asked, each: Candidate, needs: Mapping[str, float]) -> bool:
+    """Tell whether its heading says what is asked, and it may be what is answered there."""
+    heading = each.passage.heading
+    if coverage(needs, Bag(heading)) < HEADED:
+        return False
+    asks = heading.rstrip().endswith("?") or asked.kind in {"", "definition"}
+    return asks or answers(asked.kind, asked.text, each.sentence.text)
 
 
 def _is_asked_box(asked: Asked, each: Candidate) -> bool:
@@ -227,7 +238,8 @@ def _score(asked: Asked, each: Candidate) -> float:
     else:
         worth += DENIES * (_DENIES.search(each.sentence.text) is not None)
     said = each.sentence.text.rstrip("*_\"'`) ")
-    return worth - LEADS_ON * said.endswith(":") - ASKS * said.endswith("?") - TORN * each.torn
+    leads_on = said.endswith(":") or each.sentence.kind == "heading"
+    return worth - LEADS_ON * leads_on - ASKS * said.endswith("?") - TORN * each.torn
 
 
 def _grams(asked: Asked, bag: Bag) -> float:
