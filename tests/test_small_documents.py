@@ -8,6 +8,7 @@ import pytest
 
 from nemoflows.engines.builtin.confidence import SURE
 from nemoflows.language.answer_types import AnswerType, may_answer
+from nemoflows.search.readers import documents
 from tests.test_everyday_files import asked
 
 FAQ = """# Boat shed
@@ -45,6 +46,29 @@ Deadline of claims: 4 May
 
 Bring the bill.
 """
+FEES = """# Fees
+
+~~The fee is 20 crowns.~~
+
+The fee is 25 crowns.
+
+| | Adult | Child |
+|---|---|---|
+| Day pass | 14 | 7 |
+| Season pass | 120 | 60 |
+"""
+MAIL = """From: Rolf <rolf@example.org>
+To: Ida <ida@example.org>
+Date: Tue, 3 Mar 2031 08:00:00 +0000
+Subject: Re: Delivery of the oven
+
+Hello Ida,
+
+the lorry was late, so it arrives on 9 April in the yard.
+
+On 1 Mar 2031 Ida wrote:
+> The delivery of the oven is on 2 April.
+"""
 CLUB = """The weir on the Lilla was raised by Nils Aune. It replaced a ford.
 
 The punt was sold twice. The kayak is 5 m long and hangs in the barn.
@@ -63,6 +87,9 @@ The goats are fed at 7:30, the geese at 18:15. Berta Hovde books the hall.
         ("printer.md", PRINTER, "What does error P40 mean?", "The tray is empty."),
         ("printer.md", PRINTER, "How do I clean the head of the printer?", "1. Hold both"),
         ("printer.md", PRINTER, "What is the highest load?", "Highest load: 250 sheets"),
+        ("fees.md", FEES, "whats the fee", "The fee is 25 crowns."),
+        ("a.eml", MAIL, "When is the delivery of the oven?", "the lorry was late"),
+        ("a.eml", MAIL[: MAIL.index("the lorry")], "Whose delivery of the oven?", "From: Rolf"),
         ("printer.md", PRINTER, "What is the deadline of claims?", "Deadline of claims: 4 May"),
     ],
 )
@@ -71,7 +98,8 @@ def test_what_a_heading_asks_or_names_is_answered_below_it(
 ) -> None:
     found, _ = asked(tmp_path, name, text, question)
     assert found[0].quote.startswith(quote)
-    assert text[found[0].start : found[0].end] == found[0].quote
+    whole = next(iter(documents(name, text.encode()))).text
+    assert whole[found[0].start : found[0].end] == found[0].quote
 
 
 @pytest.mark.parametrize(
@@ -94,6 +122,12 @@ def test_what_nobody_wrote_is_not_answered_for_sure(
     question: str, sure: bool, tmp_path: Path
 ) -> None:
     _, found = asked(tmp_path, "club.txt", CLUB, question)
+    assert (found >= SURE) is sure
+
+
+@pytest.mark.parametrize(("row", "sure"), [("season", True), ("family", False)])
+def test_a_table_without_such_a_row_is_no_sure_answer(row: str, sure: bool, tmp_path: Path) -> None:
+    _, found = asked(tmp_path, "fees.md", FEES, f"How much is a {row} pass?")
     assert (found >= SURE) is sure
 
 

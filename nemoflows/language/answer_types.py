@@ -32,6 +32,8 @@ _BEHIND = re.compile(
     r"[,.!?;-]\s*(?:please|thanks?|thank you|many thanks|cheers)\b[^?]{0,60}\??$",
     re.IGNORECASE,
 )
+_RUN_ON = re.compile(r"\b(who|what|when|where|how)s\b", re.IGNORECASE)
+"""As people type "what's"."""
 _TIMES = (
     "second seconds s sec minute minutes min mins hour hours h hr hrs day days night nights week "
     "weeks month months year years decade decades century centuries until till since always ever"
@@ -162,7 +164,7 @@ _ASKED_BY = STOP_WORDS | {"mean", "means", "used", "use", "stand", "stands"}
 
 def core(question: str) -> str:
     """Return a question without the courtesies around it: "could you tell me", "thanks"."""
-    bare = _BEHIND.sub("", question)
+    bare = _BEHIND.sub("", _RUN_ON.sub(r"\1 is", question))
     ahead = _AHEAD.match(bare)
     named = ahead and re.search(r"(?<=[a-z,] )(?!I\b)[A-Z]|\d|[_/]", ahead.group())
     return bare[ahead.end() :] if ahead and not named else bare or question

@@ -42,6 +42,9 @@ _ORDERED = re.compile(r"(?:first|second|third|then|next|after|finally|last|step)
 _RULE = re.compile(r"[.…]{4,}|_{3,}|(?: \.){4,}")
 """Dots or a line that join a form's field and its value."""
 _ROW = re.compile(r"\|.*\w.*\|")
+_STRUCK = re.compile(r"(?:[-*+] )?~~[^~]+~~[.,;]?")
+"""What is struck out holds no more."""
+_AROUND_MAIL = re.compile(r"^(?:>|From: [^\n]*\n|(?:To|Cc|Date|Subject): )", re.MULTILINE)
 _STUB = re.compile(r"@[\w.]*overload\b|\.\.\.$|^(?:if|elif) (?:typing\.|t\.)?TYPE_CHECKING")
 """Code for a type checker: it does nothing."""
 
@@ -68,6 +71,8 @@ class Candidate:
     """What a question for a procedure is after: an item of a list, or the whole list."""
     furniture: bool = False
     """Whether it is the site's: a footer, a notice on cookies."""
+    around_mail: bool = False
+    """Whether it is a mail's head, or what the mail quotes of another one."""
     ticked: bool | None = None
     """Of a box, and what stands beside it."""
 
@@ -161,7 +166,9 @@ def _of_section(
                 led = Bag() if sentence.kind == "record" else before
                 if note := _NOTE.match(sentence.text):
                     led = Bag(*(s.text for s in found if note.group() in s.text and s != sentence))
-                yield Candidate(quoted, passage, rank, bag, led, around, opens, torn, kind)
+                mail = passage.document.endswith(".eml") and _AROUND_MAIL.search(quoted.text)
+                made = Candidate(quoted, passage, rank, bag, led, around, opens, torn, kind)
+                yield replace(made, around_mail=True) if mail else made
             before = bag
         for whole in (*_lists(passage.text, found), *_rows(passage.text, found)):
             kind = "list" if whole.kind == "bullet" else ""
@@ -196,9 +203,12 @@ def _rows(text: str, found: Sequence[Sentence]) -> Iterator[Sentence]:
 
 
 def _states(sentence: Sentence) -> bool:
-    """Tell whether it can be quoted by itself: no heading, address or single word."""
+    """Tell whether it can be quoted by itself.
+
+    That is no address, no single word, nothing struck out, and of headings "Deadline: 4 May" alone.
+    """
     text = sentence.text
-    if sentence.kind == "heading":
+    if sentence.kind == "heading" or _STRUCK.fullmatch(text):
         return PAIR.match(text) is not None
     if sentence.kind == "code":
         short = len(text) <= MAX_CODE_CHARACTERS

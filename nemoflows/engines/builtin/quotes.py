@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from nemoflows.engines.builtin.candidates import Candidate, candidates
@@ -56,6 +56,11 @@ EXACT = 3.0
 """What a sentence gains that holds the names with signs as they are asked for: 1.10 is not 10.1."""
 BOXED = 4.0
 """What a box gains whose label the question holds whole."""
+_OF_MAIL = re.compile(
+    r"\b(?:e-?mails?|mails?|messages?|sen[dt]s?|senders?|wr[io]tes?|written|subjects?|recipients?|"
+    r"receives?|received|cc|to whom)\b",
+    re.IGNORECASE,
+)
 _DENIES = re.compile(
     r"\b(?:not|never|cannot|nobody|nothing|none|without)\b|n['\u2019]t\b", re.IGNORECASE
 )
@@ -71,8 +76,9 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
 
     Covered means: the passage of one of the best sentences, with its headings, holds `COVERED` of
     what the question needs and `NAMED` of its names, and the sentence itself says `SAID` of it.
-    Where the question names a document, only what speaks of it is served. Code is quoted, by
-    whole blocks, only where no sentence covers the question. What stands on every page of a site is
+    Where the question names a document, only what speaks of it is served. A mail's head, what it
+    quotes of another, and code, by whole blocks, are quoted only where nothing else covers the
+    question. What stands on every page of a site is
     quoted only where nothing else answers, and it holds what kind of answer is asked for.
 
     Args:
@@ -89,15 +95,24 @@ def extract(question: str, passages: Sequence[Passage], *, k: int = 4) -> list[E
     asked = ask(question, said, subjects=_named(question, passages))
     ordered = sorted(found, key=lambda each: -_score(asked, each))
     scored = [each for each in ordered if not each.furniture]
-    for code in (False, True) if asked.kind != "definition" else (False,):
-        ranked = [each for each in scored if (each.sentence.kind == "code") is code]
-        ranked = [each for each in ranked if _about(asked, each)]
+    for among in _among(asked, scored):
+        ranked = [each for each in among if _about(asked, each)]
         if asked.measure:
             ranked = sorted(ranked, key=lambda each: not _measured(asked, each))
         if any(_covers(asked, each) for each in ranked[:AMONG]):
             kept = _kept(asked, ranked, k)
             return [_evidence(each) for each in (_in_order(kept) if procedure else kept)]
     return [_evidence(each) for each in ordered if _is_sites_own(asked, each)][:1]
+
+
+def _among(asked: Asked, scored: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    """Yield what may answer: where no mail is asked about, first what the mail itself says."""
+    prose = [each for each in scored if each.sentence.kind != "code"]
+    if _OF_MAIL.search(asked.text) is None:
+        yield [each for each in prose if not each.around_mail]
+    yield prose
+    if asked.kind != "definition":
+        yield [each for each in scored if each.sentence.kind == "code"]
 
 
 def _is_sites_own(asked: Asked, each: Candidate) -> bool:
