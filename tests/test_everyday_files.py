@@ -106,6 +106,13 @@ TASKS = "# The new shed\n\n- [x] rent a van\n- [ ] order shelves\n- [x] tell the
 LEVEL_LOG = """2031-01-12T05:01:00Z level=warn msg="queue full" size=812
 2031-01-12T05:02:00Z level=info msg="disk idle" size=0
 """
+SEEN = """10.0.0.4 - - [03/Feb/2031:04:11:09 +0000] "GET /map.html HTTP/1.1" 200 5120 "-" "a/1"
+10.0.0.9 - - [03/Feb/2031:04:12:44 +0000] "GET /tide.html HTTP/1.1" 503 17 "-" "a/1"
+10.0.0.4 - - [03/Feb/2031:04:13:01 +0000] "GET /boats.html HTTP/1.1" 200 900 "-" "a/1"
+"""
+PROXY = """2031/02/03 04:11:09 [warn] 7#7: *1 a client body is buffered, client: 10.0.0.4
+2031/02/03 04:12:44 [error] 7#7: *2 upstream timed out while reading, client: 10.0.0.9
+"""
 SLUICE = (
     "The sluice opens at low tide.[^1] It is wide.\n\n[^1]: Except in March, when it stays shut.\n"
 )
@@ -117,6 +124,8 @@ SLUICE = (
         ("todo.md", TASKS, "What is still open?", "order shelves"),
         ("todo.md", TASKS, "Which tasks are finished?", "rent a van"),
         ("app.log", LEVEL_LOG, "What is the size of the queue?", 'msg="queue full" size=812'),
+        ("seen.log", SEEN, "Which status did tide.html get?", '/tide.html HTTP/1.1" 503 17'),
+        ("proxy.log", PROXY, "Which client timed out?", "upstream timed out while reading, client"),
         ("form.txt", "Name ___ Liv ___\nClub card ___ 4471 ___\n", "Which club card?", "4471"),
         ("a.md", SLUICE, "In which month does the sluice stay shut?", "Except in March"),
     ],
@@ -126,6 +135,8 @@ def test_boxes_logs_and_notes_answer_what_they_do_not_name(
 ) -> None:
     found, _ = asked(tmp_path, name, text, question)
     assert quote in found[0].quote
+    assert "\n2031" not in found[0].quote
+    assert found[0].quote.count("10.0.0.") < 2
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ _LOOKS = {
     "bullet": re.compile(
         r"\s*(?:[-*+•]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S|"
         # An entry of a log or a chat: its time, and who.
-        r"\[(?:[\d./-]+,? )?\d\d?:\d\d[^\]\n]{0,12}\]\s+\S|\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S*\s+\S|"
+        r"\[(?:[\d./-]+,? )?\d\d?:\d\d[^\]\n]{0,12}\]\s+\S|"
+        r"\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d\S*\s+\S|"
+        # A web server's: who, and its time.
+        r"\S+ \S+ \S+ \[\d\d?/[A-Z][a-z]{2}/\d{4}:|"
         r"(?:\d\d?[./]\d\d?[./]\d\d(?:\d\d)?,? )?\d\d?:\d\d(?::\d\d)?\s+"
         r"(?:- )?[^\W\d][^:\n]{0,30}:\s"
     ),
