@@ -61,6 +61,8 @@ def _is_said(question: str, quote: Evidence, passages: Sequence[Passage]) -> boo
     lacks = asked.measure and not answers(asked.kind, asked.text, quote.quote)
     lacks = lacks or not may_answer(asked.kind, asked.text, quote.quote)
     topic = {term: need for term, need in asked.needs.items() if need >= 1}
+    deed = {term: need for term, need in topic.items() if term not in asked.names}
+    lacks = lacks or (asked.kind == "date" and bool(deed) and not coverage(deed, bag))
     if lacks or asked.other(quote.quote) or (topic and coverage(topic, bag) < TOPIC_SAYS):
         return False
     kinds = {"record" if PAIR.match(each.text) else each.kind for each in sentences(quote.quote)}
