@@ -431,6 +431,46 @@ def test_groups_and_charts_of_slides_and_merged_cells_of_sheets_are_read() -> No
     assert "Berth: B1\nBoat: Coda" in texts[0]
 
 
+@pytest.mark.parametrize(
+    ("value", "written", "shown"),
+    [
+        (0.19, "0%", "19%"),
+        (0.285, "0.00%", "28.50%"),
+        (-0.07, "0%;[Red]-0%", "-7%"),
+        (12.5, '#,##0.00\\ "€"', "12.50 €"),
+        (12.5, "#,##0.00\\ [$€-407]", "12.50 €"),
+        (1312, '_-* #,##0.00\\ "kr"_-;\\-* #,##0.00\\ "kr"_-', "1312.00 kr"),
+        (-12, '"$"#,##0.00_);[Red]("$"#,##0.00)', "-$12.00"),
+        (12, "$#,##0", "$12"),
+        (70, '0" kg"', "70 kg"),
+        (612, "00000", "00612"),
+        (7.5, "0.00", "7.5"),
+        (7.5, "[$-409]0.00", "7.5"),
+        (7.5, "[Blue]General", "7.5"),
+        (1500, '0.0,"k"', "1500"),
+        (0.5, "# ?/?", "0.5"),
+        (1500, '[>=1000]0"!"', "1500"),
+        (True, "0%", "True"),
+        ("n/a", "0%", "n/a"),
+        (date(2026, 5, 1), "dd/mm/yyyy", "2026-05-01"),
+    ],
+)
+def test_numbers_of_a_sheet_are_read_as_they_are_shown(
+    value: object, written: str, shown: str
+) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(["Part", "Rate", "Note"])
+    book.active.append(["Valve", value])
+    book.active["B2"].number_format = written
+    book.active["C4"] = "x"
+    book.save(sink := io.BytesIO())
+    assert read("a.xlsx", sink.getvalue())[0][0].startswith(
+        f"Sheet\n\nPart: Valve\nRate: {shown}\n"
+    )
+
+
 def test_comments_on_cells_stand_in_their_rows() -> None:
     import openpyxl
     from openpyxl.comments import Comment

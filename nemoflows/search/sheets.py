@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from nemoflows.errors import CorpusError
 from nemoflows.search.tables import sheet
@@ -17,6 +19,11 @@ _MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b[^>]*\bref=\"([A-Z]{1,3}\d{1,7}:[A-
 _PART_BYTES = 2**20
 _THREADED = re.compile(r"\A\[Threaded comment\].*?\bComment:\s", re.DOTALL)
 """What Excel writes before a comment of today's kind, for versions that do not know it."""
+_FORMAT = re.compile(
+    r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$(?P<currency>[^\]-]*)(?:-[^\]]*)?\]'
+    r"|\[(?P<rule>[^\]]*)\]|[_*].|(?P<digits>[#0?][#0?,.]*)|(?P<sign>.)"
+)
+_COLOUR = re.compile(r"[A-Za-z]+\d*\Z")
 
 
 def workbook(data: bytes, note: Callable[[str], None]) -> Iterator[tuple[int, str]]:
@@ -27,11 +34,11 @@ def workbook(data: bytes, note: Callable[[str], None]) -> Iterator[tuple[int, st
     n_cells = 0
     for page in book.worksheets:
         rows = []
-        for row in page.iter_rows(values_only=True):
+        for row in page.iter_rows():
             n_cells += len(row)
             if n_cells > MAX_CELLS:
                 raise CorpusError(f"a workbook of more than {MAX_CELLS:,} cells; split it")
-            rows.append([cell(value) for value in row])
+            rows.append([_shown(each) for each in row])
         _fill_down(rows, _merged(book, page))
         name = str(page.title)
         try:
@@ -100,6 +107,61 @@ def _remark(rows: list[list[str]], comments: Iterator[tuple[int, int, str]]) -> 
 
 def _of(page: str, note: Callable[[str], None]) -> Callable[[str], None]:
     return lambda told: note(f"{page}, {told}")
+
+
+class _Format(NamedTuple):
+    """How a number is shown: what stands before and behind it, and its digits."""
+
+    before: str
+    after: str
+    scale: int
+    digits: int
+    decimals: int
+
+
+def _shown(place: Any) -> str:
+    """Return what a cell says as it is shown, where its format adds a sign, a unit or zeros."""
+    value = place.value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not place.has_style:
+        return cell(value)
+    form = _format(place.number_format)
+    if form is None:
+        return cell(value)
+    number = f"{abs(value) * form.scale:.{form.decimals}f}"
+    width = form.digits + form.decimals + bool(form.decimals)
+    minus = "-" * (value < 0)
+    return f"{minus}{form.before}{number.zfill(width)}{form.after}"
+
+
+@lru_cache(maxsize=1024)
+def _format(written: str) -> _Format | None:
+    """Return a number format's beginning, for numbers above 0; None where it adds nothing.
+
+    Source: ECMA-376 part 1, 18.8.31, number format codes.
+    """
+    around, digits = ["", ""], ""
+    for found in _FORMAT.finditer(written):
+        kind, told = found.lastgroup, found[found.lastgroup or 0]
+        if kind == "sign" and told == ";":
+            break
+        if kind == "digits" and not digits:
+            digits = told
+        elif kind in {"quoted", "escaped", "currency"} or (kind == "sign" and not told.isalnum()):
+            around[bool(digits)] += told
+        elif kind and not (kind == "rule" and _COLOUR.match(told)):
+            return None
+    whole, _, decimals = digits.partition(".")
+    before, after = around[0].lstrip(), around[1].rstrip()
+    if not digits or digits.endswith(",") or not (_tells(before + after) or whole.count("0") > 1):
+        return None
+    scale = 100 if "%" in before + after else 1
+    return _Format(before, after, scale, whole.count("0"), decimals.count("0"))
+
+
+def _tells(signs: str) -> bool:
+    return any(
+        each == "%" or each.isalpha() or unicodedata.category(each) == "Sc" for each in signs
+    )
 
 
 def cell(value: object) -> str:
