@@ -157,6 +157,32 @@ def test_menus_and_footers_are_no_text_of_a_page(page: str) -> None:
     assert texts == ["Harbour\n\nThe harbour has nine cranes, see the list."]
 
 
+@pytest.mark.parametrize(
+    "panel",
+    [
+        "<h2><button>How do I return a lamp?</button></h2><div hidden><p>Within 30 days.</p></div>",
+        "<h2><button><b>How do I return a lamp?</b></button></h2><div aria-hidden=true>Within 30 days.",
+        "<h2>How do I return a lamp? <button>Copy link</button></h2>\n<p hidden>Within 30 days.",
+        "<h2>How do I return a lamp?</h2><div hidden role=tabpanel>Within 30 days.</div>",
+    ],
+)
+def test_what_a_person_unfolds_is_text_of_a_page_and_its_button_a_heading(panel: str) -> None:
+    messages = "<div role=dialog hidden>Take part!</div><div hidden>{menu}</div><p hidden>Failed."
+    page = f"<h1>Lamps</h1><p>We sell lamps.</p>{panel}{messages.format(menu=MENU)}"
+    (found,) = documents("a.html", page.encode())
+    assert found.text == "Lamps\n\nWe sell lamps.\n\nHow do I return a lamp?\n\nWithin 30 days."
+    assert found.sections[-1].heading == "Lamps > How do I return a lamp?"
+    (terms,) = read("a.html", "<p>x</p><dl><dt><button>Post</button><dd hidden>Pier 3</dl>")[0]
+    assert terms == "x\n\nPost\nPier 3"
+
+
+def test_cells_that_span_many_rows_and_columns_cost_a_bounded_text() -> None:
+    cells = "<tr>" + "<td rowspan=50 colspan=50>Pier</td>" * 4
+    (text,) = read("a.html", f"<table>{cells * 500}</table>")[0]
+    assert text.startswith("| Pier" + " | Pier" * 199)
+    assert len(text) < 2_000_000
+
+
 def test_a_page_of_links_alone_and_links_in_an_article_are_kept() -> None:
     assert "Parking" in read("a.html", f"<body>{MENU}</body>")[0][0]
     assert "Parking" in read("a.html", f"<body><main><p>See:</p>{MENU}</main></body>")[0][0]
