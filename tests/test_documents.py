@@ -429,6 +429,52 @@ def test_boxes_notes_comments_and_changes_of_a_document_are_read() -> None:
     ]  # fmt: skip
 
 
+def control(text: str) -> str:
+    return f"<w:sdt><w:sdtContent>{text}</w:sdtContent></w:sdt>"
+
+
+def run(text: str) -> str:
+    return f"<w:r>{text}</w:r>"
+
+
+def test_a_filled_form_s_values_and_what_its_margins_and_equations_say_are_read() -> None:
+    import docx
+    from docx.oxml import parse_xml
+
+    document = docx.Document()
+    words = {name: run(f"<w:t>{name}</w:t>") for name in ("Name", "Berth", "Rolf", "Since", "2031")}
+    paragraphs = {name: f"<w:p>{told}</w:p>" for name, told in words.items()}
+    cells = {name: f"<w:tc>{told}</w:tc>" for name, told in paragraphs.items()}
+    nested = f"<w:tbl><w:tr>{cells['Since']}{cells['2031']}</w:tr></w:tbl>"
+    table = (
+        f'<w:tbl xmlns:w="{WORDML}"><w:tr>{cells["Name"]}{cells["Berth"]}</w:tr>'
+        f"<w:tr><w:tc><w:p>{control(words['Rolf'])}</w:p></w:tc>"
+        f'<w:tc><w:p><w:ins w:id="1">{run("<w:t>B7</w:t>")}</w:ins></w:p>{nested}<w:p/></w:tc></w:tr>'
+        + control(f"<w:tr>{control(cells['Rolf'])}{cells['Berth']}</w:tr>")
+        + '<w:tr><w:tc><w:tcPr><w:vMerge w:val="restart"/></w:tcPr>'
+        f"{paragraphs['Name']}</w:tc>{cells['Rolf']}</w:tr><w:tr><w:tc><w:tcPr><w:vMerge/></w:tcPr>"
+        '<w:p/></w:tc><w:tc><w:tcPr><w:gridSpan w:val="900000000"/></w:tcPr><w:p/></w:tc></w:tr></w:tbl>'
+    )
+    document.element.body.insert(0, parse_xml(table))
+    maths = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+    term = {name: f"<m:r><m:t>{name}</m:t></m:r>" for name in ("v=", "s", "t+1", "c", "2")}
+    document.element.body.insert(1, parse_xml(
+        f'<w:p xmlns:w="{WORDML}" xmlns:m="{maths}">{run("<w:t>Call 555</w:t><w:noBreakHyphen/>")}'
+        f"{run('<w:t>0142: </w:t>')}<m:oMath>{term['v=']}<m:f><m:num>{term['s']}</m:num><m:den>"
+        f"{term['t+1']}</m:den></m:f><m:sSup><m:e>{term['c']}</m:e><m:sup>{term['2']}</m:sup></m:sSup>"
+        "</m:oMath></w:p>"
+    ))  # fmt: skip
+    head = document.sections[0].header
+    head.add_table(1, 2, docx.shared.Pt(9)).cell(0, 1).text = "Form 12-C"
+    document.save(sink := io.BytesIO())
+    assert read("a.docx", sink.getvalue())[0][0].split("\n\n") == [
+        "| Name | Berth |\n|---|---|\n| Rolf | B7 Since 2031 |\n| Rolf | Berth |\n| Name | Rolf |\n| Name |"
+        + "  |" * 50,
+        "Call 555-0142: v=s/(t+1)c^2",
+        "|  | Form 12-C |\n|---|---|",
+    ]
+
+
 def test_groups_and_charts_of_slides_and_merged_cells_of_sheets_are_read() -> None:
     import openpyxl
     import pptx

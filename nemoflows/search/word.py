@@ -14,10 +14,21 @@ _ITEM = -1
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 """What a drawing says once more, for programs that cannot show it."""
-_SIGNS = {f"{_W}{name}": sign for name, sign in (("tab", "\t"), ("br", "\n"), ("cr", "\n"))}
+_M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_TEXTS = {f"{_W}t", f"{_M}t"}
+_SIGNS = {
+    f"{_W}{name}": sign
+    for name, sign in (("tab", "\t"), ("br", "\n"), ("cr", "\n"), ("noBreakHyphen", "-"))
+}
+_TERMS = {
+    f"{_M}{name}": sign for name, sign in (("num", ""), ("den", "/"), ("sup", "^"), ("sub", "_"))
+}
+"""Parts of an equation, and the sign before each."""
 _NOT_SAID = {f"{_W}{name}" for name in ("p", "del", "moveFrom", "pPr", "txbxContent")} | {_FALLBACK}
 _HOLDERS = {f"{_W}{name}" for name in ("sdt", "sdtContent", "ins", "moveTo", "customXml")}
 _NOTES = ("footnote", "endnote", "comment")
+_MOST_SPANNED = 50
+"""Columns that one cell is repeated in."""
 
 
 def blocks(data: bytes) -> Iterator[tuple[int, str]]:
@@ -37,17 +48,12 @@ def blocks(data: bytes) -> Iterator[tuple[int, str]]:
 
 
 def _told(document: Any) -> Iterator[tuple[int, str]]:
-    from docx.table import Table
     from docx.text.paragraph import Paragraph
 
     notes = _notes(document)
     for block in _blocks(document.element.body):
-        if block.tag == f"{_W}tbl":
-            rows = Table(block, document).rows
-            told = piped([[" ".join(cell.text.split()) for cell in row.cells] for row in rows])
-            style = ""
-        else:
-            told = "".join(_said(block)).strip()
+        told, style = _text(block), ""
+        if block.tag != f"{_W}tbl":
             style = str(getattr(Paragraph(block, document).style, "name", None) or "")
         heading = _LEVEL.match(style)
         if told and style.startswith("List"):
@@ -56,6 +62,44 @@ def _told(document: Any) -> Iterator[tuple[int, str]]:
             yield (1 if style == "Title" else int(heading[1]) + 1 if heading else 0), told
         yield from ((0, notes[mark]) for mark in _marks(block) if notes.get(mark))
     yield from ((0, told) for told in dict.fromkeys(_margins(document)))
+
+
+def _text(block: Any) -> str:
+    return piped(_rows(block)) if block.tag == f"{_W}tbl" else "".join(_said(block)).strip()
+
+
+def _rows(table: Any) -> list[list[str]]:
+    """Return what a table's cells say; one that spans rows or columns stands in each of them."""
+    rows: list[list[str]] = []
+    for row in _parts(table, "tr"):
+        cells: list[str] = []
+        for cell in _parts(row, "tc"):
+            at = len(cells)
+            above = rows[-1][at] if rows and at < len(rows[-1]) else ""
+            told = above if cell.vMerge == "continue" else " ".join(_words(cell))
+            cells += [told] * min(cell.grid_span, _MOST_SPANNED)
+        rows.append(cells)
+    return rows
+
+
+def _words(cell: Any) -> Iterator[str]:
+    """Yield the words of a cell, those of tables in it too."""
+    for block in _blocks(cell):
+        if block.tag == f"{_W}tbl":
+            for row in _parts(block, "tr"):
+                for inner in _parts(row, "tc"):
+                    yield from _words(inner)
+        else:
+            yield from "".join(_said(block)).split()
+
+
+def _parts(parent: Any, name: str) -> Iterator[Any]:
+    """Yield a table's rows or a row's cells, those in controls of a form too."""
+    for child in parent:
+        if child.tag == f"{_W}{name}":
+            yield child
+        elif child.tag in _HOLDERS:
+            yield from _parts(child, name)
 
 
 def piped(rows: list[list[str]]) -> str:
@@ -79,8 +123,11 @@ def _blocks(parent: Any) -> Iterator[Any]:
 
 def _said(element: Any) -> Iterator[str]:
     for child in element:
-        if child.tag == f"{_W}t":
+        if child.tag in _TEXTS:
             yield child.text or ""
+        elif child.tag in _TERMS:
+            term = "".join(_said(child))
+            yield _TERMS[child.tag] + (term if term.isalnum() else f"({term})") if term else ""
         elif child.tag in _SIGNS:
             yield _SIGNS[child.tag]
         elif child.tag not in _NOT_SAID:
@@ -111,6 +158,9 @@ def _marks(block: Any) -> Iterator[tuple[str, str]]:
 
 def _margins(document: Any) -> Iterator[str]:
     for section in document.sections:
-        for margin in (section.header, section.footer):
+        margins = [section.header, section.footer]
+        if section.different_first_page_header_footer:
+            margins += [section.first_page_header, section.first_page_footer]
+        for margin in margins:
             if not margin.is_linked_to_previous:
-                yield from filter(None, (part.text.strip() for part in margin.paragraphs))
+                yield from filter(None, map(_text, _blocks(margin._element)))  # noqa: SLF001 - controls too
