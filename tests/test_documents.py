@@ -404,6 +404,58 @@ def test_a_mail_is_its_head_and_its_text_whatever_carries_it(
     assert texts == [f"{head}\n\n{said}\n\nAttached: plan.pdf"]
 
 
+def part(kind: str, text: str, *more: str) -> str:
+    return "\n".join([f"Content-Type: {kind}", *more, "", text, ""])
+
+
+def parted(kind: str, boundary: str, *parts: str) -> str:
+    whole = "".join(f"--{boundary}\n{each}" for each in parts)
+    return f"Content-Type: multipart/{kind}; boundary={boundary}\n\n{whole}--{boundary}--\n"
+
+
+PAGE, FILE = "<p>The valve is in <b>drawer 9</b>.", "Content-Disposition: attachment; filename="
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            parted("mixed", "a", part("text/plain", "One."), part("image/png", "x"), part("text/plain", "Two.")),
+            ["One.", "Two."],
+        ),
+        (
+            parted("alternative", "a", part("text/plain", "  "), part("text/html", PAGE)),
+            ["The valve is in drawer 9."],
+        ),
+        (
+            parted(
+                "alternative", "a", part("text/plain", "Plain."),
+                parted("related", "b", part("text/html", PAGE), part("image/png", "x", f"{FILE}a.png")),
+            ),
+            ["Plain."],
+        ),
+        (
+            parted(
+                "mixed", "a", part("text/html", PAGE), part("text/plain", "Ring Bo.", f"{FILE}call.txt"),
+                part("application/octet-stream", "a,b", f"{FILE}T.CSV"), part("application/pdf", "x", f"{FILE}p.pdf"),
+            ),
+            ["The valve is in drawer 9.", "Attached: call.txt", "Ring Bo.", "Attached: T.CSV", "a,b", "Attached: p.pdf"],
+        ),
+        (part("text/plain", "Sch\xf6n."), ["Sch\xf6n."]),
+        (part("text/plain; charset=us-ascii", "Sch\xf6n."), ["Sch\xf6n."]),
+        (part("text/plain; charset=x-unheard-of", "Sch\xf6n."), ["Sch\xf6n."]),
+        (part("message/rfc822", f"Subject: Gr\xfc\xdfe\n{part('text/plain', 'Bis bald.')}"), ["Subject: Gr\xfc\xdfe", "Bis bald."]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_all_text_of_a_mail_is_read_whatever_its_encoding(
+    body: str, said: list[str], encoding: str
+) -> None:
+    texts, notes = read("a.eml", f"Subject: L\xf6sung\n{body}".encode(encoding))
+    assert texts[0].split("\n\n") == ["Subject: L\xf6sung", *said]
+    assert notes == []
+
+
 WORDML = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 

@@ -109,7 +109,7 @@ def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[D
     if suffix in _OFFICE or suffix == ".eml":
         from nemoflows.search import mail, office
 
-        read = mail.mail(data) if suffix == ".eml" else office.read(suffix, data, note)
+        read = mail.mail(data, decode) if suffix == ".eml" else office.read(suffix, data, note)
         return [_document(name, *read)]
     text = decode(data, name, note)
     if suffix in _HTML:
