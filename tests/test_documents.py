@@ -527,6 +527,24 @@ def test_a_filled_form_s_values_and_what_its_margins_and_equations_say_are_read(
     ]
 
 
+def test_a_line_break_of_a_slide_and_a_folded_line_part_words_as_they_are_meant() -> None:
+    import pptx
+
+    slides = pptx.Presentation()
+    slide = slides.slides.add_slide(slides.slide_layouts[1])
+    slide.shapes.title.text, slide.placeholders[1].text = "Lock\v4", "Opens at nine\vShuts at five"
+    slide.notes_slide.notes_text_frame.text = "Ask Bo\vor Ann"
+    slides.save(sink := io.BytesIO())
+    texts, _ = read("a.pptx", sink.getvalue())
+    assert texts == ["Lock 4\n\nOpens at nine\nShuts at five\n\nAsk Bo\nor Ann"]
+    event = (
+        "BEGIN:VEVENT\r\nSUMMARY:The meeting of the harb\r\n our board in Troms\xc3\r\n\t\xb8\r\n"
+    )
+    texts, notes = read("a.ics", f"{event}END:VEVENT\r\n".encode("latin-1"))
+    assert "SUMMARY:The meeting of the harbour board in Troms\xf8\r\nEND" in texts[0]
+    assert notes == []
+
+
 def test_groups_and_charts_of_slides_and_merged_cells_of_sheets_are_read() -> None:
     import openpyxl
     import pptx

@@ -54,8 +54,13 @@ def _slides(data: bytes) -> Iterator[tuple[int, str]]:
         for shape in slide.shapes:
             if title is None or shape.shape_id != title.shape_id:
                 yield from ((0, told) for told in _shape(shape) if told.strip())
-        if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame.text.strip()):
+        if slide.has_notes_slide and (notes := _lines(slide.notes_slide.notes_text_frame)):
             yield 0, notes
+
+
+def _lines(frame: Any) -> str:
+    """Return a frame's text; a line break within a paragraph is a vertical tab there."""
+    return str(frame.text).replace("\v", "\n").strip()
 
 
 def _shape(shape: Any) -> Iterator[str]:
@@ -63,7 +68,7 @@ def _shape(shape: Any) -> Iterator[str]:
     for each in getattr(shape, "shapes", ()):
         yield from _shape(each)
     if shape.has_text_frame:
-        yield shape.text_frame.text.strip()
+        yield _lines(shape.text_frame)
     if shape.has_table:
         rows = ([" ".join(cell.text.split()) for cell in row.cells] for row in shape.table.rows)
         yield word.piped(list(rows))

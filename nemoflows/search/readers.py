@@ -34,6 +34,9 @@ _OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
 _HTML = frozenset({".html", ".htm", ".xhtml", ".svg"})
 _JSON = frozenset({".json", ".geojson", ".jsonld"})
 _XML = frozenset({".xml", ".rss", ".atom", ".kml", ".gpx", ".plist"})
+_FOLDED = frozenset({".ics", ".ifb", ".vcf", ".vcard"})
+_FOLD = re.compile(rb"\r?\n[ \t]")
+"""In a line that goes on, at times within a character. Source: RFC 5545, 3.1; RFC 6350, 3.2."""
 _TABLES = frozenset({".parquet", ".jsonl", ".ndjson", ".csv", ".tsv"})
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -111,7 +114,7 @@ def documents(name: str, data: bytes, note: Note = lambda _: None) -> Iterable[D
 
         read = mail.mail(data, decode) if suffix == ".eml" else office.read(suffix, data, note)
         return [_document(name, *read)]
-    text = decode(data, name, note)
+    text = decode(_FOLD.sub(b"", data) if suffix in _FOLDED else data, name, note)
     if suffix in _HTML:
         from nemoflows.search import markup
 
