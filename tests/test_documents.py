@@ -41,6 +41,7 @@ TABLE = ["tool: saw\nplace: B2\nloans: 4", "tool: drill\nplace: C1\nloans: 9"]
         ("Tools of 2026\n\ntool,place,loans\nsaw,B2,4\ndrill,C1,9\n", ["line 1 stands above"]),
         ("Tools,,\ntool,place,loans\nsaw,B2,4\ndrill,C1,9\n", ["line 1 stands above"]),
         ('tool,place,loans\n"saw",B2,4\n\n,,\n"drill","C1",9\n', []),
+        ('"tool", "place", "loans"\n"saw", "B2", 4\n"drill", "C1", "9"\n', []),
     ],
 )
 def test_a_table_is_read_whatever_wrote_it_and_an_odd_line_costs_itself(
@@ -58,6 +59,23 @@ def test_quotes_that_stand_for_inches_do_not_swallow_the_table() -> None:
     assert '2" wide' in texts[0]
     assert '5" wide' in texts[3]
     assert texts[4].startswith("pipe: E E2\n")
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "last"),
+    [
+        ('"name","city","note"\n"Rolf","Oslo",""\n', "name: Rolf\ncity: Oslo"),
+        ('"name", "city", "age"\n"Bo", "Vik", 7\n"Berg, Anna", "Oslo, Frogner", 41\n', "name: Berg, Anna\ncity: Oslo, Frogner\nage: 41"),
+        ('name,said,age\nBo,hi,7\nAnna,"so \\"be, it\\", then",41\n', 'name: Anna\nsaid: so "be, it", then\nage: 41'),
+        ('name,pipe,age\nBo,x,7\nAnna,"of, say, 5\\"",41\n', 'name: Anna\npipe: of, say, 5"\nage: 41'),
+        ('name,said,age\nBo,x,7\nAnna,"so \\"be\nit\\", then",41\n', 'name: Anna\nsaid: so "be it", then\nage: 41'),
+        ('name,home,age\nBo,x,7\nAnna,"C:\\a, b\\",41\n', "name: Anna\nhome: C:\\a, b\\\nage: 41"),
+    ],
+)  # fmt: skip
+def test_quoted_fields_end_where_who_wrote_them_ended_them(rows: str, last: str) -> None:
+    texts, notes = read("t.csv", rows)
+    assert texts[-1] == last
     assert notes == []
 
 

@@ -32,6 +32,9 @@ _NONE = "\x1f"
 _MAX_RECORD_LINES = 200
 """Of one record whose quoted field holds line ends."""
 
+_ESCAPED = re.compile(r'(?<!\\)\\"(?= *[^\s,;|"]|"[ \t]*(?:[,;|\t\r\n]|$))')
+"""A quote behind a backslash that cannot end a field."""
+_ESCAPED_QUOTE = re.compile(r'(?<!\\)\\"')
 _LINE_END = re.compile(r"\s*[\r\n]\s*")
 _MAX_ONE_LINE = 300
 
@@ -186,15 +189,27 @@ def _records(
 
 def _quoted(lines: Sequence[str], at: int, delimiter: str, width: int) -> tuple[list[str], int]:
     """Return the fields of a record with quotes in it, and where it ends."""
-    reader = csv.reader(lines[at : at + _MAX_RECORD_LINES], delimiter=delimiter)
-    row = next(reader)
-    end = at + reader.line_num
-    plain = [_plain(line, delimiter) for line in lines[at:end]]
+    part = lines[at : at + _MAX_RECORD_LINES]
+    row, n = _first(part, delimiter)
+    mend = _doubled if any(map(_ESCAPED.search, part[:n])) else str
+    row, n = _first(map(mend, part), delimiter)
+    odd = n > 1 and sum(mend(line).count('"') for line in part[:n]) % 2
+    plain = [_plain(line, delimiter) for line in part[:n]]
     alone = all(_filled(each) == width for each in plain)
-    odd = end > at + 1 and sum(line.count('"') for line in lines[at:end]) % 2
-    if odd or (width and (alone if end > at + 1 else alone and _filled(row) != width)):
+    if odd or (width and alone and (n > 1 or len(row) < width)):
         return plain[0], at + 1
-    return row, end
+    return row, at + n
+
+
+def _first(lines: Iterable[str], delimiter: str) -> tuple[list[str], int]:
+    """Return the fields of the first record, and how many lines it has."""
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    return next(reader), reader.line_num
+
+
+def _doubled(line: str) -> str:
+    """Return a line with quotes in a quoted field doubled that stand behind a backslash."""
+    return _ESCAPED_QUOTE.sub('""', line)
 
 
 def _plain(line: str, delimiter: str) -> list[str]:
