@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -561,6 +562,27 @@ def test_a_line_break_of_a_slide_and_a_folded_line_part_words_as_they_are_meant(
     texts, notes = read("a.ics", f"{event}END:VEVENT\r\n".encode("latin-1"))
     assert "SUMMARY:The meeting of the harbour board in Troms\xf8\r\nEND" in texts[0]
     assert notes == []
+
+
+TABLED = "<table><tr><th>Berth<th>Fee<tr><td>B7<td>31</table>"
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ({"data": {"text/plain": "<pandas.io.formats.style.Styler at 0x7f0A>", "text/html": [TABLED]}}, "| Berth | Fee |\n| B7 | 31 |"),
+        ({"data": {"text/plain": ["<IPython.core.display.HTML object>"], "text/html": "<b>Nine</b> cranes"}}, "Nine cranes"),
+        ({"data": {"text/plain": "<IPython.core.display.Markdown object>", "text/markdown": ["**Nine**\n", "cranes"]}}, "**Nine**\ncranes"),
+        ({"data": {"text/plain": "HBox(children=(Label(value='x'),\n))", "text/html": "<p>Done</p>"}}, "Done"),
+        ({"data": {"text/plain": "   Berth  Fee\n0  B7     31", "text/html": TABLED}}, "Berth  Fee\n0  B7     31"),
+        ({"data": {"text/plain": "<map at 0x7f>"}}, "<map at 0x7f>"),
+        ({"output_type": "error", "ename": "ValueError", "evalue": "no\nberth", "traceback": ["x" * 99]}, "ValueError: no berth"),
+    ],
+)  # fmt: skip
+def test_a_notebook_s_output_is_read_as_a_person_sees_it(output: dict[str, Any], said: str) -> None:
+    cell = {"cell_type": "code", "source": "show()", "outputs": [{"output_type": "display_data"} | output]}  # fmt: skip
+    texts, _ = read("a.ipynb", json.dumps({"nbformat": 4, "cells": [cell]}))
+    assert texts == [f"show()\n\n{said}"]
 
 
 def test_groups_and_charts_of_slides_and_merged_cells_of_sheets_are_read() -> None:
