@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
+from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ _FORMAT = re.compile(
     r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|\[\$(?P<currency>[^\]-]*)(?:-[^\]]*)?\]'
     r"|\[(?P<rule>[^\]]*)\]|[_*].|(?P<digits>[#0?][#0?,.]*)|(?P<sign>.)"
 )
+_MAX_SHOWN, _MAX_DECIMALS = 1e15, 10
 _COLOUR = re.compile(r"[A-Za-z]+\d*\Z")
 
 
@@ -117,6 +119,8 @@ class _Format(NamedTuple):
     scale: int
     digits: int
     decimals: int
+    optional: int
+    """Decimals behind these, where they are not 0."""
 
 
 def _shown(place: Any) -> str:
@@ -124,13 +128,22 @@ def _shown(place: Any) -> str:
     value = place.value
     if isinstance(value, bool) or not isinstance(value, int | float) or not place.has_style:
         return cell(value)
-    form = _format(place.number_format)
-    if form is None:
+    try:
+        form = _format(place.number_format)
+    except IndexError:  # a broken file: the style is none of its
+        form = None
+    if form is None or not abs(value) < _MAX_SHOWN:
         return cell(value)
-    number = f"{abs(value) * form.scale:.{form.decimals}f}"
-    width = form.digits + form.decimals + bool(form.decimals)
-    minus = "-" * (value < 0)
-    return f"{minus}{form.before}{number.zfill(width)}{form.after}"
+    return ("-" if value < 0 else "") + form.before + _rounded(value, form) + form.after
+
+
+def _rounded(value: float, form: _Format) -> str:
+    """Return the digits of a number, halves rounded up as programs for sheets do."""
+    last = Decimal(1).scaleb(-form.decimals - form.optional)
+    number = (abs(Decimal(repr(value))) * form.scale).quantize(last, ROUND_HALF_UP)
+    whole, _, part = f"{number:f}".partition(".")
+    part = part[: form.decimals] + part[form.decimals :].rstrip("0")
+    return whole.zfill(form.digits) + (f".{part}" if part else "")
 
 
 @lru_cache(maxsize=1024)
@@ -154,8 +167,10 @@ def _format(written: str) -> _Format | None:
     before, after = around[0].lstrip(), around[1].rstrip()
     if not digits or digits.endswith(",") or not (_tells(before + after) or whole.count("0") > 1):
         return None
-    scale = 100 if "%" in before + after else 1
-    return _Format(before, after, scale, whole.count("0"), decimals.count("0"))
+    if len(decimals) > _MAX_DECIMALS:
+        return None
+    scale, n = 100 if "%" in before + after else 1, decimals.count("0")
+    return _Format(before, after, scale, whole.count("0"), n, len(decimals) - n)
 
 
 def _tells(signs: str) -> bool:
