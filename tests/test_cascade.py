@@ -147,6 +147,18 @@ def test_confidence_grows_with_the_lead_of_the_first_quote() -> None:
     assert confidence(QUESTION, [], passages) == 0.0
 
 
+def test_the_builtin_tier_says_why_it_is_not_sure() -> None:
+    told = [
+        gates.low_confidence(asked, [quote(said)] * 2, [passage(said, 1.0)] * 2, ModelRef())
+        for asked, said in (
+            ("When was the weir built?", "The weir was built by Nils Aune."),
+            ("Who built the weir?", "The weir was built by Nils Aune."),
+        )
+    ]
+    assert told[0].startswith("The first quote shows no sign of what is asked for")
+    assert told[1].startswith("The first quote leads the next one too little: confidence 0.")
+
+
 def test_the_gate_of_a_model_asks_for_the_questions_terms_alone() -> None:
     model = ModelRef.model_validate("near:x")
     assert gates.low_confidence(QUESTION, [quote("The Elbe is long.")], [], model) == ""

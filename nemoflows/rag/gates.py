@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemoflows.engines.builtin.confidence import SURE, confidence
+from nemoflows.engines.builtin.confidence import SURE, confidence, may_say
 from nemoflows.language.terms import terms
 from nemoflows.types import Evidence, ModelRef, Passage, Value
 
@@ -81,9 +81,7 @@ def low_confidence(
     right, and the answer is in the evidence of 23.
     """
     if model.is_builtin:
-        sure = confidence(question, evidence, passages)
-        told = "The first quote leads the next one too little: confidence"
-        return "" if sure >= SURE else f"{told} {sure:.2f}, {SURE} wanted."
+        return _unsure(question, evidence, passages)
     if own and not evidence:
         return "The model found nothing that helps; the quotes are the builtin tier's."
     if own:
@@ -95,6 +93,15 @@ def low_confidence(
         f"The quotes cover {found.share:.0%} of the question, {ENOUGH_COVERAGE:.0%} is wanted; "
         f"missing: {', '.join(found.missing[:8])}."
     )
+
+
+def _unsure(question: str, evidence: Sequence[Evidence], passages: Sequence[Passage]) -> str:
+    sure = confidence(question, evidence, passages)
+    if sure >= SURE:
+        return ""
+    if evidence and not may_say(question, evidence[0], passages):
+        return "The first quote shows no sign of what is asked for, or says too little of it."
+    return f"The first quote leads the next one too little: confidence {sure:.2f}, {SURE} wanted."
 
 
 def _differ(chosen: Evidence, own: Evidence) -> str:

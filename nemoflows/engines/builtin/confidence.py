@@ -51,11 +51,11 @@ def confidence(question: str, evidence: Sequence[Evidence], passages: Sequence[P
         return 0.0
     weighed = zip(_WEIGHTS, leads(question, evidence, passages), strict=True)
     found = 1 / (1 + math.exp(-(_BIAS + sum(weight * lead for weight, lead in weighed))))
-    return found if _is_said(question, evidence[0], passages) else min(found, SURE - 0.01)
+    return found if may_say(question, evidence[0], passages) else min(found, SURE - 0.01)
 
 
-def _is_said(question: str, quote: Evidence, passages: Sequence[Passage]) -> bool:
-    """Tell whether a quote may hold what is asked for, and a record all that is needed."""
+def may_say(question: str, quote: Evidence, passages: Sequence[Passage]) -> bool:
+    """Tell whether a quote may say what is asked: it has signs of that, and names what is meant."""
     asked = ask(question, [terms(passage.text) for passage in passages])
     bag = Bag(quote.quote, quote.heading, quote.document)
     lacks = asked.measure and not answers(asked.kind, asked.text, quote.quote)
