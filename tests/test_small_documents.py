@@ -69,6 +69,7 @@ the lorry was late, so it arrives on 9 April in the yard.
 On 1 Mar 2031 Ida wrote:
 > The delivery of the oven is on 2 April.
 """
+PIER = "# 码头\n东湾灯塔建于1931年。塔高二十米。周日不开放。\n"
 CLUB = """The weir on the Lilla was raised by Nils Aune. It replaced a ford.
 
 The punt was sold twice. The kayak is 5 m long and hangs in the barn.
@@ -127,6 +128,15 @@ def test_what_nobody_wrote_is_not_answered_for_sure(
 ) -> None:
     _, found = asked(tmp_path, "club.txt", CLUB, question)
     assert (found >= SURE) is sure
+
+
+def test_a_form_of_a_chinese_word_counts_for_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    found, sure = asked(tmp_path / "a", "pier.md", PIER, "东湾灯塔是哪一年建成的")
+    assert "1931" in found[0].quote
+    assert sure >= SURE
+    assert asked(tmp_path / "b", "pier.md", PIER, "东湾灯塔的厕所在哪里")[0] == []
 
 
 @pytest.mark.parametrize(("row", "sure"), [("season", True), ("family", False)])

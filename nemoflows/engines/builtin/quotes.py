@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from nemoflows.engines.builtin.candidates import Candidate, candidates
-from nemoflows.engines.builtin.weights import Asked, Bag, ask, coverage
+from nemoflows.engines.builtin.weights import Asked, Bag, ask, coverage, loose_coverage
 from nemoflows.language.answer_types import AnswerType, answers
 from nemoflows.language.boxes import asks_for_ticked
 from nemoflows.language.terms import shares, terms
@@ -172,7 +172,8 @@ def _covers(asked: Asked, each: Candidate) -> bool:
     if not beyond:
         return each.opens or coverage(asked.needs, each.bag) >= SAID
     return (
-        coverage(beyond, each.around, each.bag) >= COVERED_BRIEF.get(asked.n_words(beyond), COVERED)
+        loose_coverage(beyond, each.around, each.bag)
+        >= COVERED_BRIEF.get(asked.n_words(beyond), COVERED)
         and (not names or coverage(names, each.around, each.bag) >= NAMED)
         and (coverage(beyond, each.bag) >= SAID or _is_headed(asked, each, beyond))
     )

@@ -24,6 +24,10 @@ FUNCTION_NEED = 0.2
 CLOSE, WORTH = 0.75, 0.7
 """How alike stems are that count for one another, and what they count."""
 
+SIGN = 0.35
+"""What a pair of Chinese characters counts of which one is here, as in another form of a word."""
+_PAIR = re.compile(r"[\u4e00-\u9fff]{2}")
+
 _ASKING = """
 kind type sort name called known term word many much number amount percentage year date time day
 often month person people thing way something use used happen mean get make give take find tell say
@@ -195,3 +199,18 @@ def coverage(weights: Mapping[str, float], *bags: Bag) -> float:
         for term, weight in weights.items()
     )
     return sum(held) / (sum(weights.values()) or 1.0)
+
+
+def loose_coverage(weights: Mapping[str, float], *bags: Bag) -> float:
+    """Return `coverage` where a form of a Chinese word counts in part.
+
+    That is a pair of which a character is here, and not as a part of a pair that is asked for too.
+    """
+    here = [term for term in weights if any(bag.near(term) for bag in bags)]
+    signs = {sign for bag in bags for term in bag.terms for sign in term} - set("".join(here))
+    forms = (
+        SIGN * weight
+        for term, weight in weights.items()
+        if term not in here and _PAIR.fullmatch(term) and not signs.isdisjoint(term)
+    )
+    return coverage(weights, *bags) + sum(forms) / (sum(weights.values()) or 1.0)
