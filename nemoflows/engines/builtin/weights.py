@@ -206,11 +206,13 @@ def loose_coverage(weights: Mapping[str, float], *bags: Bag) -> float:
 
     That is a pair of which a character is here, and not as a part of a pair that is asked for too.
     """
+    held = coverage(weights, *bags)
+    pairs = [term for term in weights if _PAIR.fullmatch(term)]
+    if not pairs:
+        return held
     here = [term for term in weights if any(bag.near(term) for bag in bags)]
     signs = {sign for bag in bags for term in bag.terms for sign in term} - set("".join(here))
     forms = (
-        SIGN * weight
-        for term, weight in weights.items()
-        if term not in here and _PAIR.fullmatch(term) and not signs.isdisjoint(term)
+        SIGN * weights[pair] for pair in pairs if pair not in here and not signs.isdisjoint(pair)
     )
-    return coverage(weights, *bags) + sum(forms) / (sum(weights.values()) or 1.0)
+    return held + sum(forms) / (sum(weights.values()) or 1.0)
